@@ -1,0 +1,157 @@
+//! The data model: partition -> rows -> cells, each with its version.
+//!
+//! A [`Partition`] is both what is stored and what is written: a write is a small partition that is merged into the
+//! larger one. Merging (`merge`) is the join of a lattice, so replicas, memtables, SSTables, hints, read repair and
+//! compaction may merge in any order and as often as they like.
+//!
+//! CAVEAT: clocks settle conflicts. The higher timestamp wins whatever happened first (Dynamo §4.4 kept both; we, like
+//! Cassandra, do not).
+
+use crate::schema::TableId;
+use crate::types::{GcSeconds, TimestampMicros};
+use bytes::Bytes;
+
+/// A partition key's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub Bytes);
+
+/// A clustering key in byte-comparable form: rows sort by these bytes. Empty in a key-value table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ClusteringKey(pub Bytes);
+
+/// A column's number within its table; never used again after the column is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColumnId(pub u32);
+
+impl ColumnId {
+    /// The one column of a key-value table.
+    pub const VALUE: ColumnId = ColumnId(0);
+}
+
+/// When a value with a TTL stops being one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Expiry {
+    /// The TTL it was written with, in seconds; never 0.
+    pub ttl_s: u32,
+    /// From this second on it reads as a tombstone.
+    pub expires_at: GcSeconds,
+}
+
+/// What a cell holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A value, perhaps with an end.
+    Value {
+        /// The bytes.
+        value: Bytes,
+        /// Its TTL, if it has one.
+        expiry: Option<Expiry>,
+    },
+    /// A deletion of this cell. Kept until `deleted_at + gc_grace_seconds`.
+    Tombstone {
+        /// When it was deleted, for `gc_grace` only: the timestamp decides who wins.
+        deleted_at: GcSeconds,
+    },
+}
+
+/// One column's value in one row, with its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// Its version.
+    pub timestamp: TimestampMicros,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// A deletion of all that is older or as old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deletion {
+    /// It covers whatever has this timestamp or a lower one.
+    pub timestamp: TimestampMicros,
+    /// When it happened, for `gc_grace` only.
+    pub deleted_at: GcSeconds,
+}
+
+/// That a row exists even if all its cells are null (CQL's primary key liveness, from INSERT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Liveness {
+    /// Its version.
+    pub timestamp: TimestampMicros,
+    /// Its TTL, if it has one.
+    pub expiry: Option<Expiry>,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Row {
+    /// Set by an INSERT, not by an UPDATE.
+    pub liveness: Option<Liveness>,
+    /// A deletion of the whole row.
+    pub deletion: Option<Deletion>,
+    /// Invariant: sorted by column, unique.
+    pub cells: Vec<(ColumnId, Cell)>,
+}
+
+/// An end of a range of clustering keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Bound {
+    /// Before the first row or after the last, depending on which end this is.
+    Open,
+    /// With the row of this key.
+    Included(ClusteringKey),
+    /// Without it.
+    Excluded(ClusteringKey),
+}
+
+/// A deletion of every row between two clustering keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeTombstone {
+    /// Where it begins.
+    pub start: Bound,
+    /// Where it ends.
+    pub end: Bound,
+    /// What it covers there.
+    pub deletion: Deletion,
+}
+
+/// All that is known of one partition key, or the part of it that one write changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Partition {
+    /// A deletion of the whole partition.
+    pub deletion: Option<Deletion>,
+    /// The static row (CQL static columns), if it has one.
+    pub static_row: Option<Row>,
+    /// Invariant: normalised (sorted by start, disjoint, none covered by `deletion`): equal sets are equal vectors.
+    pub ranges: Vec<RangeTombstone>,
+    /// Invariant: sorted by clustering key, unique.
+    pub rows: Vec<(ClusteringKey, Row)>,
+}
+
+/// A write to one partition of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mutation {
+    /// The table.
+    pub table: TableId,
+    /// The partition key.
+    pub key: Key,
+    /// What to merge in.
+    pub update: Partition,
+}
+
+impl Partition {
+    /// A key-value write.
+    pub fn put(timestamp: TimestampMicros, value: Bytes, expiry: Option<Expiry>) -> Partition {
+        let cell = Cell { timestamp, content: Content::Value { value, expiry } };
+        let row = Row {
+            liveness: Some(Liveness { timestamp, expiry }),
+            deletion: None,
+            cells: vec![(ColumnId::VALUE, cell)],
+        };
+        Partition { rows: vec![(ClusteringKey::default(), row)], ..Partition::default() }
+    }
+
+    /// A key-value delete: a partition tombstone.
+    pub fn delete(timestamp: TimestampMicros, deleted_at: GcSeconds) -> Partition {
+        Partition { deletion: Some(Deletion { timestamp, deleted_at }), ..Partition::default() }
+    }
+}

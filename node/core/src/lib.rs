@@ -1,0 +1,27 @@
+//! What the store *means*, and nothing about how it runs.
+//!
+//! Tokens, the ring, placement, consistency levels, tallies, versions, hints, gossip and the choice of what to
+//! compact are decided here by plain functions and step machines over plain values. Time is an argument, chance is
+//! an argument, and every answer is a value that the shell (`helenus-node`) carries out.
+//!
+//! **Absent on purpose:** tokio, clocks, random numbers, files, sockets, logs. Cargo enforces it: this crate cannot
+//! name them.
+//!
+//! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`), a level
+//! says how many must answer (`level`), a tally counts them (`tally`), versions merge (`data`, `merge`), answers are
+//! reconciled (`reconcile`), and what a replica missed is owed to it (`hint`).
+
+pub mod data;
+pub mod schema;
+pub mod types;
+
+pub use data::{
+    Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Key, Liveness, Mutation,
+    Partition, RangeTombstone, Row,
+};
+pub use level::Level;
+pub use schema::{KeyspaceDef, ReadRepair, Replication, Schema, TableDef, TableId, TableOptions};
+pub use types::{Dc, Endpoint, GcSeconds, Generation, NodeId, Rack, TimestampMicros, Token};
+
+pub mod hint;
+pub mod level;

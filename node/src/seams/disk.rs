@@ -1,0 +1,50 @@
+//! Files: a small synchronous trait. Production is positional IO on real files (`StdDisk`); the simulation
+//! (`SimDisk`) keeps a live and a durable image and forgets what was not synced.
+//!
+//! The rules a caller must follow are POSIX's worst case: written bytes are durable only after `File::sync`, a created,
+//! renamed or removed *name* only after `sync_dir` of its directory, and after a failed `sync` nothing is known of the
+//! bytes written since the last good one (fsyncgate).
+//!
+//! Calls block. Whoever must not block runs them through the background seam.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A directory tree. Paths are relative to the disk's root; `/` separates.
+pub trait Disk: Send + Sync {
+    /// Opens for reading and writing; creates it, empty, when `create` says so and it is not there.
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>>;
+    /// Replaces `to` atomically.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives the file `from` a second name (snapshots).
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Open handles stay readable.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Creates a directory and its parents.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, sorted. A directory that is not there is `NotFound`.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Makes the names in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait File: Send + Sync {
+    /// Writes all of `data` at `offset`, growing the file as needed.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Makes all written bytes and the length durable.
+    fn sync(&self) -> io::Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or grows (with zeros) to `len`.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}

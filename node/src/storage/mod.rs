@@ -1,0 +1,188 @@
+//! Where acknowledged data lives.
+//!
+//! [`Engine`] is the seam between the replica and the two engines: `lsm` (ours, the default) and `sled` (a plain
+//! alternative and the benchmarks' peer). One conformance suite runs on both.
+//!
+//! Every engine promises: what `apply` acknowledged is what `read` returns, merged by `helenus_core`'s one merge
+//! function; after a crash, everything acknowledged under the configured sync is there; a failed sync poisons the
+//! engine, which then refuses writes and says why.
+
+use crate::seams::net::BoxFuture;
+use bytes::Bytes;
+use helenus_core::{Key, Partition, TableDef, TableId, Token};
+use std::collections::BTreeMap;
+
+/// Why an operation on the engine failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StorageError {
+    /// The table is not open here: the schema has not arrived yet, or it was dropped.
+    #[error("table {table} is not known to this node's storage")]
+    UnknownTable {
+        /// The table asked for.
+        table: TableId,
+    },
+    /// An earlier sync failed: what is on disk is unknown, so no more writes are taken until a restart has replayed
+    /// the log (fsyncgate).
+    #[error("storage refuses writes since a sync failed: {cause}")]
+    Poisoned {
+        /// The failure that poisoned it.
+        cause: String,
+    },
+    /// The disk said no.
+    #[error("{path}: {message}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The system's words, and what to do where there is something to do.
+        message: String,
+    },
+    /// Bytes that were written are no longer what they were.
+    #[error("{path}: corrupt at byte {offset}: {what}. {remedy}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// Where.
+        offset: u64,
+        /// What does not hold there.
+        what: String,
+        /// What an operator can do.
+        remedy: String,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopped,
+}
+
+/// A mutation as the engine takes it: decoded for the memtable, and the very bytes it came in for the log.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The table.
+    pub table: TableId,
+    /// The partition key.
+    pub key: Key,
+    /// Its token, computed once.
+    pub token: Token,
+    /// What to merge in.
+    pub update: Partition,
+    /// `helenus_core::codec::encode(&update)`, as it travelled.
+    pub encoded: Bytes,
+}
+
+/// Whether an applied write is durable already.
+pub enum Applied {
+    /// By the configured sync mode, it may be acknowledged now.
+    Now,
+    /// It may be acknowledged when this resolves (sync modes `batch` and `group`).
+    After(BoxFuture<'static, Result<(), StorageError>>),
+}
+
+impl std::fmt::Debug for Applied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Applied::Now => "Now",
+            Applied::After(_) => "After(..)",
+        })
+    }
+}
+
+/// Figures of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct TableFigures {
+    pub sstables: u64,
+    pub live_bytes: u64,
+    pub memtable_bytes: u64,
+    pub memtable_partitions: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub flushes: u64,
+    pub compactions: u64,
+    pub bloom_false_positives: u64,
+    pub pending_compactions: u64,
+    pub compacted_bytes_written: u64,
+    pub flushed_bytes: u64,
+}
+
+/// A compaction under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct RunningCompaction {
+    pub table: TableId,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// What `compactionstats` shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct CompactionFigures {
+    pub pending_tasks: u64,
+    pub running: Vec<RunningCompaction>,
+    pub auto_compaction: bool,
+    pub throughput_bytes_per_s: u64,
+    pub completed: u64,
+}
+
+/// A page of a token range.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RangePage {
+    /// Partitions in (token, key) order, tombstones included.
+    pub partitions: Vec<(Token, Key, Partition)>,
+    /// There may be more behind the last one.
+    pub more: bool,
+}
+
+/// Where a range read begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RangeStart {
+    /// Behind this token (exclusive).
+    AfterToken(Token),
+    /// Behind this partition (exclusive), which has this token.
+    AfterKey(Token, Key),
+    /// At the very first partition.
+    First,
+}
+
+/// A storage engine. `apply` and `read` run on the node's thread and must not wait for the disk longer than one
+/// buffered write or one block read; everything slow goes through the background seam.
+pub trait Engine: Send + Sync {
+    /// Makes a table readable and writable, or takes over changed options. Idempotent.
+    fn open_table(&self, def: &TableDef) -> Result<(), StorageError>;
+    /// Forgets a table and removes its files.
+    fn drop_table(&self, table: TableId) -> Result<(), StorageError>;
+    /// Logs and merges one write. See [`Applied`] for when it may be acknowledged.
+    fn apply(&self, write: Write) -> Result<Applied, StorageError>;
+    /// Logs and merges several writes with one log write (hint pages, batches of a link).
+    fn apply_all(&self, writes: Vec<Write>) -> Result<Applied, StorageError>;
+    /// Everything known of a partition, tombstones included; `None` when nothing is.
+    fn read(
+        &self,
+        table: TableId,
+        token: Token,
+        key: &Key,
+    ) -> Result<Option<Partition>, StorageError>;
+    /// Up to `limit` partitions from `start` to `until` (inclusive).
+    fn range(
+        &self,
+        table: TableId,
+        start: &RangeStart,
+        until: Token,
+        limit: usize,
+    ) -> Result<RangePage, StorageError>;
+    /// Resolves when all that was applied before is in SSTables (or their like). `None`: every table.
+    fn flush(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>>;
+    /// A major compaction of one table, or all; resolves when it is done.
+    fn compact(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>>;
+    /// Automatic compaction of one table, or all, on or off. A compaction under way pauses at its next step.
+    fn set_auto_compaction(&self, table: Option<TableId>, on: bool);
+    /// The compaction throttle; 0 is none.
+    fn set_compaction_throughput(&self, bytes_per_s: u64);
+    /// Figures per table.
+    fn table_figures(&self) -> BTreeMap<TableId, TableFigures>;
+    /// What compaction is doing.
+    fn compaction_figures(&self) -> CompactionFigures;
+    /// Why writes are refused, if they are.
+    fn poisoned(&self) -> Option<String>;
+    /// Syncs the log and stops the engine's own tasks. Everything acknowledged is durable when it resolves.
+    fn shutdown(&self) -> BoxFuture<'static, Result<(), StorageError>>;
+}

@@ -1,0 +1,21 @@
+//! Wire <-> domain: the only crate that knows both.
+//!
+//! [`v1`] is what `protox` and `tonic-prost-build` generate from `proto/helenus/v1/*.proto`. The other modules convert,
+//! and check: whatever comes from a socket is untrusted until it has become a domain value.
+
+/// The generated messages and services.
+#[expect(missing_docs, reason = "generated; the .proto files carry the comments")]
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::too_many_lines,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "generated"
+)]
+pub mod v1 {
+    tonic::include_proto!("helenus.v1");
+}
