@@ -4,5 +4,20 @@
 //! the [`seams`] differ. Storage, coordinator, peers, hints and the front ends live here; what they *mean* is decided
 //! in `helenus-core`.
 
+pub mod config;
 pub mod seams;
+// A request, top to bottom.
+pub mod server;
+pub mod coordinator;
+pub mod peers;
+pub mod replica;
 pub mod storage;
+// What is owed.
+pub mod hints;
+// Who is there, and what is defined.
+pub mod membership;
+pub mod schema;
+// Housekeeping.
+pub mod metrics;
+pub mod tasks;
+pub mod dev;

@@ -9,11 +9,31 @@
 //!
 //! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`), a level
 //! says how many must answer (`level`), a tally counts them (`tally`), versions merge (`data`, `merge`), answers are
-//! reconciled (`reconcile`), and what a replica missed is owed to it (`hint`).
+//! reconciled (`reconcile`), and what a replica missed is owed to it (`hint`). The rest is how nodes know each other
+//! (`gossip`, `phi`, `negotiate`) and how storage stays small (`compaction`).
 
-pub mod data;
-pub mod schema;
 pub mod types;
+// Where a key lives.
+pub mod token;
+pub mod ring;
+pub mod placement;
+// How many must answer.
+pub mod level;
+pub mod tally;
+// What they hold.
+pub mod schema;
+pub mod data;
+pub mod merge;
+pub mod codec;
+pub mod reconcile;
+// What they are owed.
+pub mod hint;
+// How nodes know each other.
+pub mod phi;
+pub mod gossip;
+pub mod negotiate;
+// How storage stays small.
+pub mod compaction;
 
 pub use data::{
     Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Key, Liveness, Mutation,
@@ -22,6 +42,3 @@ pub use data::{
 pub use level::Level;
 pub use schema::{KeyspaceDef, ReadRepair, Replication, Schema, TableDef, TableId, TableOptions};
 pub use types::{Dc, Endpoint, GcSeconds, Generation, NodeId, Rack, TimestampMicros, Token};
-
-pub mod hint;
-pub mod level;

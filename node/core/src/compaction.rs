@@ -1,0 +1,1 @@
+//! Which SSTables to compact next.

@@ -1,0 +1,1 @@
+//! Scuttlebutt gossip as a step machine.

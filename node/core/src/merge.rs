@@ -1,0 +1,1 @@
+//! The one merge function: the join of the lattice of versions.

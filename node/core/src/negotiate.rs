@@ -1,0 +1,1 @@
+//! Which protocol version two nodes speak, if any.

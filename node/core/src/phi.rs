@@ -1,0 +1,1 @@
+//! Phi accrual: how suspicious a silence is.

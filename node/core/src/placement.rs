@@ -1,0 +1,1 @@
+//! Which nodes hold the copies of a token: SimpleStrategy and NetworkTopologyStrategy.

@@ -1,0 +1,1 @@
+//! Answers of several replicas become one answer, and who is behind by what.

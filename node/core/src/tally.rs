@@ -1,0 +1,1 @@
+//! Counting replicas, not replies, until a level is met or out of reach.

@@ -1,0 +1,1 @@
+//! Keys become tokens: Cassandra's Murmur3, quirk included.

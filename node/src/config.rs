@@ -1,0 +1,186 @@
+//! Configuration: one TOML file, parsed once into values that cannot be wrong. Keys are Cassandra's where Cassandra has
+//! one; values carry their units (`"500MiB"`, `"3h"`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a node is told at its start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `cluster_name`: nodes of another cluster are refused. Default `helenus`.
+    pub cluster_name: String,
+    /// `listen_address`: where peers reach this node (internode). Loopback unless said otherwise.
+    pub listen_address: SocketAddr,
+    /// `rpc_address`: where clients and operators reach it (gRPC).
+    pub rpc_address: SocketAddr,
+    /// `metrics_address`: Prometheus over HTTP; absent: none.
+    pub metrics_address: Option<SocketAddr>,
+    /// `data_directory`.
+    pub data_directory: PathBuf,
+    /// `seeds`: internode addresses of nodes to gossip with first.
+    pub seeds: Vec<SocketAddr>,
+    /// `dc`.
+    pub dc: String,
+    /// `rack`.
+    pub rack: String,
+    /// `num_tokens`: virtual nodes. Default 16.
+    pub num_tokens: u16,
+    /// `initial_token`: fixed tokens instead of random ones; empty: random.
+    pub initial_token: Vec<i64>,
+    /// `write_request_timeout`. Default 2 s.
+    pub write_request_timeout: Duration,
+    /// `read_request_timeout`. Default 5 s.
+    pub read_request_timeout: Duration,
+    /// `range_request_timeout`. Default 10 s.
+    pub range_request_timeout: Duration,
+    /// `max_value_size` in bytes. Default 16 MiB.
+    pub max_value_size: u64,
+    /// `phi_convict_threshold`. Default 8.
+    pub phi_convict_threshold: f64,
+    /// `gossip_interval`. Default 1 s.
+    pub gossip_interval: Duration,
+    /// `native_transport_max_concurrent_requests`: client requests in flight before OVERLOADED. Default 4096.
+    pub max_concurrent_requests: usize,
+    /// `internode_application_send_queue_capacity` per peer and lane, in bytes. Default 4 MiB.
+    pub internode_queue_bytes: u64,
+    /// `fault_injection`: whether the message filter may be armed over the wire. Default false.
+    pub fault_injection: bool,
+    /// The `[storage]` table.
+    pub storage: StorageConfig,
+    /// The `[hints]` table.
+    pub hints: HintsConfig,
+}
+
+/// Which engine keeps the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// Our own log-structured merge tree.
+    Lsm,
+    /// sled 0.34.
+    Sled,
+}
+
+/// When a write counts as durable (Cassandra's `commitlog_sync`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitlogSync {
+    /// Acknowledge at once, sync every so often. Default: every 10 s.
+    Periodic(Duration),
+    /// Sync before acknowledging; whatever waits is synced together.
+    Batch,
+    /// As `batch`, but wait up to this long to gather more.
+    Group(Duration),
+}
+
+/// The `[storage]` table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StorageConfig {
+    /// `engine`: `lsm` or `sled`.
+    pub engine: EngineKind,
+    /// `commitlog_sync`, `commitlog_sync_period`.
+    pub commitlog_sync: CommitlogSync,
+    /// `commitlog_segment_size`. Default 32 MiB.
+    pub commitlog_segment_size: u64,
+    /// `commitlog_total_space`: above it the oldest memtables are flushed to free segments. Default 1 GiB.
+    pub commitlog_total_space: u64,
+    /// `memtable_heap_space`: a memtable this large is flushed. Default 64 MiB.
+    pub memtable_heap_space: u64,
+    /// `compaction_throughput` in bytes per second; 0: none. Default 64 MiB/s.
+    pub compaction_throughput: u64,
+    /// `block_cache_size` in bytes. Default 64 MiB.
+    pub block_cache_size: u64,
+}
+
+/// What happens to a new hint when the store is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// The new one is refused (Cassandra's behaviour, but counted).
+    DropNewest,
+    /// The oldest make room.
+    DropOldest,
+}
+
+/// The `[hints]` table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HintsConfig {
+    /// `hinted_handoff_enabled`. Default true.
+    pub enabled: bool,
+    /// `max_hint_window`: a target that has been down for longer gets no new hints. Default 3 h.
+    pub max_hint_window: Duration,
+    /// `max_hints_size`: the node-wide bound in bytes, headers and in-flight included. Default 1 GiB.
+    pub max_hints_size: u64,
+    /// `max_hints_size_per_host`: the bound per target; 0: only the node-wide one. Default 0.
+    pub max_hints_size_per_host: u64,
+    /// `max_hints_file_size`: a segment this large is closed. Default 128 MiB.
+    pub max_hints_file_size: u64,
+    /// `hinted_handoff_throttle` in bytes per second per target; 0: none. Default 1 MiB/s.
+    pub hinted_handoff_throttle: u64,
+    /// `hints_flush_period`: how often appended hints are synced. Default 10 s.
+    pub hints_flush_period: Duration,
+    /// `overflow`: `drop-newest` or `drop-oldest`.
+    pub overflow: Overflow,
+    /// `handoff_paused`: start with replay paused. Default false.
+    pub paused: bool,
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        StorageConfig {
+            engine: EngineKind::Lsm,
+            commitlog_sync: CommitlogSync::Periodic(Duration::from_secs(10)),
+            commitlog_segment_size: 32 * MIB,
+            commitlog_total_space: GIB,
+            memtable_heap_space: 64 * MIB,
+            compaction_throughput: 64 * MIB,
+            block_cache_size: 64 * MIB,
+        }
+    }
+}
+
+impl Default for HintsConfig {
+    fn default() -> Self {
+        HintsConfig {
+            enabled: true,
+            max_hint_window: Duration::from_secs(3 * 3600),
+            max_hints_size: GIB,
+            max_hints_size_per_host: 0,
+            max_hints_file_size: 128 * MIB,
+            hinted_handoff_throttle: MIB,
+            hints_flush_period: Duration::from_secs(10),
+            overflow: Overflow::DropNewest,
+            paused: false,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            cluster_name: "helenus".to_owned(),
+            listen_address: SocketAddr::from(([127, 0, 0, 1], 7000)),
+            rpc_address: SocketAddr::from(([127, 0, 0, 1], 9160)),
+            metrics_address: None,
+            data_directory: PathBuf::from("helenus-data"),
+            seeds: Vec::new(),
+            dc: "datacenter1".to_owned(),
+            rack: "rack1".to_owned(),
+            num_tokens: 16,
+            initial_token: Vec::new(),
+            write_request_timeout: Duration::from_secs(2),
+            read_request_timeout: Duration::from_secs(5),
+            range_request_timeout: Duration::from_secs(10),
+            max_value_size: 16 * MIB,
+            phi_convict_threshold: 8.0,
+            gossip_interval: Duration::from_secs(1),
+            max_concurrent_requests: 4096,
+            internode_queue_bytes: 4 * MIB,
+            fault_injection: false,
+            storage: StorageConfig::default(),
+            hints: HintsConfig::default(),
+        }
+    }
+}

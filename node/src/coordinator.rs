@@ -1,0 +1,1 @@
+//! What a node does as a coordinator: plan, send, tally, hint, answer.

@@ -1,0 +1,1 @@
+//! `helenus dev`: a local cluster in one process.

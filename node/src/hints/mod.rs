@@ -1,0 +1,1 @@
+//! The hint store: segment files under an exact byte bound.

@@ -1,0 +1,1 @@
+//! Prometheus metrics: one registry a node, and the port that shows it.

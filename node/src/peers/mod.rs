@@ -1,0 +1,1 @@
+//! Links to peers: batched streams, calls with deadlines, the message filter.

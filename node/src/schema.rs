@@ -1,0 +1,1 @@
+//! The schema on this node: changed, pushed, pulled, persisted.
