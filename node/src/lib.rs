@@ -4,6 +4,7 @@
 //! the [`seams`] differ. Storage, coordinator, peers, hints and the front ends live here; what they *mean* is decided
 //! in `helenus-core`.
 
+pub mod run;
 pub mod config;
 pub mod seams;
 // A request, top to bottom.
@@ -21,3 +22,5 @@ pub mod schema;
 pub mod metrics;
 pub mod tasks;
 pub mod dev;
+
+pub use run::{Parts, Ready, StartError};
