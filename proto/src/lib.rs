@@ -19,3 +19,10 @@
 pub mod v1 {
     tonic::include_proto!("helenus.v1");
 }
+
+mod error;
+// Domain values, one file a kind.
+pub mod ids;
+pub mod level;
+
+pub use error::WireError;
