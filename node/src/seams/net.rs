@@ -32,3 +32,78 @@ pub trait Net: Send + Sync + 'static {
     /// Listens on `addr`; port 0 takes a free one.
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
 }
+
+/// The machine's TCP, without Nagle's delay: links write whole batches, so small segments are meant.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpNet;
+
+impl Net for TcpNet {
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<BoxIo>> {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect(addr).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as BoxIo)
+        })
+    }
+
+    fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            match tokio::net::TcpListener::bind(addr).await {
+                Ok(listener) => Ok(Box::new(TcpListener(listener)) as Box<dyn Listener>),
+                Err(error) => Err(cannot_listen(addr, &error)),
+            }
+        })
+    }
+}
+
+/// The same kind of error, saying where and what to do.
+fn cannot_listen(addr: SocketAddr, error: &io::Error) -> io::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process has this port: stop it (perhaps a node that still runs), or give this node another address"
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: take a higher one",
+        _ => "see the cause",
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}; {remedy}"))
+}
+
+struct TcpListener(tokio::net::TcpListener);
+
+impl Listener for TcpListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, SocketAddr)>> {
+        Box::pin(async {
+            let (stream, from) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as BoxIo, from))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn bytes_arrive_and_a_used_port_says_what_to_do() {
+        let mut listener = TcpNet.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut out = TcpNet.connect(addr).await.unwrap();
+        let (mut inn, _) = listener.accept().await.unwrap();
+        out.write_all(b"ping").await.unwrap();
+        let mut buf = [0; 4];
+        inn.read_exact(&mut buf).await.unwrap();
+        assert_eq!(&buf, b"ping");
+
+        let error = TcpNet.listen(addr).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        let text = error.to_string();
+        assert!(text.contains(&addr.to_string()) && text.contains("stop it"), "{text}");
+    }
+}

@@ -7,8 +7,16 @@
 //!
 //! Calls block. Whoever must not block runs them through the background seam.
 
+mod std_disk;
+mod sim_disk;
+#[cfg(test)]
+mod tests;
+
+pub use sim_disk::{DiskFigures, Faults, SimDisk};
+pub use std_disk::StdDisk;
+
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 /// A directory tree. Paths are relative to the disk's root; `/` separates.
@@ -21,7 +29,7 @@ pub trait Disk: Send + Sync {
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Open handles stay readable.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Creates a directory and its parents.
+    /// Creates a directory and its parents. Each is a name in its parent, durable after `sync_dir` of that one.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
@@ -47,4 +55,24 @@ pub trait File: Send + Sync {
     }
     /// Cuts or grows (with zeros) to `len`.
     fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// The names along a path below a disk's root. A path that would leave it (`..`, or one that begins at `/`) is refused:
+/// names come from directory listings and configuration, and neither may reach another node's files.
+fn names(path: &Path) -> io::Result<Vec<&str>> {
+    let refuse =
+        |why| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {why}", path.display()));
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => {
+                names.push(name.to_str().ok_or_else(|| refuse("the path is not UTF-8"))?);
+            }
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(refuse("the path must stay below the data directory"));
+            }
+        }
+    }
+    Ok(names)
 }
