@@ -1,1 +1,6 @@
-//! x
+//! The lab: scenarios are run against real nodes in a simulated world, and what was expected is checked.
+//!
+//! Read in this order: what a scenario says (`scenario`), the world it happens in (`world`), who acts in it
+//! (`actors`), who watches (`oracle`), and what is told at the end (`report`).
+
+pub mod scenario;
