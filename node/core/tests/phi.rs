@@ -49,7 +49,7 @@ impl Runner {
         let now = self.now();
         let mut output = String::new();
         for node in self.detector.interpret(now) {
-            let phi = self.detector.phi(node, now).unwrap();
+            let phi = self.detector.phi(node, now).expect("a convicted peer was heard once");
             output += &format!("at {}: convicted {} at phi {phi:.2}\n", self.now, node.0);
         }
         output
@@ -104,7 +104,7 @@ impl goldenscript::Runner for Runner {
 }
 
 #[test]
-fn scripts_hold() {
+fn phi_scripts_hold() {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/phi");
     let mut scripts: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
     scripts.sort();
