@@ -184,3 +184,32 @@ impl Default for Config {
         }
     }
 }
+
+/// The candidate that `word` is a likely misspelling of, if there is one: what "did you mean" asks. Letter case does
+/// not matter; about one letter in three may be wrong.
+pub fn did_you_mean<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let near = candidates.into_iter().filter_map(|candidate| {
+        let wrong = strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
+        (wrong <= 1 + candidate.chars().count() / 3).then_some((wrong, candidate))
+    });
+    near.min().map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_word_is_found_and_a_far_one_is_not() {
+        let keys = ["max_hint_window", "max_hints_size", "dc", "rack"];
+        assert_eq!(did_you_mean("max_hint_size", keys), Some("max_hints_size"));
+        assert_eq!(did_you_mean("RACK", keys), Some("rack"));
+        assert_eq!(did_you_mean("dcs", keys), Some("dc"));
+        assert_eq!(did_you_mean("memtable", keys), None);
+        assert_eq!(did_you_mean("anything", []), None);
+    }
+}
