@@ -154,6 +154,10 @@ pub trait Engine: Send + Sync {
     fn apply(&self, write: Write) -> Result<Applied, StorageError>;
     /// Logs and merges several writes with one log write (hint pages, batches of a link).
     fn apply_all(&self, writes: Vec<Write>) -> Result<Applied, StorageError>;
+    /// Writes what `apply` has buffered for the log: one system call for everything that one wake of the node brought. What
+    /// was [`Applied::Now`] may be acknowledged only after this has returned `Ok`: then it survives the process, and by
+    /// the sync mode the machine.
+    fn commit(&self) -> Result<(), StorageError>;
     /// Everything known of a partition, tombstones included; `None` when nothing is.
     fn read(
         &self,
