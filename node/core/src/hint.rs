@@ -1,4 +1,27 @@
 //! Hints: what is owed to a replica that could not be reached, under an exact bound.
+//!
+//! Three plain values decide everything; the shell (`helenus-node`'s hint store) carries it out:
+//!
+//! - [`window`] says whether a target may get hints at all;
+//! - [`Budget`] says whether the bytes fit, and what must go when they do not;
+//! - [`Accounts`] say what became of every hint, and refuse to lose one silently.
+//!
+//! The identity, of every target and of the node, after every change:
+//!
+//! ```text
+//! created = delivered + expired + refused + evicted + dead_lettered + lost + pending
+//! ```
+//!
+//! Invariants: the bytes charged never exceed `node_bytes`, nor a target's `target_bytes`; the identity holds. Both are
+//! asserted always, not only in tests: a store that breaks them must stop, not go on counting wrong.
+//!
+//! CAVEAT: Cassandra 4.1 and 5.0 check the size of files on disk only, with a strict `>`, and drop what does not fit
+//! without a counter (facts measured on 4.1.8: 26,978 of 30,000 hints gone, no metric, no log line). None of that is
+//! followed here; the names of the settings are.
+
+use crate::types::NodeId;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Why a hint was refused or did not reach its target. Every one is counted; none is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,8 +38,464 @@ pub enum Loss {
     Evicted,
     /// Expired: older than the smaller gc_grace of then and now.
     Expired,
-    /// Truncated by an operator.
+    /// Evicted: truncated by an operator.
     Truncated,
+    /// Refused: the disk takes no bytes (full, or failing).
+    Unwritable,
     /// Lost: its bytes could not be written, or could not be read back.
     Damaged,
+}
+
+/// The classes of the accounting identity that a hint can leave `pending` for, or never reach it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Never stored.
+    Refused,
+    /// Stored, then removed on purpose before it was delivered.
+    Evicted,
+    /// Stored, then too old to be applied safely.
+    Expired,
+    /// Stored, then unreadable or unwritable.
+    Lost,
+}
+
+impl Loss {
+    /// Every reason, in declaration order.
+    pub const ALL: [Loss; 9] = [
+        Loss::WindowClosed,
+        Loss::NodeCapReached,
+        Loss::TargetCapReached,
+        Loss::Disabled,
+        Loss::Evicted,
+        Loss::Expired,
+        Loss::Truncated,
+        Loss::Unwritable,
+        Loss::Damaged,
+    ];
+
+    /// Where this reason is counted.
+    pub fn class(self) -> Class {
+        match self {
+            Loss::WindowClosed
+            | Loss::NodeCapReached
+            | Loss::TargetCapReached
+            | Loss::Disabled
+            | Loss::Unwritable => Class::Refused,
+            Loss::Evicted | Loss::Truncated => Class::Evicted,
+            Loss::Expired => Class::Expired,
+            Loss::Damaged => Class::Lost,
+        }
+    }
+
+    /// The name in metrics and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Loss::WindowClosed => "window_closed",
+            Loss::NodeCapReached => "node_cap_reached",
+            Loss::TargetCapReached => "target_cap_reached",
+            Loss::Disabled => "disabled",
+            Loss::Evicted => "evicted",
+            Loss::Expired => "expired",
+            Loss::Truncated => "truncated",
+            Loss::Unwritable => "unwritable",
+            Loss::Damaged => "damaged",
+        }
+    }
+}
+
+/// What happens to a new hint when the store is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// The new one is refused.
+    DropNewest,
+    /// The oldest make room.
+    DropOldest,
+}
+
+/// Whether a target may get a new hint. It may not once it has been down for longer than `max_hint_window`, nor while
+/// its oldest pending hint is older than that (`hint_window_persistent_enabled`): a target that flaps would otherwise
+/// start a fresh window with every short life.
+pub fn window(
+    max_hint_window: Duration,
+    down_for: Duration,
+    oldest_pending: Option<Duration>,
+) -> Result<(), Loss> {
+    let closed = down_for > max_hint_window || oldest_pending.is_some_and(|a| a > max_hint_window);
+    if closed { Err(Loss::WindowClosed) } else { Ok(()) }
+}
+
+/// Whether a hint may still be applied. One that is older than the table's gc_grace could bring back what a tombstone,
+/// purged meanwhile, had deleted. The smaller gc_grace of then and now counts.
+pub fn expired(age: Duration, gc_grace_then_s: u32, gc_grace_now_s: Option<u32>) -> bool {
+    let grace = gc_grace_now_s.map_or(gc_grace_then_s, |now| now.min(gc_grace_then_s));
+    age >= Duration::from_secs(u64::from(grace))
+}
+
+/// How many bytes hints may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For all targets together.
+    pub node_bytes: u64,
+    /// For each target; `None`: only the node's.
+    pub target_bytes: Option<u64>,
+    /// What happens at either.
+    pub overflow: Overflow,
+}
+
+/// What to do with a hint of so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It fits: charge it and store it.
+    Store,
+    /// It is refused.
+    Refuse(Loss),
+    /// Evict the oldest, of `from` or of any target, until at least `bytes` are free; then ask again.
+    EvictThen {
+        /// Whose; `None`: the oldest of all.
+        from: Option<NodeId>,
+        /// How many are missing.
+        bytes: u64,
+    },
+}
+
+/// The bytes charged, per target and in all. What a byte is, the shell says (file bytes and what waits to become some);
+/// that they never exceed the limits is decided here.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    limits: Limits,
+    used: BTreeMap<NodeId, u64>,
+    total: u64,
+}
+
+impl Budget {
+    /// Nothing charged yet.
+    pub fn new(limits: Limits) -> Budget {
+        Budget { limits, used: BTreeMap::new(), total: 0 }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Bytes charged in all.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Bytes charged to `target`.
+    pub fn used(&self, target: NodeId) -> u64 {
+        self.used.get(&target).copied().unwrap_or(0)
+    }
+
+    /// Whether `bytes` more fit. The target's own bound is looked at first, because making room there also makes room
+    /// in the node's.
+    pub fn admit(&self, target: NodeId, bytes: u64) -> Admission {
+        let bounds = [
+            (self.limits.target_bytes, self.used(target), Some(target), Loss::TargetCapReached),
+            (Some(self.limits.node_bytes), self.total, None, Loss::NodeCapReached),
+        ];
+        for (bound, _, _, loss) in bounds {
+            // What exceeds a bound all alone would evict everything and still not fit.
+            if bound.is_some_and(|bound| bytes > bound) {
+                return Admission::Refuse(loss);
+            }
+        }
+        for (bound, used, from, loss) in bounds {
+            let missing = used.saturating_add(bytes).saturating_sub(bound.unwrap_or(u64::MAX));
+            if missing > 0 {
+                return match self.limits.overflow {
+                    Overflow::DropNewest => Admission::Refuse(loss),
+                    Overflow::DropOldest => Admission::EvictThen { from, bytes: missing },
+                };
+            }
+        }
+        Admission::Store
+    }
+
+    /// Charges bytes that [`Budget::admit`] let in.
+    ///
+    /// # Panics
+    /// When they exceed a limit: whoever charges must have asked.
+    pub fn charge(&mut self, target: NodeId, bytes: u64) {
+        let used = self.used.entry(target).or_default();
+        *used += bytes;
+        self.total += bytes;
+        assert!(self.total <= self.limits.node_bytes, "hints exceed the node's bound");
+        let bound = self.limits.target_bytes;
+        assert!(bound.is_none_or(|bound| *used <= bound), "hints exceed the target's bound");
+    }
+
+    /// Gives back bytes that were charged.
+    ///
+    /// # Panics
+    /// When they were not: freed twice is a bound that no longer holds.
+    pub fn release(&mut self, target: NodeId, bytes: u64) {
+        let used = self.used.entry(target).or_default();
+        *used = used.checked_sub(bytes).expect("released bytes were charged to this target");
+        self.total = self.total.checked_sub(bytes).expect("released bytes were charged");
+        if *used == 0 {
+            self.used.remove(&target);
+        }
+    }
+}
+
+/// What became of hints. Counts of hints, not bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    /// Owed at some time: every write that a replica missed, stored or not.
+    pub created: u64,
+    /// Acknowledged by the target.
+    pub delivered: u64,
+    /// Too old to be applied.
+    pub expired: u64,
+    /// Never stored.
+    pub refused: u64,
+    /// Removed on purpose, undelivered.
+    pub evicted: u64,
+    /// Set aside for a person to look at.
+    pub dead_lettered: u64,
+    /// Unreadable or unwritable.
+    pub lost: u64,
+    /// Stored and owed now.
+    pub pending: u64,
+}
+
+impl Account {
+    /// Whether the identity holds.
+    pub fn balances(&self) -> bool {
+        let settled = self.delivered
+            + self.expired
+            + self.refused
+            + self.evicted
+            + self.dead_lettered
+            + self.lost;
+        self.created == settled + self.pending
+    }
+
+    /// Hints that will never reach their target.
+    pub fn undelivered(&self) -> u64 {
+        self.expired + self.refused + self.evicted + self.dead_lettered + self.lost
+    }
+
+    fn settle(&mut self, class: Class, count: u64) {
+        let bucket = match class {
+            Class::Refused => &mut self.refused,
+            Class::Evicted => &mut self.evicted,
+            Class::Expired => &mut self.expired,
+            Class::Lost => &mut self.lost,
+        };
+        *bucket += count;
+    }
+
+    fn take_pending(&mut self, count: u64) {
+        self.pending = self.pending.checked_sub(count).expect("only pending hints are settled");
+    }
+}
+
+/// The accounts of one node: per target, in all, and per reason.
+#[derive(Debug, Clone, Default)]
+pub struct Accounts {
+    targets: BTreeMap<NodeId, Account>,
+    total: Account,
+    reasons: BTreeMap<Loss, u64>,
+}
+
+impl Accounts {
+    /// All zero.
+    pub fn new() -> Accounts {
+        Accounts::default()
+    }
+
+    /// Of all targets together.
+    pub fn total(&self) -> Account {
+        self.total
+    }
+
+    /// Of one target.
+    pub fn of(&self, target: NodeId) -> Account {
+        self.targets.get(&target).copied().unwrap_or_default()
+    }
+
+    /// Of each target that was ever owed a hint.
+    pub fn targets(&self) -> impl Iterator<Item = (NodeId, Account)> + '_ {
+        self.targets.iter().map(|(target, account)| (*target, *account))
+    }
+
+    /// How many hints were not delivered for this reason.
+    pub fn reason(&self, loss: Loss) -> u64 {
+        self.reasons.get(&loss).copied().unwrap_or(0)
+    }
+
+    /// Hints were stored, or found at the start.
+    pub fn stored(&mut self, target: NodeId, count: u64) {
+        self.change(target, |account| {
+            account.created += count;
+            account.pending += count;
+        });
+    }
+
+    /// Pending hints were acknowledged by their target.
+    pub fn delivered(&mut self, target: NodeId, count: u64) {
+        self.change(target, |account| {
+            account.take_pending(count);
+            account.delivered += count;
+        });
+    }
+
+    /// Hints will not be delivered. Those of class [`Class::Refused`] were never pending; the others were.
+    pub fn lost(&mut self, target: NodeId, loss: Loss, count: u64) {
+        let class = loss.class();
+        self.change(target, |account| {
+            match class {
+                Class::Refused => account.created += count,
+                Class::Evicted | Class::Expired | Class::Lost => account.take_pending(count),
+            }
+            account.settle(class, count);
+        });
+        if count > 0 {
+            *self.reasons.entry(loss).or_default() += count;
+        }
+    }
+
+    /// Makes the same change to a target's account and to the total, and checks both.
+    fn change(&mut self, target: NodeId, change: impl Fn(&mut Account)) {
+        let account = self.targets.entry(target).or_default();
+        change(account);
+        change(&mut self.total);
+        assert!(account.balances(), "the accounts of {target} do not balance: {account:?}");
+        assert!(self.total.balances(), "the accounts do not balance: {:?}", self.total);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_window_closes_by_downtime_and_by_the_oldest_hint() {
+        let s = Duration::from_secs;
+        assert_eq!(window(s(10), s(10), None), Ok(()));
+        assert_eq!(window(s(10), s(11), None), Err(Loss::WindowClosed));
+        assert_eq!(window(s(10), s(0), Some(s(10))), Ok(()));
+        assert_eq!(window(s(10), s(0), Some(s(11))), Err(Loss::WindowClosed));
+    }
+
+    #[test]
+    fn the_smaller_gc_grace_expires_a_hint() {
+        let s = Duration::from_secs;
+        assert!(!expired(s(9), 10, None));
+        assert!(expired(s(10), 10, None));
+        assert!(expired(s(5), 10, Some(5)));
+        assert!(!expired(s(5), 10, Some(20)));
+        assert!(expired(s(0), 0, Some(20)), "no grace: never safe to replay");
+    }
+
+    #[test]
+    fn every_reason_has_its_own_name() {
+        let names: std::collections::BTreeSet<_> = Loss::ALL.iter().map(|l| l.as_str()).collect();
+        assert_eq!(names.len(), Loss::ALL.len());
+    }
+
+    #[test]
+    #[should_panic(expected = "only pending hints are settled")]
+    fn a_hint_cannot_be_delivered_twice() {
+        let mut accounts = Accounts::new();
+        accounts.stored(NodeId(1), 1);
+        accounts.delivered(NodeId(1), 1);
+        accounts.delivered(NodeId(1), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "exceed the node's bound")]
+    fn charging_without_asking_is_noticed() {
+        let limits = Limits { node_bytes: 10, target_bytes: None, overflow: Overflow::DropNewest };
+        Budget::new(limits).charge(NodeId(1), 11);
+    }
+
+    /// A store reduced to sizes: (target, bytes), oldest first.
+    #[derive(Debug)]
+    struct Model {
+        budget: Budget,
+        accounts: Accounts,
+        stored: Vec<(NodeId, u64)>,
+    }
+
+    impl Model {
+        fn append(&mut self, target: NodeId, bytes: u64) {
+            loop {
+                match self.budget.admit(target, bytes) {
+                    Admission::Store => {
+                        self.budget.charge(target, bytes);
+                        self.accounts.stored(target, 1);
+                        self.stored.push((target, bytes));
+                        return;
+                    }
+                    Admission::Refuse(loss) => {
+                        assert_eq!(loss.class(), Class::Refused);
+                        return self.accounts.lost(target, loss, 1);
+                    }
+                    Admission::EvictThen { from, bytes } => {
+                        assert!(bytes > 0);
+                        let oldest = self
+                            .stored
+                            .iter()
+                            .position(|(t, _)| from.is_none_or(|from| from == *t))
+                            .expect("a full store has something to evict");
+                        let (evicted, freed) = self.stored.remove(oldest);
+                        self.budget.release(evicted, freed);
+                        self.accounts.lost(evicted, Loss::Evicted, 1);
+                    }
+                }
+            }
+        }
+
+        fn check(&self) {
+            let sum = |t: Option<NodeId>| -> u64 {
+                self.stored.iter().filter(|s| t.is_none_or(|t| t == s.0)).map(|s| s.1).sum()
+            };
+            let limits = self.budget.limits();
+            assert_eq!(self.budget.total(), sum(None));
+            assert!(sum(None) <= limits.node_bytes);
+            assert_eq!(self.accounts.total().pending, self.stored.len() as u64);
+            let mut all = Account::default();
+            for (target, account) in self.accounts.targets() {
+                assert_eq!(self.budget.used(target), sum(Some(target)));
+                assert!(limits.target_bytes.is_none_or(|bound| sum(Some(target)) <= bound));
+                assert!(account.balances());
+                all.created += account.created;
+                all.pending += account.pending;
+            }
+            assert_eq!(all.created, self.accounts.total().created);
+            assert_eq!(all.pending, self.accounts.total().pending);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_bound_is_never_exceeded_and_the_identity_always_holds(
+            node_bytes in 0..2000_u64,
+            target_bytes in prop::option::of(0..1000_u64),
+            drop_oldest: bool,
+            steps in prop::collection::vec((0..4_u128, 0..300_u64, 0..4_u8), 0..200),
+        ) {
+            let overflow = if drop_oldest { Overflow::DropOldest } else { Overflow::DropNewest };
+            let mut model = Model {
+                budget: Budget::new(Limits { node_bytes, target_bytes, overflow }),
+                accounts: Accounts::new(),
+                stored: Vec::new(),
+            };
+            for (target, bytes, what) in steps {
+                if what == 0 && !model.stored.is_empty() {
+                    let (target, bytes) = model.stored.remove(0);
+                    model.budget.release(target, bytes);
+                    model.accounts.delivered(target, 1);
+                } else {
+                    model.append(NodeId(target), bytes);
+                }
+                model.check();
+            }
+        }
+    }
 }

@@ -241,7 +241,7 @@ fn copies_in(replication: &Replication, dc: &Dc) -> usize {
 
 /// Fewer replicas are alive than the level needs. Nothing was sent, so nothing was applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{level} needs {required} live replicas{}, and {alive} are alive", in_dc(.dc.as_ref()))]
+#[error("{level} needs {required} live replicas{}; alive: {alive}", in_dc(.dc.as_ref()))]
 pub struct Unavailable {
     /// The level.
     pub level: Level,

@@ -40,5 +40,7 @@ pub use data::{
     Partition, RangeTombstone, Row,
 };
 pub use level::Level;
-pub use schema::{KeyspaceDef, ReadRepair, Replication, Schema, TableDef, TableId, TableOptions};
+pub use schema::{
+    KeyspaceDef, ReadRepair, Replication, Schema, SchemaVersion, TableDef, TableId, TableOptions,
+};
 pub use types::{Dc, Endpoint, GcSeconds, Generation, NodeId, Rack, TimestampMicros, Token};

@@ -42,7 +42,7 @@ impl From<&Endpoint> for Replica {
 pub enum Warning {
     /// More copies than nodes.
     #[error(
-        "{rf} copies are asked for and the ring has {nodes} nodes: each of them holds one. Add nodes, or lower the replication factor"
+        "replication factor {rf}, but the ring has {nodes} nodes: each of them holds one copy. Add nodes, or lower the factor"
     )]
     TooFewNodes {
         /// Copies.
@@ -52,7 +52,7 @@ pub enum Warning {
     },
     /// More copies than nodes in one data centre.
     #[error(
-        "{rf} copies are asked for in data centre {dc}, which has {nodes} nodes: each of them holds one. Add nodes there, or lower its replication factor"
+        "replication factor {rf} in data centre {dc}, but it has {nodes} nodes: each of them holds one copy. Add nodes there, or lower the factor"
     )]
     TooFewNodesInDc {
         /// The data centre.
@@ -64,7 +64,7 @@ pub enum Warning {
     },
     /// No node is in this data centre: a misspelt name, perhaps.
     #[error(
-        "{rf} copies are asked for in data centre {dc}, and no node is there; there are nodes in: {known}"
+        "replication factor {rf} in data centre {dc}, but no node is there: nothing is stored there. There are nodes in: {known}"
     )]
     UnknownDc {
         /// The data centre.
@@ -149,8 +149,8 @@ impl Placement {
     pub fn ownership(&self, node: NodeId) -> f64 {
         self.ranges()
             .filter(|(_, replicas)| replicas.iter().any(|replica| replica.node == node))
-            .map(|(range, _)| range.share())
-            .sum()
+            // Not `sum`, which gives -0.0 for nothing.
+            .fold(0.0, |sum, (range, _)| sum + range.share())
     }
 
     fn at(&self, place: usize) -> &[Replica] {

@@ -1,4 +1,16 @@
 //! What is stored: keyspaces say how often, tables say of what shape.
+//!
+//! A schema is small, so nodes exchange all of it and [`Schema::merge`] it: the later definition of each name wins. A
+//! drop is a definition too (a tombstone), or a node that slept through it would bring the table back. Nodes compare
+//! [`Schema::version`]s to learn whether they agree.
+//!
+//! CAVEAT: two nodes that create the same table in the same moment make two tables of one name. The later one wins
+//! everywhere; what was written into the other one meanwhile is out of reach. Cassandra had the same (CASSANDRA-10699)
+//! until CEP-21 made its schema a log that all nodes agree on.
+
+mod options;
+
+pub use options::{OptionError, ReadRepair, TableOptions};
 
 use crate::types::{Dc, TimestampMicros};
 use std::collections::BTreeMap;
@@ -23,7 +35,7 @@ impl fmt::Debug for TableId {
 }
 
 /// How many copies, and where. RF 0 cannot exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Replication {
     /// SimpleStrategy: the next `rf` distinct nodes on the ring, blind to racks and data centres.
     Simple {
@@ -38,7 +50,7 @@ pub enum Replication {
 }
 
 /// A keyspace: a name and its replication.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyspaceDef {
     /// Its name.
     pub name: String,
@@ -50,51 +62,8 @@ pub struct KeyspaceDef {
     pub dropped: bool,
 }
 
-/// Whether a read that finds its replicas in disagreement repairs them before it answers (CASSANDRA-10726, -14534).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ReadRepair {
-    /// The default: the answer waits until a quorum holds it, which makes quorum reads monotonic.
-    #[default]
-    Blocking,
-    /// Reconcile for the reader, repair nothing: partition writes stay atomic, reads may go back in time.
-    None,
-}
-
-/// A table's options, under Cassandra's names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableOptions {
-    /// `read_repair`.
-    pub read_repair: ReadRepair,
-    /// `gc_grace_seconds`: how long a tombstone is kept for replicas that missed it. Default 864000 (ten days).
-    pub gc_grace_seconds: u32,
-    /// `default_time_to_live` in seconds; 0 is none.
-    pub default_time_to_live: u32,
-    /// `bloom_filter_fp_chance`, in parts per million so that options stay comparable. Default 10000 (0.01).
-    pub bloom_filter_fp_ppm: u32,
-    /// `compression`: lz4 blocks in SSTables. Default on.
-    pub compression: bool,
-    /// Size-tiered `min_threshold`: fewer similar SSTables than this are left alone. Default 4.
-    pub min_threshold: u32,
-    /// Size-tiered `max_threshold`: at most so many are compacted at once. Default 32.
-    pub max_threshold: u32,
-}
-
-impl Default for TableOptions {
-    fn default() -> Self {
-        TableOptions {
-            read_repair: ReadRepair::Blocking,
-            gc_grace_seconds: 864_000,
-            default_time_to_live: 0,
-            bloom_filter_fp_ppm: 10_000,
-            compression: true,
-            min_threshold: 4,
-            max_threshold: 32,
-        }
-    }
-}
-
 /// A table. The key-value table is the case with no clustering key and one column, `value`, with id 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableDef {
     /// Its identity.
     pub id: TableId,
@@ -119,3 +88,180 @@ pub struct Schema {
     /// Tables by (keyspace, name).
     pub tables: BTreeMap<(String, String), TableDef>,
 }
+
+/// A digest of everything that is defined, printed as a UUID. Equal on two nodes if, and only if, their schemas are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SchemaVersion(pub u128);
+
+impl fmt::Display for SchemaVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&crate::types::NodeId(self.0), f)
+    }
+}
+
+/// Not a name for a keyspace or a table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is not a name: a letter, then up to 47 letters, digits and underscores")]
+pub struct BadName {
+    /// What was given.
+    pub name: String,
+}
+
+/// Whether `name` may name a keyspace or a table. Names become directories and metric labels.
+pub fn check_name(name: &str) -> Result<(), BadName> {
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if starts && legal && name.len() <= 48 {
+        Ok(())
+    } else {
+        Err(BadName { name: name.to_owned() })
+    }
+}
+
+impl Schema {
+    /// Takes over every definition of `other` that is later than ours. Says whether anything changed.
+    pub fn merge(&mut self, other: Schema) -> bool {
+        // Of two definitions of one moment the drop wins, then the greater: any order will do, if all nodes use it.
+        let keyspaces = join(&mut self.keyspaces, other.keyspaces, |a, b| {
+            (a.altered, a.dropped, a) < (b.altered, b.dropped, b)
+        });
+        let tables = join(&mut self.tables, other.tables, |a, b| {
+            (a.altered, a.dropped, a) < (b.altered, b.dropped, b)
+        });
+        keyspaces || tables
+    }
+
+    /// A digest of all definitions, dropped ones included.
+    pub fn version(&self) -> SchemaVersion {
+        let mut hash = Hash(xxhash_rust::xxh3::Xxh3::new());
+        for keyspace in self.keyspaces.values() {
+            hash.text("keyspace").text(&keyspace.name);
+            match &keyspace.replication {
+                Replication::Simple { rf } => {
+                    hash.text("simple").number(u64::from(rf.get()));
+                }
+                Replication::NetworkTopology { per_dc } => {
+                    hash.text("topology").number(per_dc.len() as u64);
+                    for (dc, rf) in per_dc {
+                        hash.text(dc.as_str()).number(u64::from(rf.get()));
+                    }
+                }
+            }
+            hash.time(keyspace.altered).number(u64::from(keyspace.dropped));
+        }
+        for table in self.tables.values() {
+            hash.text("table").text(&table.keyspace).text(&table.name);
+            hash.0.update(&table.id.0.to_le_bytes());
+            let options = table.options.to_map();
+            hash.number(options.len() as u64);
+            for (name, value) in &options {
+                hash.text(name).text(value);
+            }
+            hash.time(table.altered).number(u64::from(table.dropped));
+        }
+        SchemaVersion(hash.0.digest128())
+    }
+
+    /// A keyspace that was not dropped.
+    pub fn keyspace(&self, name: &str) -> Option<&KeyspaceDef> {
+        self.keyspaces.get(name).filter(|keyspace| !keyspace.dropped)
+    }
+
+    /// A table that was not dropped, nor its keyspace.
+    pub fn table(&self, keyspace: &str, name: &str) -> Option<&TableDef> {
+        self.keyspace(keyspace)?;
+        let key = (keyspace.to_owned(), name.to_owned());
+        self.tables.get(&key).filter(|table| !table.dropped)
+    }
+
+    /// The table of this identity, if it was not dropped, nor its keyspace.
+    pub fn table_by_id(&self, id: TableId) -> Option<&TableDef> {
+        self.live_tables().find(|table| table.id == id)
+    }
+
+    /// The keyspaces that were not dropped, by name.
+    pub fn live_keyspaces(&self) -> impl Iterator<Item = &KeyspaceDef> {
+        self.keyspaces.values().filter(|keyspace| !keyspace.dropped)
+    }
+
+    /// The tables that were not dropped, nor their keyspaces, by keyspace and name.
+    pub fn live_tables(&self) -> impl Iterator<Item = &TableDef> {
+        self.tables
+            .values()
+            .filter(|table| !table.dropped && self.keyspace(&table.keyspace).is_some())
+    }
+
+    /// The time to give to the next change, so that it wins over everything this node knows of: `wall`, or a moment
+    /// after the latest change where clocks disagree.
+    pub fn next_altered(&self, wall: TimestampMicros) -> TimestampMicros {
+        let keyspaces = self.keyspaces.values().map(|keyspace| keyspace.altered);
+        let tables = self.tables.values().map(|table| table.altered);
+        let latest = keyspaces.chain(tables).max();
+        latest.map_or(wall, |latest| wall.max(TimestampMicros(latest.0.saturating_add(1))))
+    }
+
+    /// Drops a table; gives back what it was. `altered` comes from [`Schema::next_altered`].
+    pub fn drop_table(
+        &mut self,
+        keyspace: &str,
+        name: &str,
+        altered: TimestampMicros,
+    ) -> Option<TableId> {
+        let id = self.table(keyspace, name)?.id;
+        let table = self.tables.get_mut(&(keyspace.to_owned(), name.to_owned()))?;
+        (table.dropped, table.altered) = (true, altered);
+        Some(id)
+    }
+
+    /// Drops a keyspace and its tables, so that they do not come back with a new keyspace of that name. `None` if there
+    /// is no such keyspace.
+    pub fn drop_keyspace(&mut self, name: &str, altered: TimestampMicros) -> Option<Vec<TableId>> {
+        let keyspace = self.keyspaces.get_mut(name).filter(|keyspace| !keyspace.dropped)?;
+        (keyspace.dropped, keyspace.altered) = (true, altered);
+        let mut dropped = Vec::new();
+        for table in self.tables.values_mut().filter(|t| t.keyspace == name && !t.dropped) {
+            (table.dropped, table.altered) = (true, altered);
+            dropped.push(table.id);
+        }
+        Some(dropped)
+    }
+}
+
+fn join<K: Ord, V>(
+    into: &mut BTreeMap<K, V>,
+    other: BTreeMap<K, V>,
+    earlier: impl Fn(&V, &V) -> bool,
+) -> bool {
+    let mut changed = false;
+    for (key, theirs) in other {
+        if into.get(&key).is_none_or(|ours| earlier(ours, &theirs)) {
+            into.insert(key, theirs);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Everything is hashed with its length or at a fixed width, so no two schemas run together into the same bytes.
+struct Hash(xxhash_rust::xxh3::Xxh3);
+
+impl Hash {
+    fn number(&mut self, number: u64) -> &mut Hash {
+        self.0.update(&number.to_le_bytes());
+        self
+    }
+
+    fn text(&mut self, text: &str) -> &mut Hash {
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
+        self
+    }
+
+    fn time(&mut self, time: TimestampMicros) -> &mut Hash {
+        self.0.update(&time.0.to_le_bytes());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -232,7 +232,7 @@ fn each_quorum_names_the_first_data_centre_that_falls_short() {
     let error = needs.check(&replicas, |node| node.0 > 2).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "EACH_QUORUM needs 2 live replicas in data centre west, and 1 are alive"
+        "EACH_QUORUM needs 2 live replicas in data centre west; alive: 1"
     );
     let error = needs.check(&replicas, |_| false).unwrap_err();
     assert_eq!((error.required, error.alive, error.dc), (2, 0, Some(Dc::from("east"))));

@@ -1,0 +1,241 @@
+//! A table's options, as text and as values. Text comes from statements, from peers and from files, so it is checked here
+//! and nowhere else.
+
+use std::collections::BTreeMap;
+
+/// Whether a read that finds its replicas in disagreement repairs them before it answers (CASSANDRA-10726, -14534).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum ReadRepair {
+    /// The default: the answer waits until a quorum holds it, which makes quorum reads monotonic.
+    #[default]
+    Blocking,
+    /// Reconcile for the reader, repair nothing: partition writes stay atomic, reads may go back in time.
+    None,
+}
+
+/// A table's options, under Cassandra's names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TableOptions {
+    /// `read_repair`.
+    pub read_repair: ReadRepair,
+    /// `gc_grace_seconds`: how long a tombstone is kept for replicas that missed it. Default 864000 (ten days).
+    pub gc_grace_seconds: u32,
+    /// `default_time_to_live` in seconds; 0 is none.
+    pub default_time_to_live: u32,
+    /// `bloom_filter_fp_chance`, in parts per million so that options stay comparable. Default 10000 (0.01).
+    pub bloom_filter_fp_ppm: u32,
+    /// `compression`: lz4 blocks in SSTables. Default on.
+    pub compression: bool,
+    /// Size-tiered `min_threshold`: fewer similar SSTables than this are left alone. Default 4.
+    pub min_threshold: u32,
+    /// Size-tiered `max_threshold`: at most so many are compacted at once. Default 32.
+    pub max_threshold: u32,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        TableOptions {
+            read_repair: ReadRepair::Blocking,
+            gc_grace_seconds: 864_000,
+            default_time_to_live: 0,
+            bloom_filter_fp_ppm: 10_000,
+            compression: true,
+            min_threshold: 4,
+            max_threshold: 32,
+        }
+    }
+}
+
+/// Why an option cannot be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// There is no such option.
+    #[error("unknown table option `{name}`{}", nearest.map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    Unknown {
+        /// What was given.
+        name: String,
+        /// The option that is spelled most like it, if one is.
+        nearest: Option<&'static str>,
+    },
+    /// There is, but it cannot have this value.
+    #[error("table option `{name}` cannot be `{value}`: it takes {expected}")]
+    Invalid {
+        /// The option.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// The thresholds contradict each other.
+    #[error(
+        "`compaction.min_threshold` is {min}, which is more than `compaction.max_threshold`, {max}: no compaction could \
+         ever start"
+    )]
+    Thresholds {
+        /// `compaction.min_threshold`.
+        min: u32,
+        /// `compaction.max_threshold`.
+        max: u32,
+    },
+}
+
+/// An option's name, what it takes, and how it is read and written.
+struct TableOption {
+    name: &'static str,
+    expected: &'static str,
+    /// Says whether the value was one.
+    set: fn(&mut TableOptions, &str) -> bool,
+    get: fn(&TableOptions) -> String,
+}
+
+/// Stores a value that parsed and is within bounds.
+fn put<T>(slot: &mut T, value: Option<T>) -> bool {
+    match value {
+        Some(value) => {
+            *slot = value;
+            true
+        }
+        None => false,
+    }
+}
+
+fn seconds(text: &str, max: u32) -> Option<u32> {
+    text.parse().ok().filter(|seconds| *seconds <= max)
+}
+
+/// Cassandra's bound on TTLs: 20 years.
+const TTL_MAX_S: u32 = 20 * 365 * 86_400;
+
+const PPM: u32 = 1_000_000;
+
+/// A share between 0.00007 (fewer false positives would take more than 20 bits a key) and 1 (no filter).
+fn share_ppm(text: &str) -> Option<u32> {
+    let share: f64 = text.parse().ok()?;
+    let ppm = (share * f64::from(PPM)).round();
+    // NaN is in no range.
+    let legal = (70.0..=f64::from(PPM)).contains(&ppm);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]
+    legal.then_some(ppm as u32)
+}
+
+/// By name, sorted.
+const OPTIONS: [TableOption; 7] = [
+    TableOption {
+        name: "bloom_filter_fp_chance",
+        expected: "a share between 0.00007 and 1",
+        set: |options, text| put(&mut options.bloom_filter_fp_ppm, share_ppm(text)),
+        get: |options| (f64::from(options.bloom_filter_fp_ppm) / f64::from(PPM)).to_string(),
+    },
+    TableOption {
+        name: "compaction.max_threshold",
+        expected: "a number of SSTables, at least 2",
+        set: |options, text| put(&mut options.max_threshold, text.parse().ok().filter(|n| *n >= 2)),
+        get: |options| options.max_threshold.to_string(),
+    },
+    TableOption {
+        name: "compaction.min_threshold",
+        expected: "a number of SSTables, at least 2",
+        set: |options, text| put(&mut options.min_threshold, text.parse().ok().filter(|n| *n >= 2)),
+        get: |options| options.min_threshold.to_string(),
+    },
+    TableOption {
+        name: "compression",
+        expected: "`lz4` or `none`",
+        set: |options, text| {
+            let on = match text.to_ascii_lowercase().as_str() {
+                "lz4" => Some(true),
+                "none" => Some(false),
+                _ => None,
+            };
+            put(&mut options.compression, on)
+        },
+        get: |options| if options.compression { "lz4" } else { "none" }.to_owned(),
+    },
+    TableOption {
+        name: "default_time_to_live",
+        expected: "seconds, at most 630720000 (20 years); 0 is none",
+        set: |options, text| put(&mut options.default_time_to_live, seconds(text, TTL_MAX_S)),
+        get: |options| options.default_time_to_live.to_string(),
+    },
+    TableOption {
+        name: "gc_grace_seconds",
+        expected: "seconds, as a whole number",
+        set: |options, text| put(&mut options.gc_grace_seconds, seconds(text, u32::MAX)),
+        get: |options| options.gc_grace_seconds.to_string(),
+    },
+    TableOption {
+        name: "read_repair",
+        expected: "`BLOCKING` or `NONE`",
+        set: |options, text| {
+            let repair = match text.to_ascii_uppercase().as_str() {
+                "BLOCKING" => Some(ReadRepair::Blocking),
+                "NONE" => Some(ReadRepair::None),
+                _ => None,
+            };
+            put(&mut options.read_repair, repair)
+        },
+        get: |options| {
+            match options.read_repair {
+                ReadRepair::Blocking => "BLOCKING",
+                ReadRepair::None => "NONE",
+            }
+            .to_owned()
+        },
+    },
+];
+
+impl TableOptions {
+    /// Sets one option by its name in Cassandra. Thresholds are checked against each other by
+    /// [`TableOptions::check`], since they are set one after the other.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+            return Err(OptionError::Unknown { name: name.to_owned(), nearest: nearest(name) });
+        };
+        if (option.set)(self, value.trim()) {
+            return Ok(());
+        }
+        let value = value.to_owned();
+        Err(OptionError::Invalid { name: option.name, value, expected: option.expected })
+    }
+
+    /// Whether the options fit together.
+    pub fn check(&self) -> Result<(), OptionError> {
+        let (min, max) = (self.min_threshold, self.max_threshold);
+        if min > max { Err(OptionError::Thresholds { min, max }) } else { Ok(()) }
+    }
+
+    /// The defaults with these options set, and checked.
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<TableOptions, OptionError> {
+        let mut options = TableOptions::default();
+        for (name, value) in pairs {
+            options.set(name, value)?;
+        }
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Every option as text, by name. [`TableOptions::from_pairs`] reads it back.
+    pub fn to_map(&self) -> BTreeMap<String, String> {
+        OPTIONS.iter().map(|option| (option.name.to_owned(), (option.get)(self))).collect()
+    }
+}
+
+/// The option that was probably meant. People leave `compaction.` out.
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let distance = |option: &TableOption| {
+        let short = option.name.rsplit('.').next().unwrap_or(option.name);
+        strsim::damerau_levenshtein(option.name, &name)
+            .min(strsim::damerau_levenshtein(short, &name))
+    };
+    OPTIONS
+        .iter()
+        .map(|option| (distance(option), option.name))
+        .min()
+        // Half of the letters wrong is another word, not a slip.
+        .filter(|(distance, _)| distance * 2 < name.len())
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,197 @@
+use super::*;
+use proptest::prelude::*;
+
+fn keyspace() -> impl Strategy<Value = KeyspaceDef> {
+    let replication = prop_oneof![
+        (1..4_u32).prop_map(|rf| Replication::Simple { rf: NonZeroU32::new(rf).unwrap() }),
+        (1..3_u32).prop_map(|rf| Replication::NetworkTopology {
+            per_dc: BTreeMap::from([(Dc::from("dc1"), NonZeroU32::new(rf).unwrap())]),
+        }),
+    ];
+    ("[ab]", replication, 0..3_i64, any::<bool>()).prop_map(
+        |(name, replication, altered, dropped)| KeyspaceDef {
+            name,
+            replication,
+            altered: TimestampMicros(altered),
+            dropped,
+        },
+    )
+}
+
+fn table() -> impl Strategy<Value = TableDef> {
+    ("[ab]", "[tu]", 0..2_u128, 0..2_u32, 0..3_i64, any::<bool>()).prop_map(
+        |(keyspace, name, id, gc_grace_seconds, altered, dropped)| TableDef {
+            id: TableId(id),
+            keyspace,
+            name,
+            options: TableOptions { gc_grace_seconds, ..TableOptions::default() },
+            altered: TimestampMicros(altered),
+            dropped,
+        },
+    )
+}
+
+fn schema() -> impl Strategy<Value = Schema> {
+    (prop::collection::vec(keyspace(), 0..3), prop::collection::vec(table(), 0..4)).prop_map(
+        |(keyspaces, tables)| Schema {
+            keyspaces: keyspaces.into_iter().map(|k| (k.name.clone(), k)).collect(),
+            tables: tables.into_iter().map(|t| ((t.keyspace.clone(), t.name.clone()), t)).collect(),
+        },
+    )
+}
+
+fn merged(parts: impl IntoIterator<Item = Schema>) -> Schema {
+    parts.into_iter().fold(Schema::default(), |mut into, part| {
+        let before = into.clone();
+        assert_eq!(into.merge(part), into != before, "it says whether anything changed");
+        into
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn merge_is_a_join(a in schema(), b in schema(), c in schema()) {
+        let ab = merged([a.clone(), b.clone()]);
+        prop_assert_eq!(merged([b.clone(), a.clone()]), ab.clone());
+        prop_assert_eq!(merged([ab.clone(), c.clone()]), merged([a.clone(), merged([b, c])]));
+        prop_assert_eq!(merged([ab.clone(), a]), ab);
+    }
+
+    #[test]
+    fn versions_are_equal_if_and_only_if_schemas_are(a in schema(), b in schema()) {
+        prop_assert_eq!(a.version() == b.version(), a == b);
+    }
+
+    #[test]
+    fn a_change_at_the_next_time_wins(mut a in schema(), wall in 0..5_i64) {
+        let late = a.clone();
+        let Some(name) = a.live_keyspaces().map(|k| k.name.clone()).next() else { return Ok(()) };
+        let altered = a.next_altered(TimestampMicros(wall));
+        let tables = a.drop_keyspace(&name, altered).unwrap();
+        for id in tables {
+            prop_assert!(a.tables.values().any(|t| t.id == id && t.dropped));
+        }
+        prop_assert_eq!(merged([late, a.clone()]), a.clone());
+        prop_assert_eq!(a.keyspace(&name), None);
+        prop_assert!(a.live_tables().all(|t| t.keyspace != name));
+    }
+}
+
+fn shop() -> Schema {
+    let keyspace = KeyspaceDef {
+        name: "shop".to_owned(),
+        replication: Replication::Simple { rf: NonZeroU32::new(3).unwrap() },
+        altered: TimestampMicros(1),
+        dropped: false,
+    };
+    let table = TableDef {
+        id: TableId(7),
+        keyspace: "shop".to_owned(),
+        name: "orders".to_owned(),
+        options: TableOptions::default(),
+        altered: TimestampMicros(2),
+        dropped: false,
+    };
+    Schema {
+        keyspaces: BTreeMap::from([("shop".to_owned(), keyspace)]),
+        tables: BTreeMap::from([(("shop".to_owned(), "orders".to_owned()), table)]),
+    }
+}
+
+#[test]
+fn a_dropped_table_is_found_by_neither_name_nor_id() {
+    let mut schema = shop();
+    assert_eq!(schema.table("shop", "orders").unwrap().id, TableId(7));
+    assert_eq!(schema.table_by_id(TableId(7)).unwrap().name, "orders");
+    assert_eq!(schema.drop_table("shop", "orders", TimestampMicros(3)), Some(TableId(7)));
+    assert_eq!(schema.table("shop", "orders"), None);
+    assert_eq!(schema.table_by_id(TableId(7)), None);
+    assert_eq!(schema.drop_table("shop", "orders", TimestampMicros(4)), None);
+}
+
+#[test]
+fn a_new_keyspace_of_an_old_name_does_not_bring_its_tables_back() {
+    let mut schema = shop();
+    assert_eq!(schema.drop_keyspace("shop", TimestampMicros(3)), Some(vec![TableId(7)]));
+    let mut again = shop();
+    again.tables.clear();
+    again.keyspaces.get_mut("shop").unwrap().altered = TimestampMicros(4);
+    schema.merge(again);
+    assert!(schema.keyspace("shop").is_some());
+    assert_eq!(schema.table("shop", "orders"), None);
+}
+
+#[test]
+fn a_version_is_stable_across_builds() {
+    // Nodes of different builds compare it during an upgrade.
+    assert_eq!(shop().version().to_string(), "09d7a6de-637e-b36e-649e-8d7c8c45615f");
+}
+
+#[test]
+fn names_are_a_letter_and_then_letters_digits_and_underscores() {
+    for good in ["a", "Orders_2", &"x".repeat(48)] {
+        assert_eq!(check_name(good), Ok(()));
+    }
+    for bad in ["", "2a", "_a", "a-b", "a b", "a/b", "\u{e9}t\u{e9}", &"x".repeat(49)] {
+        assert!(check_name(bad).unwrap_err().to_string().contains(bad));
+    }
+}
+
+#[test]
+fn options_survive_their_text() {
+    let mut options = TableOptions::default();
+    for (name, value) in [
+        ("read_repair", "none"),
+        ("gc_grace_seconds", "60"),
+        ("default_time_to_live", "630720000"),
+        ("bloom_filter_fp_chance", "0.0001"),
+        ("compression", "none"),
+        ("compaction.min_threshold", "6"),
+        ("compaction.max_threshold", "7"),
+    ] {
+        options.set(name, value).unwrap();
+    }
+    let expected = TableOptions {
+        read_repair: ReadRepair::None,
+        gc_grace_seconds: 60,
+        default_time_to_live: 630_720_000,
+        bloom_filter_fp_ppm: 100,
+        compression: false,
+        min_threshold: 6,
+        max_threshold: 7,
+    };
+    assert_eq!(options, expected);
+    for options in [expected, TableOptions::default()] {
+        let map = options.to_map();
+        let pairs = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        assert_eq!(TableOptions::from_pairs(pairs), Ok(options));
+    }
+}
+
+#[test]
+fn an_option_that_cannot_be_says_what_can() {
+    let mut options = TableOptions::default();
+    for (name, value, hint) in [
+        ("gc_grace_second", "60", "did you mean `gc_grace_seconds`?"),
+        ("min_treshold", "6", "did you mean `compaction.min_threshold`?"),
+        ("read_repair", "sometimes", "`BLOCKING` or `NONE`"),
+        ("gc_grace_seconds", "-1", "seconds, as a whole number"),
+        ("default_time_to_live", "630720001", "at most 630720000"),
+        ("bloom_filter_fp_chance", "0", "between 0.00007 and 1"),
+        ("bloom_filter_fp_chance", "1.1", "between 0.00007 and 1"),
+        ("bloom_filter_fp_chance", "NaN", "between 0.00007 and 1"),
+        ("compression", "zstd", "`lz4` or `none`"),
+        ("compaction.min_threshold", "1", "at least 2"),
+    ] {
+        let error = options.set(name, value).unwrap_err().to_string();
+        assert!(error.contains(hint), "{error}");
+    }
+    let unlike = options.set("colour", "red").unwrap_err();
+    assert_eq!(unlike, OptionError::Unknown { name: "colour".to_owned(), nearest: None });
+    assert_eq!(options, TableOptions::default(), "nothing was changed");
+    let pairs = [("compaction.max_threshold", "3")];
+    let error = TableOptions::from_pairs(pairs).unwrap_err();
+    assert_eq!(error, OptionError::Thresholds { min: 4, max: 3 });
+}
