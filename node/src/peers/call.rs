@@ -69,7 +69,7 @@ impl Inflight {
             self.peers.pending.push(call, to, Err(PeerError::Unknown));
             return;
         };
-        let via = Via::Link(lane);
+        let via = Via::Link(link.id);
         self.peers.pending.expect(call, to, via);
         let sent = self.peers.transmit(&link, Some(to), call.wire(), self.deadline, body);
         if let Err(error) = sent {

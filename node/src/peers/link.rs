@@ -10,7 +10,7 @@
 
 use super::Peers;
 use super::handshake::{Greeting, Refusal};
-use super::pending::{PeerError, Via};
+use super::pending::{LinkId, PeerError, Via};
 use super::queue::{OutStream, Outbox, Outgoing, Queued, Refused};
 use super::stats::{DropReason, Drops, LinkCounts, LinkStat, add};
 use super::transport;
@@ -43,6 +43,7 @@ const GOOD: Duration = Duration::from_secs(10);
 
 /// One dialled link.
 pub(crate) struct Link {
+    pub(crate) id: LinkId,
     pub(crate) addr: SocketAddr,
     pub(crate) lane: Lane,
     outbox: Outbox,
@@ -77,6 +78,7 @@ struct Greeted {
 
 impl Link {
     pub(crate) fn new(
+        id: LinkId,
         addr: SocketAddr,
         lane: Lane,
         outbox: Outbox,
@@ -84,6 +86,7 @@ impl Link {
         drops: Arc<Drops>,
     ) -> Link {
         Link {
+            id,
             addr,
             lane,
             outbox,
@@ -269,7 +272,7 @@ async fn connect(peers: &Arc<Peers>, link: &Arc<Link>) -> Ended {
     };
     // First shut, then fail: what is refused from now on is not waited for.
     drop_queued(peers, link, link.outbox.shut());
-    peers.pending.fail_link(Some((peer, link.lane)), PeerError::Disconnected);
+    peers.pending.fail_link(Some(link.id), PeerError::Disconnected);
     peers.link_event(peer, "lost");
     Ended::Lost { up_for: link.clock.now().saturating_sub(since), why }
 }
@@ -307,7 +310,7 @@ pub(crate) fn drop_queued(peers: &Peers, link: &Link, left: Vec<Queued>) {
     for queued in left {
         peers.drops.count(queued.verb, DropReason::NotConnected);
         if let Some(target) = queued.target {
-            let via = Via::Link(link.lane);
+            let via = Via::Link(link.id);
             peers.pending.answer_wire(queued.message.id, target, via, PeerError::NotConnected);
         }
     }
@@ -327,15 +330,15 @@ fn take_answers(peers: &Arc<Peers>, link: &Arc<Link>, peer: NodeId, messages: Ve
     let late = |body: &_| peers.drops.count(Verb::of(body), DropReason::Late);
     if peers.filter.is_armed() {
         for (id, verb, body) in expected {
-            let (to, lane) = (peers.clone(), link.lane);
+            let (to, link) = (peers.clone(), link.id);
             let answer = move |body| {
                 let late = |body: &_| to.drops.count(Verb::of(body), DropReason::Late);
-                to.pending.answer_all(peer, lane, std::iter::once((id, body)), late);
+                to.pending.answer_all(peer, link, std::iter::once((id, body)), late);
             };
             peers.receive_filtered(verb, peer, body, answer);
         }
     } else {
         let answers = expected.map(|(id, _, body)| (id, body));
-        peers.pending.answer_all(peer, link.lane, answers, late);
+        peers.pending.answer_all(peer, link.id, answers, late);
     }
 }

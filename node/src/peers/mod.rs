@@ -58,7 +58,7 @@ use helenus_core::negotiate::VersionRange;
 use helenus_core::{Generation, NodeId};
 use helenus_proto::v1::{Hello, Message};
 use link::Link;
-use pending::Pending;
+use pending::{LinkId, Pending, Via};
 use prometheus_client::registry::Registry;
 use queue::{Outbox, Queued};
 use session::{Inbound, Server};
@@ -180,6 +180,7 @@ type LaneLinks = [Option<Arc<Link>>; Lane::ALL.len()];
 struct Directory {
     addresses: BTreeMap<NodeId, SocketAddr>,
     links: BTreeMap<SocketAddr, LaneLinks>,
+    links_made: u64,
     closed: bool,
 }
 
@@ -393,13 +394,15 @@ impl Peers {
             {
                 return None;
             }
+            let id = LinkId(directory.links_made);
             let slot = directory.links.entry(addr).or_default().get_mut(lane as usize)?;
             if let Some(link) = slot {
                 return Some(link.clone());
             }
             let (clock, drops) = (self.clock.clone(), self.drops.clone());
-            let link = Arc::new(Link::new(addr, lane, self.new_outbox(), clock, drops));
+            let link = Arc::new(Link::new(id, addr, lane, self.new_outbox(), clock, drops));
             *slot = Some(link.clone());
+            directory.links_made += 1;
             link
         };
         self.tasks.spawn(link::run(self.clone(), link.clone()));
@@ -440,7 +443,7 @@ impl Peers {
         self.send_filtered(verb, to, body, move |body| {
             // A filtered message is refused as late as the network would: the caller learns it through its call.
             if let (Err(error), Some(target)) = (link.push(queued(body)), target) {
-                peers.pending.answer_wire(id, target, pending::Via::Link(link.lane), error);
+                peers.pending.answer_wire(id, target, Via::Link(link.id), error);
             }
         });
         Ok(())

@@ -10,7 +10,6 @@
 //!
 //! Bound: `slots_max` calls at once; past it a call is told [`PeerError::QueueFull`] for every peer.
 
-use super::verb::Lane;
 use helenus_core::NodeId;
 use helenus_proto::v1::message::Body;
 use std::collections::VecDeque;
@@ -52,9 +51,13 @@ impl PeerError {
 pub(crate) enum Via {
     /// From this node itself.
     Local,
-    /// On a link of this lane.
-    Link(Lane),
+    /// On that dialled link. Not "that peer and lane": a node that has moved has a new link while its old one ends.
+    Link(LinkId),
 }
+
+/// A dialled link's number, never reused within a node's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkId(pub(crate) u64);
 
 /// A call's name: slot and generation. Never 0 on the wire, where 0 means that no answer is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +216,7 @@ impl Pending {
     pub(crate) fn answer_all(
         &self,
         from: NodeId,
-        lane: Lane,
+        link: LinkId,
         answers: impl Iterator<Item = (u64, Body)>,
         mut late: impl FnMut(&Body),
     ) {
@@ -222,12 +225,12 @@ impl Pending {
             let mut table = self.table();
             for (id, body) in answers {
                 let slot = CallId::from_wire(id).and_then(|id| table.live(id));
-                let Some(slot) = slot.filter(|s| s.waiting.contains(&(from, Via::Link(lane))))
+                let Some(slot) = slot.filter(|s| s.waiting.contains(&(from, Via::Link(link))))
                 else {
                     late(&body);
                     continue;
                 };
-                slot.answer(from, Via::Link(lane), Ok(body));
+                slot.answer(from, Via::Link(link), Ok(body));
                 wakers.extend(slot.waker.take());
             }
         }
@@ -236,12 +239,11 @@ impl Pending {
         }
     }
 
-    /// Fails everything that waits for `from` on `lane`. `None`: everything that waits for a link at all.
-    pub(crate) fn fail_link(&self, link: Option<(NodeId, Lane)>, error: PeerError) {
-        let lost = |(peer, via): &(NodeId, Via)| match (link, via) {
-            (Some((gone, lane)), Via::Link(l)) => *peer == gone && *l == lane,
-            (None, Via::Link(_)) => true,
-            (_, Via::Local) => false,
+    /// Fails everything that waits for `link`. `None`: everything that waits for a link at all.
+    pub(crate) fn fail_link(&self, link: Option<LinkId>, error: PeerError) {
+        let lost = |(_, via): &(NodeId, Via)| match via {
+            Via::Link(waits_for) => link.is_none_or(|lost| lost == *waits_for),
+            Via::Local => false,
         };
         self.fail_where(|_| true, lost, error);
     }
@@ -355,7 +357,8 @@ mod tests {
 
     const N1: NodeId = NodeId(1);
     const N2: NodeId = NodeId(2);
-    const SMALL: Via = Via::Link(Lane::Small);
+    const LINK: LinkId = LinkId(1);
+    const OTHER: LinkId = LinkId(2);
 
     fn ack() -> Body {
         Body::Ack(Ack {})
@@ -373,13 +376,13 @@ mod tests {
     fn each_peer_is_answered_for_once_and_what_comes_later_is_late() {
         let pending = Pending::new(4);
         let id = pending.open(secs(1)).unwrap();
-        pending.expect(id, N1, SMALL);
-        pending.expect(id, N2, SMALL);
+        pending.expect(id, N1, Via::Link(LINK));
+        pending.expect(id, N2, Via::Link(LINK));
         assert_eq!(next(&pending, id), Poll::Pending);
-        assert!(pending.answer(id, N1, SMALL, Ok(ack())));
-        assert!(!pending.answer(id, N1, SMALL, Ok(ack())), "a duplicate is late");
+        assert!(pending.answer(id, N1, Via::Link(LINK), Ok(ack())));
+        assert!(!pending.answer(id, N1, Via::Link(LINK), Ok(ack())), "a duplicate is late");
         assert_eq!(pending.waiting(id), [N2]);
-        pending.fail_link(Some((N2, Lane::Small)), PeerError::Disconnected);
+        pending.fail_link(Some(LINK), PeerError::Disconnected);
         assert_eq!(next(&pending, id), Poll::Ready(Some((N1, Ok(ack())))));
         assert_eq!(next(&pending, id), Poll::Ready(Some((N2, Err(PeerError::Disconnected)))));
         assert_eq!(next(&pending, id), Poll::Ready(None));
@@ -389,19 +392,19 @@ mod tests {
     fn an_answer_to_an_earlier_call_in_the_same_slot_is_late() {
         let pending = Pending::new(1);
         let first = pending.open(secs(1)).unwrap();
-        pending.expect(first, N1, SMALL);
+        pending.expect(first, N1, Via::Link(LINK));
         pending.close(first);
         let second = pending.open(secs(1)).unwrap();
-        pending.expect(second, N1, SMALL);
+        pending.expect(second, N1, Via::Link(LINK));
         assert_eq!(first.slot, second.slot);
         let mut late = 0;
         let answers = [(first.wire(), ack()), (0, ack()), (u64::MAX, ack())];
-        pending.answer_all(N1, Lane::Small, answers.into_iter(), |_| late += 1);
+        pending.answer_all(N1, LINK, answers.into_iter(), |_| late += 1);
         assert_eq!(late, 3);
         assert_eq!(next(&pending, second), Poll::Pending);
-        pending.answer_all(N1, Lane::Bulk, [(second.wire(), ack())].into_iter(), |_| late += 1);
-        assert_eq!(late, 4, "an answer on another lane than the request's is nobody's");
-        pending.answer_all(N1, Lane::Small, [(second.wire(), ack())].into_iter(), |_| late += 1);
+        pending.answer_all(N1, OTHER, [(second.wire(), ack())].into_iter(), |_| late += 1);
+        assert_eq!(late, 4, "an answer on another link than the request's is nobody's");
+        pending.answer_all(N1, LINK, [(second.wire(), ack())].into_iter(), |_| late += 1);
         assert_eq!(late, 4);
         assert_eq!(next(&pending, second), Poll::Ready(Some((N1, Ok(ack())))));
     }
@@ -411,9 +414,9 @@ mod tests {
         let pending = Pending::new(4);
         let soon = pending.open(secs(1)).unwrap();
         let later = pending.open(secs(3)).unwrap();
-        pending.expect(soon, N1, SMALL);
+        pending.expect(soon, N1, Via::Link(LINK));
         pending.expect(soon, N2, Via::Local);
-        pending.expect(later, N1, SMALL);
+        pending.expect(later, N1, Via::Link(LINK));
         assert_eq!(pending.sweep(secs(0)), Some(secs(1)));
         assert_eq!(pending.sweep(secs(1)), Some(secs(3)));
         assert_eq!(next(&pending, soon), Poll::Ready(Some((N1, Err(PeerError::Expired)))));
@@ -438,7 +441,7 @@ mod tests {
         let pending = Pending::new(1);
         let id = pending.open(secs(1)).unwrap();
         pending.expect(id, N1, Via::Local);
-        pending.expect(id, N2, SMALL);
+        pending.expect(id, N2, Via::Link(LINK));
         pending.fail_link(None, PeerError::Disconnected);
         assert_eq!(pending.waiting(id), [N1]);
     }
