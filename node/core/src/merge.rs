@@ -49,6 +49,16 @@ pub fn merge(into: &mut Partition, other: Partition) {
         *into = other;
         return;
     }
+    // The key-value write path: one of the two puts wins whole.
+    match (put_timestamp(into), put_timestamp(&other)) {
+        (Some((key, held)), Some((k, new))) if key == k && held != new => {
+            if held < new {
+                *into = other;
+            }
+            return;
+        }
+        _ => {}
+    }
     let Partition { deletion, static_row, ranges, rows } = other;
     if deletion.is_some() || !ranges.is_empty() {
         into.deletion = into.deletion.max(deletion);
@@ -76,6 +86,18 @@ pub fn merge(into: &mut Partition, other: Partition) {
             .collect()
     };
     join_sorted(&mut into.rows, rows, merge_row);
+}
+
+/// The row and the timestamp of a partition that is one INSERT into column `value` and nothing else.
+fn put_timestamp(partition: &Partition) -> Option<(&ClusteringKey, TimestampMicros)> {
+    let Partition { deletion: None, static_row: None, ranges, rows } = partition else {
+        return None;
+    };
+    let [(key, Row { liveness: Some(liveness), deletion: None, cells })] = rows.as_slice() else {
+        return None;
+    };
+    let [(ColumnId::VALUE, cell)] = cells.as_slice() else { return None };
+    (ranges.is_empty() && liveness.timestamp == cell.timestamp).then_some((key, cell.timestamp))
 }
 
 /// Merges two versions of one row. Deletions around the row are the caller's business ([`merge`] sees to them).
