@@ -24,5 +24,7 @@ mod error;
 // Domain values, one file a kind.
 pub mod ids;
 pub mod level;
+pub mod schema;
+pub mod gossip;
 
 pub use error::WireError;

@@ -1,0 +1,241 @@
+//! Definitions on the wire. What comes in is checked as if a person had typed it: names, copies and options that no
+//! statement could have made are refused, with the whole message, before they reach a disk.
+
+use crate::{WireError, ids, v1};
+use helenus_core::schema::check_name;
+use helenus_core::{Dc, KeyspaceDef, Replication, Schema, TableDef, TableOptions, TimestampMicros};
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+/// All definitions, dropped ones included: they are what keeps a late node from bringing back what was dropped.
+pub fn to_wire(schema: &Schema) -> v1::SchemaPush {
+    v1::SchemaPush {
+        keyspaces: schema.keyspaces.values().map(keyspace_to_wire).collect(),
+        tables: schema.tables.values().map(table_to_wire).collect(),
+    }
+}
+
+/// The definitions in a message.
+pub fn from_wire(push: v1::SchemaPush) -> Result<Schema, WireError> {
+    let mut schema = Schema::default();
+    for keyspace in push.keyspaces {
+        let keyspace = keyspace_from_wire(keyspace).map_err(|err| err.inside("keyspaces"))?;
+        let name = keyspace.name.clone();
+        if let Some(twice) = schema.keyspaces.insert(name, keyspace) {
+            return Err(WireError::new("keyspaces", format!("has `{}` twice", twice.name)));
+        }
+    }
+    for table in push.tables {
+        let table = table_from_wire(table).map_err(|err| err.inside("tables"))?;
+        let key = (table.keyspace.clone(), table.name.clone());
+        if let Some(twice) = schema.tables.insert(key, table) {
+            let name = format!("{}.{}", twice.keyspace, twice.name);
+            return Err(WireError::new("tables", format!("has `{name}` twice")));
+        }
+    }
+    Ok(schema)
+}
+
+/// Replication as it travels: (`rf`, `per_dc`), of which one is empty.
+pub fn replication_to_wire(replication: &Replication) -> (u32, BTreeMap<String, u32>) {
+    match replication {
+        Replication::Simple { rf } => (rf.get(), BTreeMap::new()),
+        Replication::NetworkTopology { per_dc } => {
+            (0, per_dc.iter().map(|(dc, rf)| (dc.as_str().to_owned(), rf.get())).collect())
+        }
+    }
+}
+
+/// Replication from the fields `rf` and `per_dc` of a message. An RF of 0, or none at all, is an error.
+pub fn replication_from_wire(
+    rf: u32,
+    per_dc: &BTreeMap<String, u32>,
+) -> Result<Replication, WireError> {
+    match (NonZeroU32::new(rf), per_dc.is_empty()) {
+        (Some(rf), true) => Ok(Replication::Simple { rf }),
+        (Some(_), false) => Err(WireError::new(
+            "rf",
+            "and `per_dc` are both set: say how many copies in all, or how many in each data centre",
+        )),
+        (None, true) => {
+            Err(WireError::new("rf", "is 0: a keyspace needs at least one copy of its data"))
+        }
+        (None, false) => {
+            let copies = per_dc.iter().map(|(dc, rf)| match NonZeroU32::new(*rf) {
+                Some(_) if dc.is_empty() => {
+                    Err(WireError::new("per_dc", "names a data centre with no name"))
+                }
+                Some(rf) => Ok((Dc::from(dc.as_str()), rf)),
+                None => Err(WireError::new(
+                    "per_dc",
+                    format!("gives data centre `{dc}` 0 copies: leave it out instead"),
+                )),
+            });
+            Ok(Replication::NetworkTopology { per_dc: copies.collect::<Result<_, _>>()? })
+        }
+    }
+}
+
+fn keyspace_to_wire(keyspace: &KeyspaceDef) -> v1::SchemaKeyspace {
+    let (rf, per_dc) = replication_to_wire(&keyspace.replication);
+    v1::SchemaKeyspace {
+        name: keyspace.name.clone(),
+        rf,
+        per_dc,
+        altered_us: keyspace.altered.0,
+        dropped: keyspace.dropped,
+    }
+}
+
+fn keyspace_from_wire(wire: v1::SchemaKeyspace) -> Result<KeyspaceDef, WireError> {
+    name("name", &wire.name)?;
+    Ok(KeyspaceDef {
+        replication: replication_from_wire(wire.rf, &wire.per_dc)?,
+        name: wire.name,
+        altered: TimestampMicros(wire.altered_us),
+        dropped: wire.dropped,
+    })
+}
+
+fn table_to_wire(table: &TableDef) -> v1::SchemaTable {
+    v1::SchemaTable {
+        id: ids::table_to_wire(table.id),
+        keyspace: table.keyspace.clone(),
+        name: table.name.clone(),
+        options: table.options.to_map(),
+        altered_us: table.altered.0,
+        dropped: table.dropped,
+    }
+}
+
+fn table_from_wire(wire: v1::SchemaTable) -> Result<TableDef, WireError> {
+    name("keyspace", &wire.keyspace)?;
+    name("name", &wire.name)?;
+    let pairs = wire.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let options = TableOptions::from_pairs(pairs).map_err(|err| {
+        WireError::new("options", format!("of `{}.{}`: {err}", wire.keyspace, wire.name))
+    })?;
+    Ok(TableDef {
+        id: ids::table_from_wire("id", &wire.id)?,
+        keyspace: wire.keyspace,
+        name: wire.name,
+        options,
+        altered: TimestampMicros(wire.altered_us),
+        dropped: wire.dropped,
+    })
+}
+
+fn name(field: &'static str, name: &str) -> Result<(), WireError> {
+    check_name(name).map_err(|err| WireError::new(field, format!("is wrong: {err}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use helenus_core::{ReadRepair, TableId};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn a_schema() -> Schema {
+        let keyspace = |name: &str, replication| KeyspaceDef {
+            name: name.to_owned(),
+            replication,
+            altered: TimestampMicros(17),
+            dropped: name == "gone",
+        };
+        let three = NonZeroU32::new(3).unwrap();
+        let per_dc = BTreeMap::from([(Dc::from("east"), three), (Dc::from("west"), three)]);
+        let table = TableDef {
+            id: TableId(7),
+            keyspace: "demo".to_owned(),
+            name: "kv".to_owned(),
+            options: TableOptions {
+                read_repair: ReadRepair::None,
+                gc_grace_seconds: 60,
+                ..TableOptions::default()
+            },
+            altered: TimestampMicros(-4),
+            dropped: false,
+        };
+        Schema {
+            keyspaces: [
+                keyspace("demo", Replication::Simple { rf: three }),
+                keyspace("gone", Replication::NetworkTopology { per_dc }),
+            ]
+            .map(|keyspace| (keyspace.name.clone(), keyspace))
+            .into(),
+            tables: BTreeMap::from([(("demo".to_owned(), "kv".to_owned()), table)]),
+        }
+    }
+
+    #[test]
+    fn a_schema_comes_back_as_it_went_with_its_tombstones() {
+        let bytes = to_wire(&a_schema()).encode_to_vec();
+        let push = v1::SchemaPush::decode(bytes.as_slice()).unwrap();
+        assert_eq!(from_wire(push), Ok(a_schema()));
+    }
+
+    fn error(change: impl FnOnce(&mut v1::SchemaPush)) -> String {
+        let mut push = to_wire(&a_schema());
+        change(&mut push);
+        from_wire(push).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_no_statement_could_have_made_is_refused() {
+        assert_eq!(
+            error(|push| push.keyspaces[0].rf = 0),
+            "field `keyspaces.rf` is 0: a keyspace needs at least one copy of its data"
+        );
+        assert_eq!(
+            error(|push| push.keyspaces[1].rf = 1),
+            "field `keyspaces.rf` and `per_dc` are both set: say how many copies in all, or how many in each data \
+             centre"
+        );
+        assert_eq!(
+            error(|push| {
+                push.keyspaces[1].per_dc.insert("north".to_owned(), 0);
+            }),
+            "field `keyspaces.per_dc` gives data centre `north` 0 copies: leave it out instead"
+        );
+        assert_eq!(
+            error(|push| push.tables[0].id = Bytes::from_static(b"xy")),
+            "field `tables.id` has 2 bytes where an id has 16"
+        );
+        assert!(
+            error(|push| push.tables[0].name = "../etc".to_owned())
+                .starts_with("field `tables.name` is wrong: `../etc` is not a name")
+        );
+        assert!(
+            error(|push| {
+                push.tables[0].options.insert("gc_grace".to_owned(), "1".to_owned());
+            })
+            .starts_with("field `tables.options` of `demo.kv`: unknown table option `gc_grace`")
+        );
+        assert_eq!(
+            error(|push| push.tables.push(push.tables[0].clone())),
+            "field `tables` has `demo.kv` twice"
+        );
+        assert_eq!(
+            error(|push| push.keyspaces.push(push.keyspaces[0].clone())),
+            "field `keyspaces` has `demo` twice"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8)) {
+            let mut bytes = to_wire(&a_schema()).encode_to_vec();
+            for (at, byte) in flips {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(push) = v1::SchemaPush::decode(bytes.as_slice())
+                && let Ok(schema) = from_wire(push)
+            {
+                prop_assert_eq!(from_wire(to_wire(&schema)), Ok(schema));
+            }
+        }
+    }
+}
