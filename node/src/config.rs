@@ -1,6 +1,16 @@
 //! Configuration: one TOML file, parsed once into values that cannot be wrong. Keys are Cassandra's where Cassandra has
 //! one; values carry their units (`"500MiB"`, `"3h"`).
+//!
+//! Every key is described in one table (`keys`): what it is called, how it is read, how it is written. The reader, the
+//! suggestions for misspelt keys and the example file all come from it, so they cannot disagree. What one value may be
+//! is checked where it is read (`raw`), what two values may be together at the end (`Config::from_toml`).
+//!
+//! Invariant: all problems of a file are reported at once, each with its line and column.
 
+mod keys;
+mod raw;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -185,6 +195,73 @@ impl Default for Config {
     }
 }
 
+/// Something that is wrong with a configuration file, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// What is wrong, what is allowed, what to do.
+    pub message: String,
+}
+
+/// All that is wrong with a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, as it was given.
+    pub file: String,
+    /// Invariant: not empty, in the order of the text.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, Problem { line, column, message }) in self.problems.iter().enumerate() {
+            let end = if nth == 0 { "" } else { "\n" };
+            write!(f, "{end}{}:{line}:{column}: {message}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads a configuration file's text. Keys that are absent have their defaults. `file` is for messages only.
+    pub fn from_toml(text: &str, file: &str) -> Result<Config, ConfigError> {
+        let mut problems = Vec::new();
+        let config = raw::read(text, &mut problems);
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        problems.sort_by_key(|(offset, _)| *offset);
+        let problems = problems.into_iter().map(|(offset, message)| {
+            let (line, column) = position(text, offset);
+            Problem { line, column, message }
+        });
+        Err(ConfigError { file: file.to_owned(), problems: problems.collect() })
+    }
+
+    /// This configuration as a file that explains itself: every key, what it is for, its value.
+    pub fn to_toml(&self) -> String {
+        keys::write(self)
+    }
+
+    /// The defaults as a file that explains itself.
+    pub fn example() -> String {
+        Config::default().to_toml()
+    }
+}
+
+/// Line and column of a byte offset, counted from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = before.matches('\n').count() + 1;
+    (line, before.chars().count() - before.get(..line_start).unwrap_or("").chars().count() + 1)
+}
+
 /// The candidate that `word` is a likely misspelling of, if there is one: what "did you mean" asks. Letter case does
 /// not matter; about one letter in three may be wrong.
 pub fn did_you_mean<'a>(
@@ -200,16 +277,4 @@ pub fn did_you_mean<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_near_word_is_found_and_a_far_one_is_not() {
-        let keys = ["max_hint_window", "max_hints_size", "dc", "rack"];
-        assert_eq!(did_you_mean("max_hint_size", keys), Some("max_hints_size"));
-        assert_eq!(did_you_mean("RACK", keys), Some("rack"));
-        assert_eq!(did_you_mean("dcs", keys), Some("dc"));
-        assert_eq!(did_you_mean("memtable", keys), None);
-        assert_eq!(did_you_mean("anything", []), None);
-    }
-}
+mod tests;
