@@ -3,4 +3,7 @@
 //! Read in this order: what a scenario says (`scenario`), the world it happens in (`world`), who acts in it
 //! (`actors`), who watches (`oracle`), and what is told at the end (`report`).
 
+pub mod ledger;
+pub mod oracle;
 pub mod scenario;
+pub mod world;

@@ -12,6 +12,7 @@
 
 use super::problem::unknown;
 use super::units;
+use helenus_core::Level;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -258,11 +259,18 @@ pub static FIGURES: &[Figure] = &[
         "mutations that read repair sent",
     ),
     figure(
+        "audit.touched",
+        Kind::Compared,
+        Unit::Count,
+        &["rack"],
+        "copies that a replica lacked and whose replica answered the final QUORUM read",
+    ),
+    figure(
         "audit.unrepaired",
         Kind::Compared,
         Unit::Count,
         &["rack"],
-        "orders that the final QUORUM reads touched and a replica still lacks",
+        "those of them that the replica still lacks afterwards",
     ),
     figure(
         "storage.sstables",
@@ -276,8 +284,6 @@ pub static FIGURES: &[Figure] = &[
 /// The labels' names; their values are checked by [`check_label`].
 const KINDS: [&str; 3] = ["unavailable", "timeout", "failure"];
 const REASONS: [&str; 6] = ["cap", "window", "disabled", "expired", "truncated", "damaged"];
-const LEVELS: [&str; 9] =
-    ["ANY", "ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_ONE", "LOCAL_QUORUM", "EACH_QUORUM"];
 
 /// A figure and the labels that narrow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -497,11 +503,11 @@ impl<'t> Scanner<'t> {
         let unit = self.run(|c| c.is_ascii_alphabetic());
         let text = format!("{number}{unit}");
         match (left.figure().unit, unit) {
+            (_, "") if number == 0.0 => Ok(Operand::Number(0.0)),
             (Unit::Count, "") => Ok(Operand::Number(number)),
             (Unit::Count, "real") => Ok(Operand::Real(number)),
             (Unit::Count, _) => Err(format!("`{}` is a count and has no unit", left.name)),
             (Unit::Percent, _) => Err(format!("`{}` is a share: write `{number}%`", left.name)),
-            (_, "") if number == 0.0 => Ok(Operand::Number(0.0)),
             (Unit::Bytes, _) =>
             {
                 #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
@@ -545,7 +551,7 @@ fn check_label(label: &str, value: &str, racks: &[String]) -> Result<String, Str
         }
     };
     match label {
-        "cl" => among("consistency level", &LEVELS, value),
+        "cl" => among("consistency level", &Level::EVERY.map(Level::name), value),
         "kind" => among("kind of refusal", &KINDS, value),
         "reason" => among("reason", &REASONS, value),
         "of" => among("state of an order", &["acked", "placed"], value),

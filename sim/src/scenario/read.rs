@@ -21,30 +21,10 @@ const NODES_MAX: usize = 100;
 /// A scenario may take at most a day of simulated time by its clock's nature; a value may take this much.
 const VALUE_BYTES_MAX: u64 = 16 << 20;
 
-const LEVELS: [(&str, Level); 9] = [
-    ("ANY", Level::Any),
-    ("ONE", Level::One),
-    ("TWO", Level::Two),
-    ("THREE", Level::Three),
-    ("QUORUM", Level::Quorum),
-    ("ALL", Level::All),
-    ("LOCAL_QUORUM", Level::LocalQuorum),
-    ("EACH_QUORUM", Level::EachQuorum),
-    ("LOCAL_ONE", Level::LocalOne),
-];
-
 /// Reads a consistency level by Cassandra's name.
 fn level(text: &str) -> Result<Level, String> {
-    LEVELS
-        .iter()
-        .find(|(name, _)| *name == text)
-        .map(|(_, level)| *level)
-        .ok_or_else(|| unknown("consistency level", text, LEVELS.iter().map(|(name, _)| *name)))
-}
-
-/// A level by Cassandra's name.
-pub(crate) fn level_name(level: Level) -> &'static str {
-    LEVELS.iter().find(|(_, l)| *l == level).map_or("?", |(name, _)| *name)
+    let found = Level::EVERY.into_iter().find(|level| level.name() == text);
+    found.ok_or_else(|| unknown("consistency level", text, Level::EVERY.map(Level::name)))
 }
 
 pub(super) fn scenario(file: &str, text: &str) -> Result<Scenario, Problems> {
@@ -487,7 +467,7 @@ fn read_reader(
     if let Some((level, span)) = &cl
         && matches!(level, Level::Any | Level::EachQuorum)
     {
-        problems.add(span, format!("{} is for writes only", level_name(*level)));
+        problems.add(span, format!("{} is for writes only", level));
     }
     let low = section.parsed("after_min", problems, units::duration);
     let high = section.parsed("after_max", problems, units::duration);
@@ -570,7 +550,7 @@ impl Names<'_> {
                 }
                 let (actor, level) = (self.actor(actor, "reader")?, level(value)?);
                 if matches!(level, Level::Any | Level::EachQuorum) {
-                    return Err(format!("{} is for writes only", level_name(level)));
+                    return Err(format!("{} is for writes only", level));
                 }
                 Ok(Action::SetLevel { actor, level })
             }

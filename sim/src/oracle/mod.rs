@@ -1,0 +1,14 @@
+//! Who watches, and judges: every read as it ends, every replica when it is compared, every figure when the run is
+//! over. All of it is plain functions over the ledger, so that a verdict can be had again from the same data.
+
+mod figures;
+mod firsts;
+mod judge;
+mod reads;
+mod replicas;
+
+pub use figures::{Lens, Span};
+pub use firsts::{First, firsts};
+pub use judge::{Judged, judge};
+pub use reads::verdict;
+pub use replicas::{Copy, Places};
