@@ -221,15 +221,8 @@ pub(crate) async fn run(peers: Arc<Peers>, link: Arc<Link>) {
                 wait
             }
         };
-        if refusals > 0 {
-            // Whoever refused us dials us too: its nudges would be the storm that the wait is there to prevent.
-            let reset = link.reset.notified();
-            if !link.outbox.is_closed() {
-                tokio::select! { biased; () = reset => {} () = tokio::time::sleep(wait) => {} }
-            }
-        } else {
-            tokio::select! { biased; () = nudged => {} () = tokio::time::sleep(wait) => {} }
-        }
+        // A nudge beats the wait even of a refused link: it says that the peer's own Hello was accepted just now.
+        tokio::select! { biased; () = nudged => {} () = tokio::time::sleep(wait) => {} }
     }
 }
 

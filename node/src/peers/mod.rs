@@ -8,6 +8,8 @@
 //! | `verb` | what a message is about, and its lane |
 //! | `handshake` | whether two nodes can talk (pure) |
 //! | `filter` | which messages are dropped, delayed or doubled on purpose (pure) |
+//! | `directory` | which node is where |
+//! | `call` | what was asked of whom |
 //! | `pending` | which call an answer belongs to, and when a call has waited long enough |
 //! | `queue` | what waits to be sent, how much of it, and what goes out together |
 //! | `link` | the dialler's end: dial, greet, read answers, dial again |
@@ -26,6 +28,7 @@
 //! answered.
 
 mod call;
+mod directory;
 mod filter;
 mod handshake;
 mod link;
@@ -53,12 +56,13 @@ use crate::seams::net::{Listener, Net};
 use crate::seams::probe::{Event, Probe};
 use crate::seams::rng::Rng;
 use crate::tasks::Tasks;
+use directory::Directory;
 use handshake::{Greeting, Identity, Refusal};
 use helenus_core::negotiate::VersionRange;
 use helenus_core::{Generation, NodeId};
 use helenus_proto::v1::{Hello, Message};
 use link::Link;
-use pending::{LinkId, Pending, Via};
+use pending::{Pending, Via};
 use prometheus_client::registry::Registry;
 use queue::{Outbox, Queued};
 use session::{Inbound, Server};
@@ -171,17 +175,6 @@ impl From<SocketAddr> for Target {
     fn from(addr: SocketAddr) -> Target {
         Target::Address(addr)
     }
-}
-
-type LaneLinks = [Option<Arc<Link>>; Lane::ALL.len()];
-
-/// Who is where. Links belong to addresses, because a seed is dialled before anyone knows which node it is.
-#[derive(Default)]
-struct Directory {
-    addresses: BTreeMap<NodeId, SocketAddr>,
-    links: BTreeMap<SocketAddr, LaneLinks>,
-    links_made: u64,
-    closed: bool,
 }
 
 /// All links of one node.
@@ -360,65 +353,12 @@ impl Peers {
 
 // What the rooms below need of it.
 impl Peers {
-    fn directory(&self) -> MutexGuard<'_, Directory> {
-        self.directory.lock().expect("nothing panics while it holds this lock")
-    }
-
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<(NodeId, Lane), Arc<Inbound>>> {
         self.sessions.lock().expect("nothing panics while it holds this lock")
     }
 
     fn new_outbox(&self) -> Outbox {
         Outbox::new(QUEUE_MESSAGES_MAX, self.queue_bytes)
-    }
-
-    fn link_to(self: &Arc<Self>, node: NodeId, lane: Lane) -> Option<Arc<Link>> {
-        let addr = {
-            let directory = self.directory();
-            let addr = *directory.addresses.get(&node)?;
-            let links = directory.links.get(&addr);
-            if let Some(Some(link)) = links.and_then(|links| links.get(lane as usize)) {
-                return Some(link.clone());
-            }
-            addr
-        };
-        self.link_at(addr, lane)
-    }
-
-    /// The link to an address; the first who asks has it dialled. `None`: closed, or too many.
-    fn link_at(self: &Arc<Self>, addr: SocketAddr, lane: Lane) -> Option<Arc<Link>> {
-        let link = {
-            let mut directory = self.directory();
-            if directory.closed
-                || (directory.links.len() >= PEERS_MAX && !directory.links.contains_key(&addr))
-            {
-                return None;
-            }
-            let id = LinkId(directory.links_made);
-            let slot = directory.links.entry(addr).or_default().get_mut(lane as usize)?;
-            if let Some(link) = slot {
-                return Some(link.clone());
-            }
-            let (clock, drops) = (self.clock.clone(), self.drops.clone());
-            let link = Arc::new(Link::new(id, addr, lane, self.new_outbox(), clock, drops));
-            *slot = Some(link.clone());
-            directory.links_made += 1;
-            link
-        };
-        self.tasks.spawn(link::run(self.clone(), link.clone()));
-        Some(link)
-    }
-
-    fn links_of(&self, node: NodeId) -> Vec<Arc<Link>> {
-        let directory = self.directory();
-        let links = directory.addresses.get(&node).and_then(|addr| directory.links.get(addr));
-        links.into_iter().flatten().flatten().cloned().collect()
-    }
-
-    fn close_links(&self, links: Vec<Arc<Link>>) {
-        for link in links {
-            link::drop_queued(self, &link, link.close());
-        }
     }
 
     /// Queues a message on a link, past the filter.
@@ -506,14 +446,6 @@ impl Peers {
         self.probe.event(&Event::Link { peer, what });
     }
 
-    /// Remembers where a node that nobody has registered was found.
-    fn learn(&self, node: NodeId, addr: SocketAddr) {
-        let mut directory = self.directory();
-        if directory.addresses.len() < PEERS_MAX {
-            directory.addresses.entry(node).or_insert(addr);
-        }
-    }
-
     fn session_refused(&self, hello: &Hello) {
         self.refusals_given.fetch_add(1, Ordering::Relaxed);
         if let Ok(bytes) = hello.node.as_ref().try_into() {
@@ -559,16 +491,6 @@ impl Peers {
         if sessions.get(&key).is_some_and(|current| Arc::ptr_eq(current, inbound)) {
             sessions.remove(&key);
         }
-    }
-}
-
-impl Directory {
-    /// Takes out the links to an address that no node has any more.
-    fn unused_links(&mut self, addr: SocketAddr) -> Vec<Arc<Link>> {
-        if self.addresses.values().any(|used| *used == addr) {
-            return Vec::new();
-        }
-        self.links.remove(&addr).into_iter().flatten().flatten().collect()
     }
 }
 

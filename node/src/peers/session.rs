@@ -41,6 +41,10 @@ impl Internode for Server {
     type LinkStream = Session;
 
     async fn link(&self, request: Request<Streaming<Frame>>) -> Result<Response<Session>, Status> {
+        if self.peers.is_closed() {
+            // Not a refusal: the next life of this node will take the link.
+            return Err(Status::unavailable("the node is stopping"));
+        }
         Ok(Response::new(Session {
             peers: self.peers.clone(),
             handler: self.handler.clone(),

@@ -456,6 +456,31 @@ async fn a_version_that_nobody_shares_is_refused_and_one_that_is_shared_is_spoke
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_peer_that_was_upgraded_is_dialled_without_waiting() {
+    let net = Pipes::default();
+    let old = VersionRange { min: 9, max: 9 };
+    let one = refused(&net, PeersConfig { versions: old, ..config(2) }).await;
+    let upgraded = start(&net, PeersConfig { generation: Generation(2), ..config(2) }).await;
+    upgraded.peers.register_address(N1, addr(1));
+    tokio::time::sleep(ms(10)).await;
+    assert_eq!(answer(&one).await, Ok(ack()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_link_that_is_gone_is_counted() {
+    let net = Pipes::default();
+    let (one, two) = pair(&net).await;
+    two.desk.hold.store(true, Ordering::Relaxed);
+    let under_way = one.peers.call(&[N2], mutation(1), ms(60_000));
+    tokio::time::sleep(ms(10)).await;
+    one.peers.reset(N2);
+    tokio::time::sleep(ms(10)).await;
+    assert_eq!(under_way.waiting(), []);
+    two.desk.held.lock().unwrap().pop().unwrap().send(ack());
+    assert_eq!(dropped(&two, Verb::Ack, DropReason::NotConnected), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_dials_itself_stops() {
     let net = Pipes::default();
     let one = start(&net, config(1)).await;
