@@ -157,7 +157,9 @@ async fn ask(nodes: u128, rounds: u32, trace: Trace) -> turmoil::Result {
                 Err(PeerError::Expired) => "expired",
                 Err(PeerError::Disconnected) => "disconnected",
                 Err(PeerError::NotConnected) => "not connected",
-                Err(PeerError::QueueFull | PeerError::Unknown) => "another error",
+                Err(PeerError::QueueFull | PeerError::TooLarge | PeerError::Unknown) => {
+                    "another error"
+                }
             };
             trace.note(FIRST, &format!("round {round} from {}: {what}", from.0));
         }

@@ -11,7 +11,7 @@
 use super::Peers;
 use super::handshake::{Greeting, Refusal};
 use super::pending::{LinkId, PeerError, Via};
-use super::queue::{OutStream, Outbox, Outgoing, Queued, Refused};
+use super::queue::{OutStream, Outbox, Outgoing, Queued};
 use super::stats::{DropReason, Drops, LinkCounts, LinkStat, add};
 use super::transport;
 use super::verb::{Lane, Verb};
@@ -112,13 +112,9 @@ impl Link {
     pub(crate) fn push(&self, queued: Queued) -> Result<(), PeerError> {
         let verb = queued.verb;
         self.outbox.push(queued).map_err(|refused| {
-            let (reason, error) = match refused {
-                Refused::Full => (DropReason::QueueFull, PeerError::QueueFull),
-                Refused::NotConnected => (DropReason::NotConnected, PeerError::NotConnected),
-            };
-            self.drops.count(verb, reason);
+            self.drops.count(verb, refused.into());
             add(&self.counts.dropped, 1);
-            error
+            refused.into()
         })
     }
 

@@ -34,6 +34,9 @@ pub enum PeerError {
     /// The queue to the peer, or the table of calls, is full.
     #[error("the queue to the peer is full")]
     QueueFull,
+    /// The message is larger than a frame may be. Sending it would cost the link and everything else on it.
+    #[error("the message is larger than a link takes")]
+    TooLarge,
     /// Nobody has said yet where this peer is.
     #[error("the address of the peer is not known")]
     Unknown,

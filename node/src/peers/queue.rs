@@ -6,6 +6,8 @@
 //! Bounds: messages and bytes; a message past them is refused and its sender told at once. One message alone is taken
 //! whatever its size, or a value larger than the queue could never be written.
 
+use super::pending::PeerError;
+use super::stats::DropReason;
 use super::verb::Verb;
 use helenus_core::NodeId;
 use helenus_proto::v1::{Frame, Hello, Message};
@@ -19,6 +21,9 @@ use tokio_stream::Stream;
 
 /// A frame is closed when it holds this much; a single message may be larger.
 const FRAME_BYTES: usize = 256 * 1024;
+/// No message is larger: the receiver would give up the link, and everything else on it, rather than decode it. Room for
+/// a value of 16 MiB several times over.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A message on its way out.
 #[derive(Debug)]
@@ -48,7 +53,28 @@ impl Queued {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     Full,
+    TooLarge,
     NotConnected,
+}
+
+impl From<Refused> for DropReason {
+    fn from(refused: Refused) -> DropReason {
+        match refused {
+            Refused::Full => DropReason::QueueFull,
+            Refused::TooLarge => DropReason::TooLarge,
+            Refused::NotConnected => DropReason::NotConnected,
+        }
+    }
+}
+
+impl From<Refused> for PeerError {
+    fn from(refused: Refused) -> PeerError {
+        match refused {
+            Refused::Full => PeerError::QueueFull,
+            Refused::TooLarge => PeerError::TooLarge,
+            Refused::NotConnected => PeerError::NotConnected,
+        }
+    }
 }
 
 /// Whether messages are taken and drained.
@@ -112,6 +138,9 @@ impl Outbox {
 
     /// Queues a message and wakes the stream that drains it.
     pub(crate) fn push(&self, queued: Queued) -> Result<(), Refused> {
+        if queued.bytes > MESSAGE_BYTES_MAX {
+            return Err(Refused::TooLarge);
+        }
         let waker = {
             let mut inner = self.inner();
             match inner.gate {

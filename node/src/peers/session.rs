@@ -7,7 +7,7 @@
 
 use super::handshake::Refusal;
 use super::pending::{CallId, Via};
-use super::queue::{Outbox, Outgoing, Queued, poll_frame};
+use super::queue::{MESSAGE_BYTES_MAX, Outbox, Outgoing, Queued, Refused, poll_frame};
 use super::stats::DropReason;
 use super::verb::{Lane, Verb};
 use super::{Handler, Peers};
@@ -79,13 +79,15 @@ impl Inbound {
         let to = self.clone();
         self.peers.send_filtered(verb, Some(self.peer), body, move |body| {
             let message = Message { id, timeout_ms: 0, body: Some(body) };
-            if to.outbox.push(Queued::new(message, verb, None, None)).is_err() {
-                let reason = if to.outbox.is_closed() {
-                    DropReason::NotConnected
-                } else {
-                    DropReason::QueueFull
-                };
-                to.peers.drops.count(verb, reason);
+            let Err(refused) = to.outbox.push(Queued::new(message, verb, None, None)) else {
+                return;
+            };
+            to.peers.drops.count(verb, refused.into());
+            if refused == Refused::TooLarge {
+                // Said at once; the caller would wait for its timeout to learn less.
+                let reason = "TOO_LARGE".to_owned();
+                let message = format!("the answer is larger than {MESSAGE_BYTES_MAX} bytes");
+                to.answer(id, Body::Failed(ReplicaError { reason, message }));
             }
         });
     }

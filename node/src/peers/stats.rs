@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum DropReason {
     /// The queue to the peer was full.
     QueueFull,
+    /// It was larger than a frame may be.
+    TooLarge,
     /// There was no link, or it was lost while the message waited.
     NotConnected,
     /// It waited in the queue for longer than its timeout.
@@ -33,8 +35,9 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in order: `DropReason::ALL[reason as usize] == reason`.
-    pub const ALL: [DropReason; 7] = [
+    pub const ALL: [DropReason; 8] = [
         DropReason::QueueFull,
+        DropReason::TooLarge,
         DropReason::NotConnected,
         DropReason::ExpiredBeforeSend,
         DropReason::ExpiredBeforeHandling,
@@ -47,6 +50,7 @@ impl DropReason {
     pub fn as_str(self) -> &'static str {
         match self {
             DropReason::QueueFull => "queue_full",
+            DropReason::TooLarge => "too_large",
             DropReason::NotConnected => "not_connected",
             DropReason::ExpiredBeforeSend => "expired_before_send",
             DropReason::ExpiredBeforeHandling => "expired_before_handling",

@@ -647,6 +647,31 @@ async fn the_same_over_tcp() {
     }
 }
 
+/// Answers with more than a link takes.
+struct TooMuch;
+
+impl Handler for TooMuch {
+    fn handle(&self, _: NodeId, _: Body, reply: ReplyTo) {
+        reply.send(mutation(queue::MESSAGE_BYTES_MAX));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_large_costs_neither_the_link_nor_its_other_messages() {
+    let net = Pipes::default();
+    let (one, two) = pair(&net).await;
+    let mut inflight = one.peers.call(&[N2], mutation(queue::MESSAGE_BYTES_MAX), ms(1000));
+    assert_eq!(inflight.next().await, Some((N2, Err(PeerError::TooLarge))));
+    assert_eq!(dropped(&one, Verb::Mutation, DropReason::TooLarge), 1);
+    assert_eq!(answer(&one).await, Ok(ack()));
+
+    two.peers.serve(net.listen(addr(9)).await.unwrap(), Arc::new(TooMuch));
+    one.peers.register_address(N2, addr(9));
+    let Ok(Body::Failed(failed)) = answer(&one).await else { panic!("it was sent") };
+    assert_eq!(failed.reason, "TOO_LARGE");
+    assert_eq!(dropped(&two, Verb::Mutation, DropReason::TooLarge), 1);
+}
+
 /// What a dialler that says `frames`, and then nothing, is told until the link ends or `patience` does.
 async fn told(net: &Pipes, frames: Vec<helenus_proto::v1::Frame>) -> Vec<helenus_proto::v1::Frame> {
     let net: Arc<dyn Net> = Arc::new(net.clone());

@@ -5,6 +5,7 @@
 //! many minutes where it is. Keepalive on both ends notices: the dialler's soon, because calls hang on it; the
 //! listener's later, because it only clears up. Both ping an idle link too.
 
+use super::queue::MESSAGE_BYTES_MAX;
 use super::session::Server;
 use crate::seams::net::{BoxIo, Listener, Net};
 use helenus_proto::v1::internode_client::InternodeClient;
@@ -35,8 +36,8 @@ const LISTENER_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 flow control: what may be under way unread on a stream. Above the frame size, so that one frame in flight
 /// does not wait for the window.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// The largest frame that is decoded: a value of the largest allowed `max_value_size` with room for its envelope.
-const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The largest frame that is decoded: the largest message, and its envelope.
+const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1024;
 /// The wait after a failed accept (for lack of file descriptors, say): trying at once would only burn the thread.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
