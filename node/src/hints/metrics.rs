@@ -1,0 +1,107 @@
+//! The store's metrics, read from its accounts at each scrape: there is one count of everything, and this shows it.
+
+use super::HintStore;
+use helenus_core::NodeId;
+use helenus_core::hint::{Account, Loss};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+use std::fmt;
+
+/// Register it with `Registry::register_collector`. Labels are bounded: targets are members of the cluster, outcomes
+/// and reasons are fixed.
+#[derive(Debug, Clone)]
+pub struct HintMetrics {
+    store: HintStore,
+}
+
+impl HintMetrics {
+    /// The metrics of `store`.
+    pub fn new(store: HintStore) -> HintMetrics {
+        HintMetrics { store }
+    }
+}
+
+/// A column of the accounts.
+type Column = (&'static str, fn(&Account) -> u64);
+/// Those that only grow, under the names of the identity.
+const OUTCOMES: [Column; 7] = [
+    ("created", |a| a.created),
+    ("delivered", |a| a.delivered),
+    ("expired", |a| a.expired),
+    ("refused", |a| a.refused),
+    ("evicted", |a| a.evicted),
+    ("dead_lettered", |a| a.dead_lettered),
+    ("lost", |a| a.lost),
+];
+
+impl Collector for HintMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let rows = self.store.list();
+        let accounts = self.store.accounts();
+        let figures = self.store.figures();
+        let now_ms = self.store.wall_ms();
+
+        let help = "Hints by target and outcome; created is the sum of the others and pending";
+        let mut family = encoder.encode_descriptor("hints", help, None, MetricType::Counter)?;
+        for row in &rows {
+            for (outcome, count) in OUTCOMES {
+                let labels = [("target", text(row.target)), ("outcome", outcome.to_owned())];
+                let count = ConstCounter::new(count(&row.account));
+                count.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Hints that were not delivered, by reason";
+        let mut family =
+            encoder.encode_descriptor("hints_undelivered", help, None, MetricType::Counter)?;
+        for loss in Loss::ALL {
+            let count = ConstCounter::new(accounts.reason(loss));
+            count.encode(family.encode_family(&[("reason", loss.as_str())])?)?;
+        }
+
+        let mut gauge = |name, help, unit: Option<&Unit>, value: fn(&Row) -> f64| {
+            let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+            for row in &rows {
+                let row_value = value(&(row.account.pending, row.bytes, row.oldest_ms, now_ms));
+                let labels = [("target", text(row.target))];
+                ConstGauge::new(row_value).encode(family.encode_family(&labels)?)?;
+            }
+            Ok::<(), fmt::Error>(())
+        };
+        gauge("hints_pending", "Hints owed now", None, |row| float(row.0))?;
+        let bytes = Some(&Unit::Bytes);
+        gauge("hints_stored", "Bytes that hints take of the bound", bytes, |row| float(row.1))?;
+        let age = |row: &Row| row.2.map_or(0.0, |oldest| float(row.3.saturating_sub(oldest)) / 1e3);
+        let help = "Age of the oldest hint that is owed";
+        gauge("hints_oldest_age", help, Some(&Unit::Seconds), age)?;
+
+        let fill = float(figures.bytes) / float(figures.bytes_max.max(1));
+        let mut single = |name, help, value: f64| {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)
+        };
+        single("hints_fill_ratio", "Share of max_hints_size that is used", fill)?;
+        single("hints_paused", "1 while replay is paused", f64::from(u8::from(figures.paused)))?;
+        let help = "1 while the disk takes no hints";
+        single("hints_unwritable", help, f64::from(u8::from(figures.unwritable)))?;
+        let help = "Failed syncs of hint files";
+        let failures =
+            encoder.encode_descriptor("hints_sync_failures", help, None, MetricType::Counter)?;
+        ConstCounter::new(figures.sync_failures).encode(failures)
+    }
+}
+
+/// Pending, bytes, the oldest hint's time and the time now.
+type Row = (u64, u64, Option<u64>, u64);
+
+fn text(target: NodeId) -> String {
+    target.to_string()
+}
+
+/// Exact up to 2^53: nine petabytes.
+fn float(value: u64) -> f64 {
+    value as f64
+}

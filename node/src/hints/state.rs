@@ -1,0 +1,557 @@
+//! The state of the hint store: what is owed, in which segments, and how many bytes that takes.
+//!
+//! Everything here runs on the node's thread, under one lock, without waiting; the two disk operations it makes are a
+//! buffered write (`write_out`) and, when a full store evicts, the removal of one segment.
+//!
+//! Invariant: `budget.used(target)` is the sum of the target's segments' `len`, of the files waiting to be removed, and
+//! of its position file. As `len` counts what is written and what waits in memory to be, the bound holds for files and
+//! memory together, at every moment.
+
+use super::files::{Files, Part, Span};
+use super::record::{self, Found, HEADER_BYTES, NewHint, POSITIONS_BYTES, Position};
+use crate::seams::disk::File;
+use crate::seams::probe::{Event, HintLoss};
+use bytes::Bytes;
+use helenus_core::NodeId;
+use helenus_core::hint::{self, Accounts, Admission, Budget};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// More than this does not wait for the writer: the caller writes.
+const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
+/// A segment that could not be read so many times in a row is given up.
+const READ_FAILURES_MAX: u32 = 3;
+
+/// Told how the sync that covers a hint ended.
+pub(super) type Waiter = oneshot::Sender<Result<(), HintLoss>>;
+
+/// A file of hints for one target.
+pub(super) struct Segment {
+    /// Its age among all segments of the node: they are numbered as they are begun.
+    pub(super) seq: u64,
+    /// Bytes admitted to it, header included. Invariant: `len == written + unwritten.len()`.
+    pub(super) len: u64,
+    /// Bytes in the file.
+    pub(super) written: u64,
+    /// Bytes on their way into the file.
+    pub(super) unwritten: Vec<u8>,
+    /// Everything before is delivered, or skipped and counted.
+    pub(super) head: u64,
+    /// Hints from `head` on that are owed.
+    pub(super) pending: u64,
+    pub(super) oldest_ms: u64,
+    pub(super) newest_ms: u64,
+    /// Open while it is appended to or not synced.
+    pub(super) file: Option<Arc<dyn File>>,
+    /// Whether a file was made.
+    pub(super) named: bool,
+    /// Nothing more is appended.
+    pub(super) sealed: bool,
+}
+
+/// What is owed to one node.
+#[derive(Default)]
+pub(super) struct Target {
+    /// Oldest first.
+    pub(super) segments: VecDeque<Segment>,
+    /// The newest segment of the page that is on its way.
+    pub(super) in_flight: Option<u64>,
+    /// Counts truncations: a page from before one settles nothing.
+    pub(super) epoch: u64,
+    /// Whether the position file is charged.
+    pub(super) positioned: bool,
+    /// Of the position file.
+    pub(super) turn: u64,
+    read_failures: u32,
+}
+
+/// A segment that is to be removed; its bytes stay charged until it is.
+pub(super) struct Doomed {
+    pub(super) target: NodeId,
+    pub(super) seq: u64,
+    bytes: u64,
+    named: bool,
+    /// The hints in it whose loss is still to be told, and why: from the file, then from memory.
+    tell: Option<(HintLoss, Span, Vec<u8>)>,
+}
+
+impl Doomed {
+    /// Removes the file. What is lost with it is read first, so that it can be told by name.
+    pub(super) fn remove(&mut self, files: &Files) -> (io::Result<()>, Vec<Event>) {
+        let mut events = Vec::new();
+        if let Some((reason, span, unwritten)) = self.tell.take() {
+            let whole = if span.to > span.from {
+                files.read(self.target, span, span.to - span.from)
+            } else {
+                Ok(Part::default())
+            };
+            match whole {
+                Ok(part) => events.extend(part.hints.into_iter().map(|hint| hint.key)),
+                Err(error) => {
+                    tracing::error!(target = %self.target, seq = self.seq, %error, "hints removed unread");
+                }
+            }
+            let unwritten = Bytes::from(unwritten);
+            let mut at = 0;
+            while let Found::Record(hint, next) =
+                record::parse(&unwritten, at, unwritten.len() as u64)
+            {
+                events.push(hint.key);
+                at = next;
+            }
+            let events = events
+                .into_iter()
+                .map(|key| Event::HintLost { target: self.target, key, reason })
+                .collect();
+            return (self.unlink(files), events);
+        }
+        (self.unlink(files), Vec::new())
+    }
+
+    fn unlink(&self, files: &Files) -> io::Result<()> {
+        if self.named { files.remove(self.target, self.seq) } else { Ok(()) }
+    }
+}
+
+pub(super) struct State {
+    pub(super) enabled: bool,
+    pub(super) max_hint_window: Duration,
+    pub(super) segment_bytes: u64,
+    pub(super) budget: Budget,
+    pub(super) accounts: Accounts,
+    pub(super) targets: BTreeMap<NodeId, Target>,
+    pub(super) next_seq: u64,
+    /// Segments with bytes that are not in their file yet.
+    unwritten: BTreeSet<(NodeId, u64)>,
+    /// Segments with bytes that are not synced yet.
+    dirty: BTreeSet<(NodeId, u64)>,
+    dirty_bytes: u64,
+    /// Names were made or removed since the directory was synced.
+    pub(super) names_dirty: bool,
+    /// Why the disk takes no bytes, while it does not.
+    pub(super) unwritable: Option<String>,
+    pub(super) doomed: Vec<Doomed>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) paused: bool,
+    pub(super) sync_failures: u64,
+}
+
+/// What is to be synced now.
+pub(super) struct Unsynced {
+    pub(super) files: Vec<(NodeId, u64, Arc<dyn File>)>,
+    pub(super) bytes: u64,
+    pub(super) names: bool,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) doomed: Vec<Doomed>,
+}
+
+impl State {
+    pub(super) fn new(
+        enabled: bool,
+        max_hint_window: Duration,
+        segment_bytes: u64,
+        budget: Budget,
+    ) -> State {
+        State {
+            enabled,
+            max_hint_window,
+            segment_bytes,
+            budget,
+            accounts: Accounts::new(),
+            targets: BTreeMap::new(),
+            next_seq: 1,
+            unwritten: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            dirty_bytes: 0,
+            names_dirty: false,
+            unwritable: None,
+            doomed: Vec::new(),
+            waiters: Vec::new(),
+            paused: false,
+            sync_failures: 0,
+        }
+    }
+
+    /// Stores a hint, or counts why not. Gives the bytes it takes of the bound; evicted hints are told in `events`.
+    pub(super) fn append(
+        &mut self,
+        target: NodeId,
+        hint: &NewHint<'_>,
+        down_for: Duration,
+        now_ms: u64,
+        files: &Files,
+        events: &mut Vec<Event>,
+    ) -> Result<u64, HintLoss> {
+        let admitted = self.admit(target, hint, down_for, now_ms, files, events);
+        match admitted {
+            Ok(cost) => {
+                self.budget.charge(target, cost);
+                self.push(target, hint, now_ms);
+                self.accounts.stored(target, 1);
+            }
+            Err(loss) => self.accounts.lost(target, loss, 1),
+        }
+        if admitted.is_ok() && self.waiting_bytes(target) > UNWRITTEN_BYTES_MAX {
+            self.write_out(files);
+        }
+        admitted
+    }
+
+    fn admit(
+        &mut self,
+        target: NodeId,
+        hint: &NewHint<'_>,
+        down_for: Duration,
+        now_ms: u64,
+        files: &Files,
+        events: &mut Vec<Event>,
+    ) -> Result<u64, HintLoss> {
+        if !self.enabled {
+            return Err(HintLoss::Disabled);
+        }
+        let age = self.oldest_ms(target).map(|ms| Duration::from_millis(now_ms.saturating_sub(ms)));
+        hint::window(self.max_hint_window, down_for, age)?;
+        if self.unwritable.is_some() {
+            return Err(HintLoss::Unwritable);
+        }
+        // A record that no length can say is larger than any message could bring.
+        let bytes = record::record_bytes(hint).ok_or(HintLoss::NodeCapReached)?;
+        loop {
+            // Asked anew each time: eviction may take the segment that had room.
+            let cost = bytes + self.overhead(target, bytes);
+            match self.budget.admit(target, cost) {
+                Admission::Store => return Ok(cost),
+                Admission::Refuse(loss) => return Err(loss),
+                Admission::EvictThen { from, .. } => {
+                    if !self.evict_oldest(from, files, events) {
+                        let whole_node = from.is_none();
+                        return Err(if whole_node {
+                            HintLoss::NodeCapReached
+                        } else {
+                            HintLoss::TargetCapReached
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a record of `bytes` costs besides itself: a new segment's header, a new target's position file.
+    fn overhead(&self, target: NodeId, bytes: u64) -> u64 {
+        let known = self.targets.get(&target);
+        let segment =
+            if known.is_some_and(|t| t.open(bytes, self.segment_bytes)) { 0 } else { HEADER_BYTES };
+        let positions = if known.is_some_and(|t| t.positioned) { 0 } else { POSITIONS_BYTES };
+        segment + positions
+    }
+
+    fn push(&mut self, target: NodeId, hint: &NewHint<'_>, now_ms: u64) {
+        let bytes = record::record_bytes(hint).unwrap_or(0);
+        let owed = self.targets.entry(target).or_default();
+        owed.positioned = true;
+        if !owed.open(bytes, self.segment_bytes) {
+            if let Some(full) = owed.segments.back_mut() {
+                full.sealed = true;
+            }
+            let seq = self.next_seq;
+            self.next_seq += 1;
+            owed.segments.push_back(Segment {
+                seq,
+                len: HEADER_BYTES,
+                written: 0,
+                unwritten: record::header(target, seq, now_ms),
+                head: HEADER_BYTES,
+                pending: 0,
+                oldest_ms: hint.created_ms,
+                newest_ms: hint.created_ms,
+                file: None,
+                named: false,
+                sealed: false,
+            });
+        }
+        let segment = owed.segments.back_mut().expect("one was pushed if there was none");
+        record::push(&mut segment.unwritten, hint);
+        segment.len += bytes;
+        segment.pending += 1;
+        segment.oldest_ms = segment.oldest_ms.min(hint.created_ms);
+        segment.newest_ms = segment.newest_ms.max(hint.created_ms);
+        self.unwritten.insert((target, segment.seq));
+    }
+
+    fn waiting_bytes(&self, target: NodeId) -> usize {
+        let last = self.targets.get(&target).and_then(|t| t.segments.back());
+        last.map_or(0, |segment| segment.unwritten.len())
+    }
+
+    /// Frees the oldest segment, of `from` or of all, unless its hints are on their way. Segments are small parts of the
+    /// bound, so that little is lost at a time; its keys are read back so that the loss is told by name.
+    fn evict_oldest(
+        &mut self,
+        from: Option<NodeId>,
+        files: &Files,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        // What is through already goes first.
+        let through = self.doomed.iter().position(|d| from.is_none_or(|from| from == d.target));
+        if let Some(mut doomed) = through.map(|at| self.doomed.swap_remove(at)) {
+            let (removed, told) = doomed.remove(files);
+            events.extend(told);
+            return self.settle_removal(doomed, removed.map_err(|e| e.to_string()));
+        }
+        let oldest = self
+            .targets
+            .iter()
+            .filter(|(target, _)| from.is_none_or(|from| from == **target))
+            .filter_map(|(target, owed)| {
+                let free = |s: &&Segment| owed.in_flight.is_none_or(|until| s.seq > until);
+                owed.segments.iter().find(free).map(|segment| (segment.seq, *target))
+            })
+            .min();
+        let Some((seq, target)) = oldest else { return false };
+        self.doom(target, seq, Some(HintLoss::Evicted));
+        let Some(mut doomed) = self.doomed.pop() else { return false };
+        let (removed, told) = doomed.remove(files);
+        events.extend(told);
+        self.settle_removal(doomed, removed.map_err(|e| e.to_string()))
+    }
+
+    /// Takes a segment out of the books: what is still pending in it is counted under `loss`, and the file waits to be
+    /// removed.
+    pub(super) fn doom(&mut self, target: NodeId, seq: u64, loss: Option<HintLoss>) {
+        let Some(owed) = self.targets.get_mut(&target) else { return };
+        let Some(at) = owed.segments.iter().position(|s| s.seq == seq) else { return };
+        let Some(segment) = owed.segments.remove(at) else { return };
+        self.unwritten.remove(&(target, seq));
+        self.dirty.remove(&(target, seq));
+        let tell = loss.filter(|_| segment.pending > 0).map(|loss| {
+            self.accounts.lost(target, loss, segment.pending);
+            let to = segment.written.max(segment.head);
+            // A segment that was never written has its header in memory.
+            let mut unwritten = segment.unwritten;
+            if segment.written == 0 {
+                unwritten.drain(..unwritten.len().min(48));
+            }
+            (loss, Span { seq, from: segment.head, to }, unwritten)
+        });
+        self.doomed.push(Doomed { target, seq, bytes: segment.len, named: segment.named, tell });
+    }
+
+    /// After an attempt to remove a file: its bytes are free, or it is tried again later.
+    pub(super) fn settle_removal(&mut self, doomed: Doomed, removed: Result<(), String>) -> bool {
+        match removed {
+            Ok(()) => {
+                self.names_dirty |= doomed.named;
+                self.budget.release(doomed.target, doomed.bytes);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(target = %doomed.target, seq = doomed.seq, %error, "a hint segment stays");
+                self.doomed.push(doomed);
+                false
+            }
+        }
+    }
+
+    /// Writes what waits in memory: one write a segment. While the disk refuses, the bytes stay (they are charged) and
+    /// new hints are refused; a later call tries again.
+    pub(super) fn write_out(&mut self, files: &Files) {
+        while let Some((target, seq)) = self.unwritten.first().copied() {
+            let segment = self.segment_mut(target, seq);
+            let Some(segment) = segment else {
+                self.unwritten.remove(&(target, seq));
+                continue;
+            };
+            let was_named = segment.named;
+            let wrote = segment.write(files, target);
+            let named = segment.named && !was_named;
+            self.names_dirty |= named;
+            match wrote {
+                Ok(bytes) => {
+                    self.unwritten.remove(&(target, seq));
+                    self.dirty.insert((target, seq));
+                    self.dirty_bytes += bytes;
+                }
+                Err(error) => {
+                    if self.unwritable.is_none() {
+                        tracing::error!(%error, "hints cannot be written; new ones are refused");
+                    }
+                    self.unwritable = Some(error.to_string());
+                    return;
+                }
+            }
+        }
+        if self.unwritable.take().is_some() {
+            tracing::info!("hints can be written again");
+        }
+    }
+
+    fn segment_mut(&mut self, target: NodeId, seq: u64) -> Option<&mut Segment> {
+        self.targets.get_mut(&target)?.segments.iter_mut().find(|s| s.seq == seq)
+    }
+
+    /// What is to be synced. The waiters' hints are in it: they were appended before.
+    pub(super) fn take_unsynced(&mut self, files: &Files) -> Unsynced {
+        self.write_out(files);
+        let mut open = Vec::new();
+        for (target, seq) in std::mem::take(&mut self.dirty) {
+            if let Some(file) = self.segment_mut(target, seq).and_then(|s| s.file.clone()) {
+                open.push((target, seq, file));
+            }
+        }
+        Unsynced {
+            files: open,
+            bytes: std::mem::take(&mut self.dirty_bytes),
+            names: std::mem::take(&mut self.names_dirty),
+            waiters: std::mem::take(&mut self.waiters),
+            doomed: std::mem::take(&mut self.doomed),
+        }
+    }
+
+    /// A segment was synced, or not: after a failed sync nothing more goes into that file, because a later good one
+    /// would not say anything about these bytes (fsyncgate). Its hints stay pending: they can still be read.
+    pub(super) fn synced(&mut self, target: NodeId, seq: u64, ok: bool) {
+        let clean =
+            !self.dirty.contains(&(target, seq)) && !self.unwritten.contains(&(target, seq));
+        self.sync_failures += u64::from(!ok);
+        if let Some(segment) = self.segment_mut(target, seq) {
+            segment.sealed |= !ok;
+            if segment.sealed && clean {
+                segment.file = None;
+            }
+        }
+    }
+
+    /// The parts of segments to read for the next page, oldest first.
+    pub(super) fn plan_page(&mut self, target: NodeId, max_bytes: u64, files: &Files) -> Vec<Span> {
+        self.write_out(files);
+        let Some(owed) = self.targets.get_mut(&target) else { return Vec::new() };
+        let mut spans = Vec::new();
+        let mut planned = 0;
+        for segment in &owed.segments {
+            // In order: a segment that the disk has not taken yet holds up those behind it.
+            if planned >= max_bytes || segment.head >= segment.written {
+                break;
+            }
+            planned += segment.written - segment.head;
+            spans.push(Span { seq: segment.seq, from: segment.head, to: segment.written });
+        }
+        owed.in_flight = spans.last().map(|span| span.seq);
+        spans
+    }
+
+    /// A segment could not be read. The third time in a row, what is left of it is lost.
+    pub(super) fn unreadable(&mut self, target: NodeId, seq: u64, error: &io::Error) {
+        let Some(owed) = self.targets.get_mut(&target) else { return };
+        owed.read_failures += 1;
+        let given_up = owed.read_failures >= READ_FAILURES_MAX;
+        tracing::error!(%target, seq, %error, given_up, "a hint segment cannot be read");
+        if given_up {
+            owed.read_failures = 0;
+            // Not told by name: the names are what cannot be read.
+            if let Some(pending) =
+                self.segment_mut(target, seq).map(|s| std::mem::take(&mut s.pending))
+            {
+                self.accounts.lost(target, HintLoss::Damaged, pending);
+                self.doom(target, seq, None);
+            }
+        }
+    }
+
+    /// What was read of a page is settled: delivered or expired hints leave the books, segments that are through are to
+    /// be removed, and what is then still pending in them was damaged.
+    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled]) {
+        if let Some(owed) = self.targets.get_mut(&target) {
+            owed.read_failures = 0;
+        }
+        for part in done {
+            self.accounts.delivered(target, part.delivered);
+            self.accounts.lost(target, HintLoss::Expired, part.expired);
+            let Some(segment) = self.segment_mut(target, part.seq) else { continue };
+            segment.pending = segment
+                .pending
+                .checked_sub(part.delivered + part.expired)
+                .expect("a page holds only what is pending in its segments");
+            segment.head = part.until;
+            segment.oldest_ms = segment.oldest_ms.max(part.newest_ms);
+            if segment.head == segment.len {
+                let damaged = std::mem::take(&mut segment.pending);
+                if damaged > 0 {
+                    tracing::error!(%target, seq = part.seq, damaged, "hints could not be read back");
+                    self.accounts.lost(target, HintLoss::Damaged, damaged);
+                }
+                self.doom(target, part.seq, None);
+            }
+        }
+    }
+
+    /// Everything before this place needs no delivery, and the turn to write it with.
+    pub(super) fn position(&mut self, target: NodeId) -> (Position, u64) {
+        let next_seq = self.next_seq;
+        let owed = self.targets.entry(target).or_default();
+        owed.turn += 1;
+        let position = owed.segments.front().map_or(
+            Position { seq: next_seq, offset: HEADER_BYTES },
+            |segment| Position { seq: segment.seq, offset: segment.head },
+        );
+        (position, owed.turn)
+    }
+
+    /// Takes everything owed to `target` out of the books; gives the number of hints.
+    pub(super) fn truncate(&mut self, target: NodeId) -> u64 {
+        let Some(owed) = self.targets.get_mut(&target) else { return 0 };
+        owed.epoch += 1;
+        let gone: Vec<(u64, u64)> = owed.segments.iter().map(|s| (s.seq, s.pending)).collect();
+        for (seq, _) in &gone {
+            self.doom(target, *seq, Some(HintLoss::Truncated));
+        }
+        gone.iter().map(|(_, pending)| pending).sum()
+    }
+
+    /// When the oldest pending hint was written, as far as is known without reading it.
+    pub(super) fn oldest_ms(&self, target: NodeId) -> Option<u64> {
+        self.targets.get(&target)?.segments.front().map(|segment| segment.oldest_ms)
+    }
+}
+
+/// What became of the hints of one segment in a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settled {
+    pub(super) seq: u64,
+    /// Everything before this offset has been looked at.
+    pub(super) until: u64,
+    pub(super) delivered: u64,
+    pub(super) expired: u64,
+    pub(super) newest_ms: u64,
+}
+
+impl Target {
+    /// Whether the newest segment takes a record of `bytes`. A segment takes at least one, however large.
+    fn open(&self, bytes: u64, segment_bytes: u64) -> bool {
+        self.segments
+            .back()
+            .is_some_and(|s| !s.sealed && (s.len == HEADER_BYTES || s.len + bytes <= segment_bytes))
+    }
+}
+
+impl Segment {
+    /// Writes what waits; gives how much that was. A failed write is repeated at the same place, whole.
+    fn write(&mut self, files: &Files, target: NodeId) -> io::Result<u64> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                let path = files.segment(target, self.seq);
+                self.file.insert(files.disk.open(&path, true)?)
+            }
+        };
+        self.named = true;
+        file.write_at(self.written, &self.unwritten)?;
+        let bytes = self.unwritten.len() as u64;
+        self.written += bytes;
+        // Freed, not kept: memory that is not charged is not used.
+        self.unwritten = Vec::new();
+        Ok(bytes)
+    }
+}
