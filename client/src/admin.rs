@@ -1,0 +1,187 @@
+//! The operator's door: nodetool's verbs and the schema, one typed call each, against one node.
+
+use crate::channel::{self, ChannelOptions};
+use crate::connect::{Connect, Tcp};
+use crate::error::{AdminError, root_cause};
+use bytes::Bytes;
+use helenus_proto::v1;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::transport::Channel;
+
+/// How a new keyspace is replicated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewReplication {
+    /// SimpleStrategy: so many copies.
+    Simple(u32),
+    /// NetworkTopologyStrategy: so many copies in each data centre.
+    PerDc(BTreeMap<String, u32>),
+}
+
+/// Some of a node's tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableFilter {
+    /// Only this keyspace; empty: all of them.
+    pub keyspace: String,
+    /// Only this table; empty: all of them.
+    pub table: String,
+}
+
+impl From<TableFilter> for v1::StorageTarget {
+    fn from(filter: TableFilter) -> Self {
+        v1::StorageTarget { keyspace: filter.keyspace, table: filter.table }
+    }
+}
+
+/// Operator's calls to one node. Cheap to clone; clones share the connection, which is made by the first call and made
+/// again after a loss.
+///
+/// No call is retried: most of them change something, and the operator should see what happened.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    addr: SocketAddr,
+    timeout: Duration,
+    channel: Channel,
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $request:expr => $response:ident;)*) => {
+        impl Admin {
+            $($(#[$doc])*
+            pub async fn $name(&self, $($arg: $type),*) -> Result<v1::$response, AdminError> {
+                let request = $request;
+                self.answered(async { channel::admin(self.channel.clone()).$name(request).await }).await
+            })*
+        }
+    };
+}
+
+calls! {
+    /// Drops a keyspace with all its tables and data.
+    drop_keyspace(name: &str, if_exists: bool)
+        -> v1::DropKeyspaceRequest { name: name.to_owned(), if_exists } => SchemaChanged;
+    /// Creates a key-value table. `options` are Cassandra's names and values as text; unknown ones are refused.
+    create_table(keyspace: &str, name: &str, if_not_exists: bool, options: BTreeMap<String, String>)
+        -> v1::CreateTableRequest { keyspace: keyspace.to_owned(), name: name.to_owned(), if_not_exists, options }
+        => SchemaChanged;
+    /// Drops a table with its data.
+    drop_table(keyspace: &str, name: &str, if_exists: bool)
+        -> v1::DropTableRequest { keyspace: keyspace.to_owned(), name: name.to_owned(), if_exists } => SchemaChanged;
+    /// The schema as this node has it: one keyspace, or all when `keyspace` is empty.
+    describe(keyspace: &str) -> v1::DescribeRequest { keyspace: keyspace.to_owned() } => DescribeResponse;
+    /// The ring and its members as this node sees them.
+    topology() -> v1::TopologyRequest {} => TopologyResponse;
+    /// What this node says about itself.
+    info() -> v1::InfoRequest {} => InfoResponse;
+    /// Everything this node knows by gossip.
+    gossip_info() -> v1::GossipInfoRequest {} => GossipInfoResponse;
+    /// Work in progress, dropped messages, and links to peers.
+    tp_stats() -> v1::TpStatsRequest {} => TpStatsResponse;
+    /// Figures per table.
+    table_stats(tables: TableFilter)
+        -> v1::TableStatsRequest { keyspace: tables.keyspace, table: tables.table } => TableStatsResponse;
+    /// Compactions that run and wait.
+    compaction_stats() -> v1::CompactionStatsRequest {} => CompactionStatsResponse;
+    /// Which nodes hold a key.
+    get_endpoints(keyspace: &str, key: Bytes)
+        -> v1::GetEndpointsRequest { keyspace: keyspace.to_owned(), key } => GetEndpointsResponse;
+    /// Stops delivering hints from this node. They go on being stored.
+    pause_handoff() -> v1::PauseHandoffRequest {} => Done;
+    /// Delivers hints again.
+    resume_handoff() -> v1::ResumeHandoffRequest {} => Done;
+    /// What this node owes to whom, and what became of all the hints it ever made.
+    list_pending_hints() -> v1::ListPendingHintsRequest {} => ListPendingHintsResponse;
+    /// Forgets hints: those for one host id or address, or all when `target` is empty. What they would have repaired
+    /// stays unrepaired until a read or a repair finds it.
+    truncate_hints(target: &str)
+        -> v1::TruncateHintsRequest { target: target.to_owned() } => TruncateHintsResponse;
+    /// Writes memtables to SSTables.
+    flush(tables: TableFilter) -> v1::StorageTarget::from(tables) => Done;
+    /// Compacts everything now (a major compaction).
+    compact(tables: TableFilter) -> v1::StorageTarget::from(tables) => Done;
+    /// Compacts in the background again.
+    enable_auto_compaction(tables: TableFilter) -> v1::StorageTarget::from(tables) => Done;
+    /// Stops background compaction; SSTables pile up.
+    disable_auto_compaction(tables: TableFilter) -> v1::StorageTarget::from(tables) => Done;
+    /// Bounds compaction's writing, in bytes per second; 0 lifts the bound.
+    set_compaction_throughput(bytes_per_s: u64)
+        -> v1::SetCompactionThroughputRequest { bytes_per_s } => Done;
+}
+
+impl Admin {
+    /// The door of one node, over TCP, without a [`crate::Client`]: it works when the rest of the cluster does not. The
+    /// connection is made by the first call, and each call gets `timeout`.
+    pub fn to(addr: SocketAddr, timeout: Duration) -> Admin {
+        Admin::through(addr, timeout, Arc::new(Tcp))
+    }
+
+    /// As [`Admin::to`], over another connector.
+    pub fn through(addr: SocketAddr, timeout: Duration, connector: Arc<dyn Connect>) -> Admin {
+        let options = ChannelOptions::default();
+        Admin::over(addr, timeout, channel::open_lazily(addr, connector, options))
+    }
+
+    pub(crate) fn over(addr: SocketAddr, timeout: Duration, channel: Channel) -> Admin {
+        Admin { addr, timeout, channel }
+    }
+
+    /// The node that is asked.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The same door with another patience. A compaction may take longer than the default.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Admin {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Creates a keyspace.
+    pub async fn create_keyspace(
+        &self,
+        name: &str,
+        replication: NewReplication,
+        if_not_exists: bool,
+    ) -> Result<v1::SchemaChanged, AdminError> {
+        let (rf, per_dc) = match replication {
+            NewReplication::Simple(rf) => (rf, BTreeMap::new()),
+            NewReplication::PerDc(per_dc) => (0, per_dc),
+        };
+        let request =
+            v1::CreateKeyspaceRequest { name: name.to_owned(), rf, per_dc, if_not_exists };
+        let mut client = channel::admin(self.channel.clone());
+        self.answered(client.create_keyspace(request)).await
+    }
+
+    async fn answered<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, AdminError> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.error(&status)),
+            Err(_) => Err(AdminError::Timeout { addr: self.addr, timeout: self.timeout }),
+        }
+    }
+
+    fn error(&self, status: &tonic::Status) -> AdminError {
+        let addr = self.addr;
+        // A status with a source was made here, by the transport; one without came from the node.
+        let mut cause = std::error::Error::source(status);
+        if cause.is_none() {
+            let (code, message) = (status.code(), status.message().to_owned());
+            return AdminError::Refused { addr, code, message };
+        }
+        while let Some(error) = cause {
+            if error.is::<tonic::ConnectError>() {
+                return AdminError::NotConnected { addr, reason: root_cause(error) };
+            }
+            cause = error.source();
+        }
+        AdminError::ConnectionLost { addr, reason: root_cause(status) }
+    }
+}
