@@ -21,16 +21,21 @@
 //! CAVEAT: only `append_durable` waits for a sync. After a crash, hints of the last `hints_flush_period` may be gone, and
 //! with them their accounts: a new run counts from what it finds. Repair heals that, as it heals refused hints.
 
-mod files;
-mod record;
-mod recover;
-mod replay;
+// The books, and the bytes.
 mod state;
+mod record;
+mod files;
+mod recover;
+// What goes in, and what goes out.
+mod writer;
+mod page;
+mod replay;
 mod metrics;
 #[cfg(test)]
 mod tests;
 
 pub use metrics::HintMetrics;
+pub use page::Page;
 pub use record::{Hint, NewHint};
 pub use replay::{Deliver, DeliverError};
 
@@ -40,18 +45,15 @@ use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
 use crate::seams::probe::{Event, HintLoss, Probe};
 use crate::tasks::Tasks;
-use files::{Files, Part};
-use helenus_core::hint::{Account, Accounts, Budget, Limits, Overflow, expired};
-use helenus_core::{NodeId, TableId};
-use state::{Doomed, Settled, State, Waiter};
+use files::Files;
+use helenus_core::NodeId;
+use helenus_core::hint::{Account, Accounts, Budget, Limits, Overflow};
+use state::{Doomed, State, Waiter};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-
-/// How long to wait before a disk that refused is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What a hint store is made of.
 pub struct HintParts {
@@ -298,127 +300,6 @@ impl HintStore {
         }
     }
 
-    /// The oldest hints owed to `target` that are still worth delivering, of about `max_bytes` in all and at least one.
-    /// `None`: nothing can be read now. `gc_grace_now` is the table's setting, if the table is known.
-    ///
-    /// Hand the page to [`HintStore::complete`] when the target has acknowledged it; drop it when it has not.
-    pub async fn next_page(
-        &self,
-        target: NodeId,
-        max_bytes: u64,
-        gc_grace_now: &(dyn Fn(TableId) -> Option<u32> + Send + Sync),
-    ) -> Result<Option<Page>, HintError> {
-        loop {
-            let Some((spans, claim)) = self.plan_page(target, max_bytes)? else { return Ok(None) };
-            let files = self.shared.files.clone();
-            let job = move || files.read_page(target, &spans, max_bytes);
-            let background = &*self.shared.background;
-            let (parts, failed) = background::run(background, Lane::Hints, max_bytes, job).await?;
-            if parts.is_empty()
-                && let Some((seq, error)) = failed
-            {
-                if !claim.is_current() {
-                    // Truncated meanwhile: the file is gone because it was meant to be.
-                    return Ok(None);
-                }
-                self.lock().unreadable(target, seq, &error);
-                return Err(at(&self.shared.files.segment(target, seq), &error));
-            }
-            let page = self.sort_out(claim, parts, gc_grace_now);
-            if !page.hints.is_empty() {
-                return Ok(Some(page));
-            }
-            // Everything in it had expired or was damaged: on to the next.
-            self.complete(page).await?;
-        }
-    }
-
-    fn plan_page(
-        &self,
-        target: NodeId,
-        max_bytes: u64,
-    ) -> Result<Option<(Vec<files::Span>, Claim)>, HintError> {
-        let mut state = self.lock();
-        let epoch = match state.targets.get(&target) {
-            None => return Ok(None),
-            Some(owed) if owed.in_flight.is_some() => return Err(HintError::Busy { target }),
-            Some(owed) => owed.epoch,
-        };
-        let spans = state.plan_page(target, max_bytes, &self.shared.files);
-        let claim = || Claim { shared: Arc::clone(&self.shared), target, epoch };
-        Ok((!spans.is_empty()).then(|| (spans, claim())))
-    }
-
-    /// Parts what is still worth delivering from what has expired.
-    fn sort_out(
-        &self,
-        claim: Claim,
-        parts: Vec<Part>,
-        gc_grace_now: &(dyn Fn(TableId) -> Option<u32> + Send + Sync),
-    ) -> Page {
-        let now_ms = self.wall_ms();
-        let mut page =
-            Page { claim, hints: Vec::new(), expired: Vec::new(), settled: Vec::new(), bytes: 0 };
-        for part in parts {
-            let mut settled = Settled {
-                seq: part.seq,
-                until: part.until,
-                delivered: 0,
-                expired: 0,
-                newest_ms: part.hints.last().map_or(0, |hint| hint.created_ms),
-            };
-            for hint in part.hints {
-                let age = Duration::from_millis(now_ms.saturating_sub(hint.created_ms));
-                if expired(age, hint.gc_grace_s, gc_grace_now(hint.table)) {
-                    settled.expired += 1;
-                    page.expired.push(hint.key);
-                } else {
-                    settled.delivered += 1;
-                    page.bytes += (hint.key.0.len() + hint.update.len()) as u64;
-                    page.hints.push(hint);
-                }
-            }
-            page.settled.push(settled);
-        }
-        page
-    }
-
-    /// The target has acknowledged the page: its hints are delivered, and the position after them is made durable.
-    pub async fn complete(&self, page: Page) -> Result<(), HintError> {
-        let target = page.claim.target;
-        let (position, turn, doomed) = {
-            let mut state = self.lock();
-            if !page.claim.is_current_in(&state) {
-                // Truncated meanwhile, and counted as that.
-                return Ok(());
-            }
-            state.settle(target, &page.settled);
-            let (position, turn) = state.position(target);
-            (position, turn, std::mem::take(&mut state.doomed))
-        };
-        let delivered = page.hints.iter().map(|hint| hint.key.clone());
-        self.tell(delivered.map(|key| Event::HintDelivered { target, key }));
-        let reason = HintLoss::Expired;
-        self.tell(page.expired.iter().map(|key| Event::HintLost {
-            target,
-            key: key.clone(),
-            reason,
-        }));
-        let files = self.shared.files.clone();
-        let job = move || {
-            let written = files.write_position(target, position, turn);
-            (written, remove_all(&files, doomed))
-        };
-        // Lanes run in order: the next page is read after this.
-        let done = background::run(&*self.shared.background, Lane::Hints, 64, job);
-        let (written, removed) = done.await?;
-        if let Err(error) = written {
-            tracing::warn!(%target, %error, "a restart will deliver some hints again");
-        }
-        self.settle_removals(removed);
-        Ok(())
-    }
-
     /// Forgets what is owed to `target`, or to all: counted as truncated. Gives the number of hints.
     pub async fn truncate(&self, target: Option<NodeId>) -> Result<u64, HintError> {
         let (count, doomed) = {
@@ -496,99 +377,6 @@ impl HintStore {
         }
     }
 
-    /// Writes and syncs everything: what is pending now is pending after a restart.
-    pub async fn flush(&self) -> Result<(), HintError> {
-        let before = self.lock().sync_failures;
-        self.sync_once().await?;
-        let state = self.lock();
-        match &state.unwritable {
-            Some(why) => Err(at(&self.shared.files.dir, &io::Error::other(why.clone()))),
-            None if state.sync_failures > before => {
-                Err(at(&self.shared.files.dir, &io::Error::other("a sync failed")))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Writes what was appended in one wake with one write a segment, and tries again while the disk refuses.
-    async fn write_on(self) {
-        loop {
-            if self.lock().unwritable.is_some() {
-                tokio::time::sleep(RETRY).await;
-            } else {
-                self.shared.appended.notified().await;
-            }
-            self.lock().write_out(&self.shared.files);
-        }
-    }
-
-    /// Syncs every `hints_flush_period`, and at once when someone waits for it.
-    async fn sync_on(self) {
-        loop {
-            tokio::select! { biased;
-                // Who waits goes before the clock.
-                () = self.shared.sync_wanted.notified() => {}
-                () = tokio::time::sleep(self.shared.config.hints_flush_period) => {}
-            }
-            if self.sync_once().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn sync_once(&self) -> Result<(), Stopped> {
-        let mut unsynced = self.lock().take_unsynced(&self.shared.files);
-        let waiters = std::mem::take(&mut unsynced.waiters);
-        let mut good = self.lock().unwritable.is_none();
-        let idle = unsynced.files.is_empty() && !unsynced.names && unsynced.doomed.is_empty();
-        if !idle {
-            let files = self.shared.files.clone();
-            let bytes = unsynced.bytes;
-            let job = move || {
-                let synced: Vec<_> = unsynced
-                    .files
-                    .into_iter()
-                    .map(|(target, seq, file)| (target, seq, file.sync()))
-                    .collect();
-                let removed = remove_all(&files, unsynced.doomed);
-                let names = if unsynced.names { files.disk.sync_dir(&files.dir) } else { Ok(()) };
-                (synced, names, removed)
-            };
-            let done = background::run(&*self.shared.background, Lane::Hints, bytes, job);
-            let (synced, names, removed) = done.await?;
-            good &= self.settle_syncs(synced, names);
-            self.settle_removals(removed);
-        }
-        for waiter in waiters {
-            // Whoever waited may have given up.
-            waiter.send(if good { Ok(()) } else { Err(HintLoss::Unwritable) }).ok();
-        }
-        Ok(())
-    }
-
-    fn settle_syncs(
-        &self,
-        synced: Vec<(NodeId, u64, io::Result<()>)>,
-        names: io::Result<()>,
-    ) -> bool {
-        let mut good = true;
-        let mut state = self.lock();
-        for (target, seq, result) in synced {
-            if let Err(error) = &result {
-                tracing::error!(%target, seq, %error, "a hint segment cannot be synced");
-            }
-            good &= result.is_ok();
-            state.synced(target, seq, result.is_ok());
-        }
-        if let Err(error) = names {
-            tracing::error!(%error, "the hint directory cannot be synced");
-            good = false;
-            state.names_dirty = true;
-            state.sync_failures += 1;
-        }
-        good
-    }
-
     fn settle_removals(&self, removed: Vec<Removal>) {
         let mut events = Vec::new();
         {
@@ -631,68 +419,4 @@ fn remove_all(files: &Files, doomed: Vec<Doomed>) -> Vec<Removal> {
         (doomed, result, events)
     };
     doomed.into_iter().map(remove).collect()
-}
-
-/// The right to deliver to a target: there is one at a time, and it ends when it is dropped.
-struct Claim {
-    shared: Arc<Shared>,
-    target: NodeId,
-    epoch: u64,
-}
-
-impl Claim {
-    fn is_current(&self) -> bool {
-        self.is_current_in(&self.shared.lock())
-    }
-
-    /// Whether the target's hints were not truncated since.
-    fn is_current_in(&self, state: &State) -> bool {
-        state.targets.get(&self.target).is_some_and(|owed| owed.epoch == self.epoch)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if let Ok(mut state) = self.shared.state.lock()
-            && let Some(owed) = state.targets.get_mut(&self.target)
-        {
-            owed.in_flight = None;
-        }
-    }
-}
-
-/// Hints on their way to their target. Dropped undelivered, they are pending as before.
-pub struct Page {
-    claim: Claim,
-    hints: Vec<Hint>,
-    expired: Vec<helenus_core::Key>,
-    settled: Vec<Settled>,
-    bytes: u64,
-}
-
-impl std::fmt::Debug for Page {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Page")
-            .field("target", &self.claim.target)
-            .field("hints", &self.hints.len())
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Page {
-    /// Whom it is for.
-    pub fn target(&self) -> NodeId {
-        self.claim.target
-    }
-
-    /// The hints, oldest first. Never empty.
-    pub fn hints(&self) -> &[Hint] {
-        &self.hints
-    }
-
-    /// Bytes of keys and updates.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
 }

@@ -6,6 +6,7 @@ use crate::seams::disk::{Faults, SimDisk};
 use crate::seams::net::BoxFuture;
 use bytes::Bytes;
 use helenus_core::Key;
+use helenus_core::TableId;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

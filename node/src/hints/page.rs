@@ -1,0 +1,203 @@
+//! Pages: hints on their way to their target, and what becomes of them.
+//!
+//! Reading and settling are apart: a page that is not acknowledged changes nothing, one that is leaves the books at once
+//! and the disk by the background, in the order position, files. Whatever a crash interrupts, the position says the truth
+//! or less, and less only means that a page is sent again.
+
+use super::files::{Part, Span};
+use super::record::Hint;
+use super::state::{Settled, State};
+use super::{HintError, HintStore, Shared, at, remove_all};
+use crate::seams::background::{self, Lane};
+use crate::seams::probe::{Event, HintLoss};
+use helenus_core::hint::expired;
+use helenus_core::{NodeId, TableId};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl HintStore {
+    /// The oldest hints owed to `target` that are still worth delivering, of about `max_bytes` in all and at least one.
+    /// `None`: nothing can be read now. `gc_grace_now` is the table's setting, if the table is known.
+    ///
+    /// Hand the page to [`HintStore::complete`] when the target has acknowledged it; drop it when it has not.
+    pub async fn next_page(
+        &self,
+        target: NodeId,
+        max_bytes: u64,
+        gc_grace_now: &(dyn Fn(TableId) -> Option<u32> + Send + Sync),
+    ) -> Result<Option<Page>, HintError> {
+        loop {
+            let Some((spans, claim)) = self.plan_page(target, max_bytes)? else { return Ok(None) };
+            let files = self.shared.files.clone();
+            let job = move || files.read_page(target, &spans, max_bytes);
+            let background = &*self.shared.background;
+            let (parts, failed) = background::run(background, Lane::Hints, max_bytes, job).await?;
+            if parts.is_empty()
+                && let Some((seq, error)) = failed
+            {
+                if !claim.is_current() {
+                    // Truncated meanwhile: the file is gone because it was meant to be.
+                    return Ok(None);
+                }
+                self.lock().unreadable(target, seq, &error);
+                return Err(at(&self.shared.files.segment(target, seq), &error));
+            }
+            let page = self.sort_out(claim, parts, gc_grace_now);
+            if !page.hints.is_empty() {
+                return Ok(Some(page));
+            }
+            // Everything in it had expired or was damaged: on to the next.
+            self.complete(page).await?;
+        }
+    }
+
+    fn plan_page(
+        &self,
+        target: NodeId,
+        max_bytes: u64,
+    ) -> Result<Option<(Vec<Span>, Claim)>, HintError> {
+        let mut state = self.lock();
+        let epoch = match state.targets.get(&target) {
+            None => return Ok(None),
+            Some(owed) if owed.in_flight.is_some() => return Err(HintError::Busy { target }),
+            Some(owed) => owed.epoch,
+        };
+        let spans = state.plan_page(target, max_bytes, &self.shared.files);
+        let claim = || Claim { shared: Arc::clone(&self.shared), target, epoch };
+        Ok((!spans.is_empty()).then(|| (spans, claim())))
+    }
+
+    /// Parts what is still worth delivering from what has expired.
+    fn sort_out(
+        &self,
+        claim: Claim,
+        parts: Vec<Part>,
+        gc_grace_now: &(dyn Fn(TableId) -> Option<u32> + Send + Sync),
+    ) -> Page {
+        let now_ms = self.wall_ms();
+        let mut page =
+            Page { claim, hints: Vec::new(), expired: Vec::new(), settled: Vec::new(), bytes: 0 };
+        for part in parts {
+            let mut settled = Settled {
+                seq: part.seq,
+                until: part.until,
+                delivered: 0,
+                expired: 0,
+                newest_ms: part.hints.last().map_or(0, |hint| hint.created_ms),
+            };
+            for hint in part.hints {
+                let age = Duration::from_millis(now_ms.saturating_sub(hint.created_ms));
+                if expired(age, hint.gc_grace_s, gc_grace_now(hint.table)) {
+                    settled.expired += 1;
+                    page.expired.push(hint.key);
+                } else {
+                    settled.delivered += 1;
+                    page.bytes += (hint.key.0.len() + hint.update.len()) as u64;
+                    page.hints.push(hint);
+                }
+            }
+            page.settled.push(settled);
+        }
+        page
+    }
+
+    /// The target has acknowledged the page: its hints are delivered, and the position after them is made durable.
+    pub async fn complete(&self, page: Page) -> Result<(), HintError> {
+        let target = page.claim.target;
+        let (position, turn, doomed) = {
+            let mut state = self.lock();
+            if !page.claim.is_current_in(&state) {
+                // Truncated meanwhile, and counted as that.
+                return Ok(());
+            }
+            state.settle(target, &page.settled);
+            let (position, turn) = state.position(target);
+            (position, turn, std::mem::take(&mut state.doomed))
+        };
+        let delivered = page.hints.iter().map(|hint| hint.key.clone());
+        self.tell(delivered.map(|key| Event::HintDelivered { target, key }));
+        let reason = HintLoss::Expired;
+        self.tell(page.expired.iter().map(|key| Event::HintLost {
+            target,
+            key: key.clone(),
+            reason,
+        }));
+        let files = self.shared.files.clone();
+        let job = move || {
+            let written = files.write_position(target, position, turn);
+            (written, remove_all(&files, doomed))
+        };
+        // Lanes run in order: the next page is read after this.
+        let done = background::run(&*self.shared.background, Lane::Hints, 64, job);
+        let (written, removed) = done.await?;
+        if let Err(error) = written {
+            tracing::warn!(%target, %error, "a restart will deliver some hints again");
+        }
+        self.settle_removals(removed);
+        Ok(())
+    }
+}
+
+/// The right to deliver to a target: there is one at a time, and it ends when it is dropped.
+struct Claim {
+    shared: Arc<Shared>,
+    target: NodeId,
+    epoch: u64,
+}
+
+impl Claim {
+    fn is_current(&self) -> bool {
+        self.is_current_in(&self.shared.lock())
+    }
+
+    /// Whether the target's hints were not truncated since.
+    fn is_current_in(&self, state: &State) -> bool {
+        state.targets.get(&self.target).is_some_and(|owed| owed.epoch == self.epoch)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.shared.state.lock()
+            && let Some(owed) = state.targets.get_mut(&self.target)
+        {
+            owed.in_flight = None;
+        }
+    }
+}
+
+/// Hints on their way to their target. Dropped undelivered, they are pending as before.
+pub struct Page {
+    claim: Claim,
+    hints: Vec<Hint>,
+    expired: Vec<helenus_core::Key>,
+    settled: Vec<Settled>,
+    bytes: u64,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Page")
+            .field("target", &self.claim.target)
+            .field("hints", &self.hints.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Page {
+    /// Whom it is for.
+    pub fn target(&self) -> NodeId {
+        self.claim.target
+    }
+
+    /// The hints, oldest first. Never empty.
+    pub fn hints(&self) -> &[Hint] {
+        &self.hints
+    }
+
+    /// Bytes of keys and updates.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
