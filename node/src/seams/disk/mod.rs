@@ -37,6 +37,10 @@ pub trait Disk: Send + Sync {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Where this disk's root is among the machine's real files, if it is there: for what opens files by itself (sled).
+    fn real_root(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// An open file.

@@ -37,6 +37,10 @@ fn at(path: &Path, what: &str, error: &io::Error) -> io::Error {
 }
 
 impl Disk for StdDisk {
+    fn real_root(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
         let path = self.full(path)?;
         let file = fs::OpenOptions::new()
