@@ -7,6 +7,12 @@
 //! function; after a crash, everything acknowledged under the configured sync is there; a failed sync poisons the
 //! engine, which then refuses writes and says why.
 
+#[cfg(test)]
+mod conformance;
+mod sled_engine;
+
+pub use sled_engine::SledEngine;
+
 use crate::seams::net::BoxFuture;
 use bytes::Bytes;
 use helenus_core::{Key, Partition, TableDef, TableId, Token};
