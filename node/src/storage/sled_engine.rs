@@ -427,8 +427,10 @@ mod tests {
             SledHarness { dir: tempfile::tempdir().unwrap() }
         }
 
-        async fn open(&mut self) -> Arc<dyn Engine> {
-            Arc::new(open_in(self.dir.path(), CommitlogSync::Batch).unwrap())
+        async fn open(&mut self, tables: &[TableDef]) -> Arc<dyn Engine> {
+            let engine = open_in(self.dir.path(), CommitlogSync::Batch).unwrap();
+            tables.iter().for_each(|table| engine.open_table(table).unwrap());
+            Arc::new(engine)
         }
 
         /// What only a killed process shows is tested with processes; here the handle goes without a goodbye.
