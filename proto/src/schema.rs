@@ -36,6 +36,20 @@ pub fn from_wire(push: v1::SchemaPush) -> Result<Schema, WireError> {
     Ok(schema)
 }
 
+impl From<&Schema> for v1::SchemaPush {
+    fn from(schema: &Schema) -> v1::SchemaPush {
+        to_wire(schema)
+    }
+}
+
+impl TryFrom<v1::SchemaPush> for Schema {
+    type Error = WireError;
+
+    fn try_from(push: v1::SchemaPush) -> Result<Schema, WireError> {
+        from_wire(push)
+    }
+}
+
 /// Replication as it travels: (`rf`, `per_dc`), of which one is empty.
 pub fn replication_to_wire(replication: &Replication) -> (u32, BTreeMap<String, u32>) {
     match replication {

@@ -285,8 +285,10 @@ impl Gossip {
         }
         let to_seed = spoken.is_some_and(|to| self.is_seed(to, seeds));
         let known = live.len() + unreachable.len();
-        let seldom = live.len() >= seeds.len() && random(known.max(1)) >= seeds.len();
-        if !to_seed && (live.is_empty() || !seldom) {
+        if live.is_empty() {
+            // Alone, as at every start: whoever answers first will do. Seeds are few, so this is no storm.
+            targets.extend(seeds.iter().copied().map(To::Seed));
+        } else if !to_seed && (live.len() < seeds.len() || random(known) < seeds.len()) {
             targets.extend(pick(random, seeds).map(To::Seed));
         }
         if targets.is_empty() {
