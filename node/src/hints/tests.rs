@@ -319,7 +319,7 @@ async fn drop_oldest_evicts_the_oldest_segment_and_names_every_hint_in_it() {
     for key in &keys {
         node.append(A, key, 100).unwrap();
         assert!(node.store.figures().bytes <= cap);
-        node.lock_write();
+        node.store.write_out();
         assert!(node.disk_bytes() <= cap);
     }
     let lost = node.probe.lost();
@@ -331,12 +331,6 @@ async fn drop_oldest_evicts_the_oldest_segment_and_names_every_hint_in_it() {
     assert!(share > 0.9, "little is lost at a time: {share}");
     seen.extend(node.drain(A).await);
     assert_eq!(seen, keys, "the oldest went, in order; the rest was delivered");
-}
-
-impl Node {
-    fn lock_write(&self) {
-        self.store.lock().write_out(&self.store.shared.files);
-    }
 }
 
 #[tokio::test(start_paused = true)]

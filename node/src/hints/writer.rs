@@ -25,6 +25,12 @@ impl HintStore {
         }
     }
 
+    /// Writes what waits in memory to the files, without syncing them. The writer does this once a wake; a shutdown or a
+    /// benchmark does it when it likes.
+    pub fn write_out(&self) {
+        self.lock().write_out(&self.shared.files);
+    }
+
     /// Writes what was appended in one wake with one write a segment, and tries again while the disk refuses.
     pub(super) async fn write_on(self) {
         loop {
@@ -33,7 +39,7 @@ impl HintStore {
             } else {
                 self.shared.appended.notified().await;
             }
-            self.lock().write_out(&self.shared.files);
+            self.write_out();
         }
     }
 
