@@ -35,7 +35,7 @@ enum Command {
         #[arg(key)]
         at: Option<u32>,
     },
-    /// Deletes one cell, or with `whole` its row.
+    /// Deletes a row.
     DeleteRow {
         replica: String,
         #[arg(key)]
