@@ -203,6 +203,35 @@ async fn a_cut_is_noticed_after_about_twenty_seconds_and_moves_no_data() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nine_nodes_suspect_nobody_in_quiet_times_and_a_rack_when_it_is_cut() {
+    let bus = Arc::new(Bus::default());
+    let nodes: Vec<Node> =
+        (1..=9).map(|n| start(&bus, n, SimDisk::new(u64::from(n), Faults::default()))).collect();
+    seconds(10.0).await;
+    assert!(nodes.iter().all(|node| node.membership.live_peers().len() == 8));
+    let liveness = |node: &Node| node.membership.subscribe().borrow().liveness;
+    let risen: Vec<u64> = nodes.iter().map(liveness).collect();
+    seconds(1200.0).await;
+    let now: Vec<u64> = nodes.iter().map(liveness).collect();
+    assert_eq!(now, risen, "somebody was held dead without a reason");
+
+    let (rack, rest) = nodes.split_at(3);
+    bus.cut.lock().unwrap().extend(rack.iter().map(|node| node.id));
+    seconds(60.0).await;
+    for node in rack {
+        assert_eq!(node.membership.live_peers().len(), 2);
+    }
+    for node in rest {
+        assert_eq!(node.membership.live_peers().len(), 5);
+    }
+    bus.cut.lock().unwrap().clear();
+    seconds(15.0).await;
+    for node in &nodes {
+        assert_eq!(node.membership.live_peers().len(), 8);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_says_goodbye_is_dead_at_once_and_alive_again_when_it_returns() {
     let bus = Arc::new(Bus::default());
     let [one, two, three] = three(&bus);
