@@ -9,8 +9,10 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod lsm;
 mod sled_engine;
 
+pub use lsm::LsmEngine;
 pub use sled_engine::SledEngine;
 
 use crate::seams::net::BoxFuture;
@@ -53,6 +55,25 @@ pub enum StorageError {
         what: String,
         /// What an operator can do.
         remedy: String,
+    },
+    /// Flushing does not keep up with writing (a slow or full disk): the write was not taken.
+    #[error(
+        "memtables that wait to be flushed take {waiting_bytes} bytes, {limit_bytes} are allowed: the write was \
+         refused; look for a full or failing disk in the log, or write more slowly"
+    )]
+    Overloaded {
+        /// What waits.
+        waiting_bytes: u64,
+        /// What may wait.
+        limit_bytes: u64,
+    },
+    /// One write, or one partition, is larger than the files' format holds.
+    #[error("{bytes} bytes in one piece; {limit} are the most that storage takes")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        limit: u64,
     },
     /// The node is stopping.
     #[error("the node is stopping")]

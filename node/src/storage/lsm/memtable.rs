@@ -1,0 +1,390 @@
+//! What was written since the last flush, in (token, key) order.
+//!
+//! Tokens are evenly spread, so their top bits make a perfect first level: 4096 small ordered maps instead of one deep
+//! one, each of which stays in the cache while it is searched (measured: 2-5 times faster than a skip list). A small table
+//! keeps a single map until it has grown.
+//!
+//! A partition that was written once stays as the bytes it came in, copied into an arena when they are few: a slot takes
+//! 16 bytes, a flush copies instead of encoding, and no small value pins the network buffer it arrived in. One that is
+//! written again becomes a decoded [`Partition`].
+//!
+//! Invariants: `bytes` only grows and is at least what the values and keys take; iteration is in (token, key) order.
+
+use super::log::Position;
+use super::undecodable;
+use crate::storage::StorageError;
+use bytes::Bytes;
+use helenus_core::merge::{self, Statistics};
+use helenus_core::{Partition, Token, codec};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// Above so many partitions a memtable is split by token prefix.
+const SPLIT_ABOVE: usize = 4096;
+const SHARD_BITS: u32 = 12;
+/// Encodings up to this size are copied into the arena; larger ones are kept as they came.
+const ARENA_VALUE_MAX: usize = 4096;
+const ARENA_CHUNK_MIN: usize = 8 << 10;
+const ARENA_CHUNK_MAX: usize = 1 << 20;
+/// What a partition takes besides its key and value: its slot, and its share of the tree's nodes.
+const SLOT_BYTES: u64 = 72;
+const INLINE_KEY_MAX: usize = 22;
+
+/// A key's bytes, without an allocation when they are few.
+#[derive(Debug, Clone)]
+pub(super) enum SmallKey {
+    Inline { len: u8, bytes: [u8; INLINE_KEY_MAX] },
+    Heap(Box<[u8]>),
+}
+
+impl SmallKey {
+    pub(super) fn new(key: &[u8]) -> SmallKey {
+        let mut bytes = [0; INLINE_KEY_MAX];
+        match (bytes.get_mut(..key.len()), u8::try_from(key.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(key);
+                SmallKey::Inline { len, bytes }
+            }
+            _ => SmallKey::Heap(key.into()),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match self {
+            SmallKey::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
+            SmallKey::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for SmallKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for SmallKey {}
+
+impl PartialOrd for SmallKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SmallKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+/// Where a partition sorts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) token: Token,
+    pub(super) key: SmallKey,
+}
+
+impl Place {
+    pub(super) fn new(token: Token, key: &[u8]) -> Place {
+        Place { token, key: SmallKey::new(key) }
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// The encoding, in the arena.
+    Arena { chunk: u32, at: u32, len: u32 },
+    /// The encoding, as it came.
+    Shared(Box<Bytes>),
+    /// Merged from several writes.
+    Merged(Box<Partition>),
+}
+
+/// A partition as a flush or a scan sees it.
+#[derive(Debug)]
+pub(super) enum Stored<'a> {
+    /// Canonical bytes.
+    Encoded(&'a [u8]),
+    /// Decoded.
+    Partition(&'a Partition),
+}
+
+/// Values laid end to end.
+#[derive(Debug, Default)]
+struct Arena {
+    chunks: Vec<Vec<u8>>,
+}
+
+impl Arena {
+    fn put(&mut self, value: &[u8]) -> Slot {
+        let fits = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= value.len();
+        if !self.chunks.last().is_some_and(fits) {
+            let next = self.chunks.last().map_or(ARENA_CHUNK_MIN, |chunk| chunk.capacity() * 2);
+            self.chunks.push(Vec::with_capacity(next.min(ARENA_CHUNK_MAX)));
+        }
+        let chunk = index(self.chunks.len() - 1);
+        let Some(last) = self.chunks.last_mut() else {
+            return Slot::Shared(Box::new(Bytes::copy_from_slice(value)));
+        };
+        let at = index(last.len());
+        last.extend_from_slice(value);
+        Slot::Arena { chunk, at, len: index(value.len()) }
+    }
+
+    fn get(&self, chunk: u32, at: u32, len: u32) -> &[u8] {
+        let (chunk, at, len) = (chunk as usize, at as usize, len as usize);
+        self.chunks
+            .get(chunk)
+            .and_then(|chunk| chunk.get(at..at + len))
+            .expect("a slot points into the arena that made it")
+    }
+}
+
+fn index(n: usize) -> u32 {
+    u32::try_from(n)
+        .expect("chunks are at most 1 MiB, and their number is bounded by the memtable's size")
+}
+
+/// One table's memtable.
+#[derive(Debug, Default)]
+pub(super) struct Memtable {
+    /// One map, or one for each token prefix. Empty until the first write.
+    shards: Vec<BTreeMap<Place, Slot>>,
+    arena: Arena,
+    partitions: usize,
+    bytes: u64,
+    /// Where the log holds the first write in here.
+    first: Option<Position>,
+    statistics: Statistics,
+}
+
+impl Memtable {
+    /// Partitions in it.
+    pub(super) fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    /// About the memory it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.partitions == 0
+    }
+
+    /// Where the log holds the first write in here.
+    pub(super) fn first(&self) -> Option<Position> {
+        self.first
+    }
+
+    /// Over all that was written, whether or not it was overwritten since: bounds, not counts.
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Merges one write. `encoded` is the encoding of `update`.
+    pub(super) fn merge(
+        &mut self,
+        at: Position,
+        token: Token,
+        key: &[u8],
+        update: Partition,
+        encoded: &Bytes,
+    ) -> Result<(), StorageError> {
+        self.statistics.add(&update);
+        self.first.get_or_insert(at);
+        if self.shards.is_empty() {
+            self.shards.push(BTreeMap::new());
+        }
+        let shard = shard_of(token, self.shards.len());
+        let Some(shard) = self.shards.get_mut(shard) else { return Ok(()) };
+        match shard.entry(Place::new(token, key)) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                let slot = if encoded.len() <= ARENA_VALUE_MAX {
+                    self.arena.put(encoded)
+                } else {
+                    Slot::Shared(Box::new(encoded.clone()))
+                };
+                vacant.insert(slot);
+                self.partitions += 1;
+                self.bytes += SLOT_BYTES + (key.len() + encoded.len()) as u64;
+            }
+            std::collections::btree_map::Entry::Occupied(mut occupied) => {
+                let update = if encoded.len() <= ARENA_VALUE_MAX {
+                    // A copy of its own, or the cell would keep alive the whole buffer that it came in.
+                    codec::decode(Bytes::copy_from_slice(encoded)).map_err(|e| undecodable(&e))?
+                } else {
+                    update
+                };
+                merge_slot(occupied.get_mut(), &self.arena, update)?;
+                self.bytes += encoded.len() as u64;
+            }
+        }
+        if self.shards.len() == 1 && self.partitions > SPLIT_ABOVE {
+            self.split();
+        }
+        Ok(())
+    }
+
+    /// What is known of a partition here.
+    pub(super) fn get(&self, place: &Place) -> Result<Option<Partition>, StorageError> {
+        match self.slot(place) {
+            None => Ok(None),
+            Some(slot) => slot_partition(slot, &self.arena).map(Some),
+        }
+    }
+
+    /// Whether anything is known of a partition here.
+    pub(super) fn contains(&self, place: &Place) -> bool {
+        self.slot(place).is_some()
+    }
+
+    /// Partitions from `start` on, in (token, key) order.
+    pub(super) fn iter(
+        &self,
+        start: Bound<Place>,
+    ) -> impl Iterator<Item = (&Place, Stored<'_>)> + '_ {
+        let first = match &start {
+            Bound::Included(place) | Bound::Excluded(place) => {
+                shard_of(place.token, self.shards.len())
+            }
+            Bound::Unbounded => 0,
+        };
+        let (head, rest) = self.shards.get(first..).and_then(|s| s.split_first()).unzip();
+        head.into_iter()
+            .flat_map(move |shard| shard.range((start.clone(), Bound::Unbounded)))
+            .chain(rest.unwrap_or(&[]).iter().flatten())
+            .map(|(place, slot)| (place, self.stored(slot)))
+    }
+
+    /// The partition itself.
+    pub(super) fn decode(stored: &Stored<'_>) -> Result<Partition, StorageError> {
+        match stored {
+            Stored::Encoded(bytes) => {
+                codec::decode(Bytes::copy_from_slice(bytes)).map_err(|e| undecodable(&e))
+            }
+            Stored::Partition(partition) => Ok((*partition).clone()),
+        }
+    }
+
+    fn stored<'a>(&'a self, slot: &'a Slot) -> Stored<'a> {
+        match slot {
+            Slot::Arena { chunk, at, len } => Stored::Encoded(self.arena.get(*chunk, *at, *len)),
+            Slot::Shared(bytes) => Stored::Encoded(bytes),
+            Slot::Merged(partition) => Stored::Partition(partition),
+        }
+    }
+
+    fn slot(&self, place: &Place) -> Option<&Slot> {
+        self.shards.get(shard_of(place.token, self.shards.len()))?.get(place)
+    }
+
+    fn split(&mut self) {
+        let mut shards: Vec<BTreeMap<Place, Slot>> = Vec::new();
+        shards.resize_with(1 << SHARD_BITS, BTreeMap::new);
+        for (place, slot) in std::mem::take(&mut self.shards).into_iter().flatten() {
+            if let Some(shard) = shards.get_mut(shard_of(place.token, 1 << SHARD_BITS)) {
+                shard.insert(place, slot);
+            }
+        }
+        self.shards = shards;
+    }
+}
+
+/// Which of `shards` maps holds a token: its top bits, as if it were unsigned, so that order stays.
+fn shard_of(token: Token, shards: usize) -> usize {
+    if shards <= 1 {
+        return 0;
+    }
+    let unsigned = token.0.cast_unsigned() ^ (1 << 63);
+    usize::try_from(unsigned >> (64 - SHARD_BITS)).unwrap_or(0)
+}
+
+fn slot_partition(slot: &Slot, arena: &Arena) -> Result<Partition, StorageError> {
+    let encoded = match slot {
+        Slot::Merged(partition) => return Ok((**partition).clone()),
+        Slot::Shared(bytes) => (**bytes).clone(),
+        Slot::Arena { chunk, at, len } => Bytes::copy_from_slice(arena.get(*chunk, *at, *len)),
+    };
+    codec::decode(encoded).map_err(|e| undecodable(&e))
+}
+
+fn merge_slot(slot: &mut Slot, arena: &Arena, update: Partition) -> Result<(), StorageError> {
+    if let Slot::Merged(existing) = slot {
+        merge::merge(existing, update);
+        return Ok(());
+    }
+    let mut existing = slot_partition(slot, arena)?;
+    merge::merge(&mut existing, update);
+    *slot = Slot::Merged(Box::new(existing));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use helenus_core::TimestampMicros;
+
+    fn put(memtable: &mut Memtable, token: i64, key: &[u8], timestamp: i64) {
+        let value = Bytes::copy_from_slice(&timestamp.to_be_bytes());
+        let update = Partition::put(TimestampMicros(timestamp), value, None);
+        let encoded = codec::encode(&update);
+        memtable.merge(Position::default(), Token(token), key, update, &encoded).unwrap();
+    }
+
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Slot>() <= 16);
+        assert!(size_of::<Place>() <= 32);
+    }
+
+    #[test]
+    fn order_survives_the_split_into_shards() {
+        let mut memtable = Memtable::default();
+        let mut expected = Vec::new();
+        for i in 0..6000_i64 {
+            // Both ends of the ring, and every place between.
+            let token = i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed());
+            put(&mut memtable, token, &i.to_be_bytes(), 1);
+            expected.push(Place::new(Token(token), &i.to_be_bytes()));
+        }
+        expected.sort();
+        let all: Vec<Place> =
+            memtable.iter(Bound::Unbounded).map(|(place, _)| place.clone()).collect();
+        assert_eq!(all, expected);
+        assert_eq!(memtable.partitions(), 6000);
+        let behind: Vec<Place> = memtable
+            .iter(Bound::Excluded(expected[2999].clone()))
+            .map(|(place, _)| place.clone())
+            .collect();
+        assert_eq!(behind, expected[3000..]);
+    }
+
+    #[test]
+    fn a_second_write_merges_and_the_newest_wins_whatever_came_first() {
+        let mut memtable = Memtable::default();
+        for timestamp in [5, 9, 7] {
+            put(&mut memtable, 1, b"k", timestamp);
+        }
+        let found = memtable.get(&Place::new(Token(1), b"k")).unwrap().unwrap();
+        assert_eq!(merge::version(&found), Some(TimestampMicros(9)));
+        assert_eq!(memtable.partitions(), 1);
+        assert_eq!(memtable.statistics().min_timestamp, Some(TimestampMicros(5)));
+        assert!(memtable.get(&Place::new(Token(1), b"x")).unwrap().is_none());
+    }
+
+    #[test]
+    fn large_values_and_long_keys_are_kept_too() {
+        let mut memtable = Memtable::default();
+        let long = vec![7_u8; 100];
+        let update = Partition::put(TimestampMicros(1), Bytes::from(vec![1; 100_000]), None);
+        let encoded = codec::encode(&update);
+        memtable.merge(Position::default(), Token(3), &long, update.clone(), &encoded).unwrap();
+        assert_eq!(memtable.get(&Place::new(Token(3), &long)).unwrap(), Some(update));
+        assert!(memtable.bytes() > 100_000);
+        assert!(SmallKey::new(&long) > SmallKey::new(b"\x07"));
+        assert_eq!(SmallKey::new(&long).as_slice(), long);
+    }
+}

@@ -1,0 +1,174 @@
+//! Walking an SSTable in order.
+
+use super::SsTable;
+use super::block::{Block, Entry};
+use crate::storage::StorageError;
+use crate::storage::lsm::io_error;
+use crate::storage::lsm::memtable::Place;
+use crate::storage::lsm::replay::read_all_at;
+use bytes::Bytes;
+use helenus_core::Token;
+use std::cmp::Ordering;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// A compaction reads this much at once.
+const READ_AHEAD_BYTES: u64 = 256 << 10;
+
+/// Stands on an entry, or behind the last one.
+pub(in crate::storage::lsm) struct Cursor {
+    table: Arc<SsTable>,
+    /// Reads past the cache, many blocks at a time: a compaction must not drive out what readers need.
+    sequential: bool,
+    /// Bytes of the file from `ahead_at` on (sequential only).
+    ahead: Bytes,
+    ahead_at: u64,
+    /// The next block to open.
+    number: usize,
+    block: Option<Block>,
+    entry: Option<Entry>,
+    next: usize,
+    consumed: u64,
+}
+
+impl Cursor {
+    /// At the first entry of all, reading past the cache.
+    pub(in crate::storage::lsm) fn sequential(
+        table: &Arc<SsTable>,
+    ) -> Result<Cursor, StorageError> {
+        let mut cursor = Cursor::new(table, true);
+        cursor.advance()?;
+        Ok(cursor)
+    }
+
+    /// At the first entry from `start` on.
+    pub(in crate::storage::lsm) fn from(
+        table: &Arc<SsTable>,
+        start: &Bound<Place>,
+    ) -> Result<Cursor, StorageError> {
+        let mut cursor = Cursor::new(table, false);
+        let (Bound::Included(place) | Bound::Excluded(place)) = start else {
+            cursor.advance()?;
+            return Ok(cursor);
+        };
+        let (token, key) = (place.token, place.key.as_slice());
+        cursor.number = table.block_of(token, key).unwrap_or(0);
+        let block = table.block(cursor.number)?;
+        cursor.number += 1;
+        let found = block.seek(token, key);
+        cursor.block = Some(block);
+        match found {
+            None => {
+                // All of this block is before it, so the next one begins behind it.
+                cursor.block = None;
+                cursor.advance()?;
+            }
+            Some((_, at, order)) => {
+                cursor.next = at;
+                cursor.advance()?;
+                if order == Ordering::Equal && matches!(start, Bound::Excluded(_)) {
+                    cursor.advance()?;
+                }
+            }
+        }
+        Ok(cursor)
+    }
+
+    fn new(table: &Arc<SsTable>, sequential: bool) -> Cursor {
+        Cursor {
+            table: Arc::clone(table),
+            sequential,
+            ahead: Bytes::new(),
+            ahead_at: 0,
+            number: 0,
+            block: None,
+            entry: None,
+            next: 0,
+            consumed: 0,
+        }
+    }
+
+    /// Where it stands; `None` behind the last entry.
+    pub(in crate::storage::lsm) fn place(&self) -> Option<(Token, &[u8])> {
+        let entry = self.entry.as_ref()?;
+        Some((entry.token, self.block.as_ref()?.part(&entry.key)))
+    }
+
+    /// The encoding it stands on.
+    pub(in crate::storage::lsm) fn value(&self) -> &[u8] {
+        match (&self.block, &self.entry) {
+            (Some(block), Some(entry)) => block.part(&entry.value),
+            _ => &[],
+        }
+    }
+
+    /// The same, sharing the block.
+    pub(in crate::storage::lsm) fn share_value(&self) -> Bytes {
+        match (&self.block, &self.entry) {
+            (Some(block), Some(entry)) => block.share(&entry.value),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// The SSTable it walks.
+    pub(in crate::storage::lsm) fn table(&self) -> &Arc<SsTable> {
+        &self.table
+    }
+
+    /// Bytes of blocks that it has opened.
+    pub(in crate::storage::lsm) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    /// To the next entry.
+    pub(in crate::storage::lsm) fn advance(&mut self) -> Result<(), StorageError> {
+        loop {
+            let Some(block) = &self.block else {
+                if self.number >= self.table.index.len() {
+                    self.entry = None;
+                    return Ok(());
+                }
+                self.block = Some(self.open_block()?);
+                self.number += 1;
+                self.next = 0;
+                continue;
+            };
+            if block.is_end(self.next) {
+                self.block = None;
+                continue;
+            }
+            let Some((entry, next)) = block.entry(self.next) else {
+                return Err(self.table.bad_entry(self.number.saturating_sub(1)));
+            };
+            self.entry = Some(entry);
+            self.next = next;
+            return Ok(());
+        }
+    }
+
+    fn open_block(&mut self) -> Result<Block, StorageError> {
+        let Some(entry) = self.table.index.get(self.number) else {
+            return Err(self.table.bad_entry(self.number));
+        };
+        self.consumed += u64::from(entry.len);
+        if !self.sequential {
+            return self.table.block(self.number);
+        }
+        let end = entry.offset + u64::from(entry.len);
+        if entry.offset < self.ahead_at || end > self.ahead_at + self.ahead.len() as u64 {
+            let last =
+                self.table.index.last().map_or(end, |last| last.offset + u64::from(last.len));
+            let until = end.max(last.min(entry.offset + READ_AHEAD_BYTES));
+            let len = usize::try_from(until - entry.offset).unwrap_or(usize::MAX);
+            self.ahead = read_all_at(self.table.file.as_ref(), entry.offset, len)
+                .map_err(|e| io_error(&self.table.path, &e))?
+                .into();
+            self.ahead_at = entry.offset;
+        }
+        let within = usize::try_from(entry.offset - self.ahead_at).unwrap_or(usize::MAX);
+        let until = within.saturating_add(usize::try_from(entry.len).unwrap_or(usize::MAX));
+        // A file that has become shorter gives a short block, which its checksum refuses.
+        let stored = self.ahead.slice(within.min(self.ahead.len())..until.min(self.ahead.len()));
+        self.table.check_block(entry.offset, &stored)
+    }
+}
