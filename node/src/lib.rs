@@ -5,22 +5,26 @@
 //! in `helenus-core`.
 
 pub mod run;
+mod serve;
 pub mod config;
 pub mod seams;
 // A request, top to bottom.
 pub mod server;
 pub mod coordinator;
 pub mod peers;
+mod inbound;
 pub mod replica;
 pub mod storage;
 // What is owed.
 pub mod hints;
+mod handoff;
 // Who is there, and what is defined.
 pub mod membership;
 pub mod schema;
 // Housekeeping.
 pub mod metrics;
+mod grpc;
 pub mod tasks;
 pub mod dev;
 
-pub use run::{Parts, Ready, StartError};
+pub use run::{Parts, Ready, StartError, run};

@@ -1,1 +1,184 @@
 //! What a node does as a replica: apply, read, digest.
+//!
+//! The same three functions serve the coordinator on this node and the messages of other coordinators. A replica
+//! decides nothing: it merges what it is sent and answers with what it has.
+
+use crate::schema::SchemaStore;
+use crate::seams::clock::Clock;
+use crate::seams::probe::{ApplyPath, Event, Probe};
+use crate::storage::{Applied, Engine, RangePage, RangeStart, StorageError, Write};
+use bytes::Bytes;
+use helenus_core::tally::FailureReason;
+use helenus_core::{
+    GcSeconds, Key, Partition, TableId, TimestampMicros, Token, codec, merge, token,
+};
+use helenus_proto::v1;
+use helenus_proto::v1::message::Body;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+
+/// The most partitions that one answer to a range read holds, whatever was asked for.
+const RANGE_PARTITIONS_MAX: usize = 5_000;
+
+/// What a replica counts.
+#[derive(Debug, Clone)]
+pub struct ReplicaMetrics {
+    applied: [Counter; 4],
+    reads: Counter,
+    unknown_table: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Path {
+    path: &'static str,
+}
+
+impl ReplicaMetrics {
+    /// Registers the families.
+    pub fn register(registry: &mut Registry) -> ReplicaMetrics {
+        let applied: Family<Path, Counter> = Family::default();
+        let of = |path| applied.get_or_create_owned(&Path { path });
+        let metrics = ReplicaMetrics {
+            applied: [of("write"), of("hint"), of("read_repair"), of("replay")],
+            reads: Counter::default(),
+            unknown_table: Counter::default(),
+        };
+        registry.register("replica_mutations", "Mutations merged, by how they came", applied);
+        registry.register("replica_reads", "Reads served to coordinators", metrics.reads.clone());
+        registry.register(
+            "hints_received_of_unknown_tables",
+            "Hints received and left out because their table does not exist here",
+            metrics.unknown_table.clone(),
+        );
+        metrics
+    }
+
+    fn applied(&self, path: ApplyPath) {
+        let [write, hint, read_repair, replay] = &self.applied;
+        match path {
+            ApplyPath::Write => write.inc(),
+            ApplyPath::Hint => hint.inc(),
+            ApplyPath::ReadRepair => read_repair.inc(),
+            ApplyPath::Replay => replay.inc(),
+        };
+    }
+
+    fn read(&self) {
+        self.reads.inc();
+    }
+
+    pub(crate) fn hints_of_unknown_table(&self, count: u64) {
+        self.unknown_table.inc_by(count);
+    }
+}
+
+/// A replica's holdings and what it needs to answer for them.
+pub struct Replica {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) schema: Arc<SchemaStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) probe: Arc<dyn Probe>,
+    pub(crate) metrics: ReplicaMetrics,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica").finish_non_exhaustive()
+    }
+}
+
+impl Replica {
+    /// Merges one write. See [`Applied`] for when it may be acknowledged.
+    pub fn apply(&self, write: Write, path: ApplyPath) -> Result<Applied, StorageError> {
+        let event = applied_event(&write, path);
+        let applied = self.engine.apply(write)?;
+        self.probe.event(&event);
+        self.metrics.applied(path);
+        Ok(applied)
+    }
+
+    /// Merges several writes with one write to the log.
+    pub fn apply_all(&self, writes: Vec<Write>, path: ApplyPath) -> Result<Applied, StorageError> {
+        let events: Vec<Event> = writes.iter().map(|w| applied_event(w, path)).collect();
+        let applied = self.engine.apply_all(writes)?;
+        for event in &events {
+            self.probe.event(event);
+            self.metrics.applied(path);
+        }
+        Ok(applied)
+    }
+
+    /// What is here of a partition, as a reader may see it: purgeable tombstones left out, so that replicas agree whether
+    /// or not they have compacted. `None`: nothing.
+    pub fn read(&self, table: TableId, key: &Key) -> Result<Option<Partition>, StorageError> {
+        self.metrics.read();
+        let found = self.engine.read(table, token::of(&key.0), key)?;
+        Ok(found.and_then(|partition| self.for_reader(table, partition)))
+    }
+
+    /// A page of a token range, as a reader may see it.
+    pub fn range(
+        &self,
+        table: TableId,
+        start: &RangeStart,
+        until: Token,
+        limit: usize,
+    ) -> Result<RangePage, StorageError> {
+        self.metrics.read();
+        let mut page = self.engine.range(table, start, until, limit.min(RANGE_PARTITIONS_MAX))?;
+        // Partitions that only hold purgeable tombstones stay in the page, empty: the page's end is where it was.
+        for (_, _, partition) in &mut page.partitions {
+            let held = std::mem::take(partition);
+            *partition = self.for_reader(table, held).unwrap_or_default();
+        }
+        Ok(page)
+    }
+
+    fn for_reader(&self, table: TableId, partition: Partition) -> Option<Partition> {
+        let view = self.schema.current();
+        let gc_grace = view.table(table).map_or(0, |def| def.options.gc_grace_seconds);
+        merge::for_read(partition, self.now(), gc_grace)
+    }
+
+    fn now(&self) -> GcSeconds {
+        let seconds = self.clock.wall_micros().div_euclid(1_000_000);
+        GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+    }
+}
+
+fn applied_event(write: &Write, by: ApplyPath) -> Event {
+    let timestamp = merge::version(&write.update).unwrap_or(TimestampMicros(0));
+    Event::Applied { table: write.table, key: write.key.clone(), timestamp, by }
+}
+
+/// Waits until an applied write may be acknowledged.
+pub(crate) async fn durable(applied: Result<Applied, StorageError>) -> Result<(), StorageError> {
+    match applied? {
+        Applied::Now => Ok(()),
+        Applied::After(synced) => synced.await,
+    }
+}
+
+/// A refusal as it travels.
+pub(crate) fn failed(reason: FailureReason, why: &dyn std::fmt::Display) -> Body {
+    Body::Failed(v1::ReplicaError { reason: reason.name().to_owned(), message: why.to_string() })
+}
+
+/// A partition as it travels, or only its digest.
+pub(crate) fn partition_answer(found: Option<Partition>, digest_only: bool) -> Body {
+    let encoded = codec::encode(&found.unwrap_or_default());
+    let digest = Bytes::copy_from_slice(&codec::digest_encoded(&encoded));
+    Body::Partition(v1::PartitionAnswer { data: (!digest_only).then_some(encoded), digest })
+}
+
+/// A page of a range as it travels.
+pub(crate) fn range_answer(page: RangePage) -> Body {
+    let partitions = page.partitions.into_iter().map(|(_, key, partition)| v1::KeyedPartition {
+        key: key.0,
+        data: codec::encode(&partition),
+    });
+    Body::RangeAnswer(v1::RangeAnswer { partitions: partitions.collect(), more: page.more })
+}

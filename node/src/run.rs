@@ -1,17 +1,40 @@
 //! A node from start to stop.
 
-use crate::config::Config;
+use crate::config::{Config, EngineKind};
+use crate::coordinator::{Coordinator, CoordinatorParts, RequestMetrics, Routes};
+use crate::handoff::Handoff;
+use crate::hints::{HintMetrics, HintParts, HintStore};
+use crate::inbound::Inbound;
+use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
+use crate::peers::{Peers, PeersConfig, PeersParts};
+use crate::replica::{Replica, ReplicaMetrics};
+use crate::schema::{Keeper, SchemaStore};
 use crate::seams::background::Background;
 use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
-use crate::seams::net::Net;
+use crate::seams::net::{Listener, Net};
 use crate::seams::probe::Probe;
 use crate::seams::rng::Rng;
-use crate::storage::StorageError;
+use crate::server::{AdminParts, AdminService, KvService};
+use crate::storage::lsm::{LsmEngine, LsmParts};
+use crate::storage::{Engine, SledEngine, StorageError};
+use crate::tasks::Tasks;
+use crate::{metrics, serve};
 use helenus_core::NodeId;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
+
+/// How long a stopping node lets requests under way finish.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How often it looks whether they have.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+/// How long a starting node waits for its peers to answer before it calls itself ready. They may be down for good.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Everything a node is made of that differs between production and simulation.
 pub struct Parts {
@@ -80,4 +103,267 @@ pub enum StartError {
         /// What is wrong and what to do.
         message: String,
     },
+}
+
+impl StartError {
+    fn listen(key: &'static str, address: SocketAddr, error: &std::io::Error) -> StartError {
+        StartError::Listen { key, address, message: error.to_string() }
+    }
+}
+
+/// Runs a node until `shutdown` resolves, then stops it cleanly: everything acknowledged is durable when this returns.
+///
+/// Dropping the future instead is a crash: nothing is synced, and the next start recovers.
+pub async fn run(
+    parts: Parts,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), StartError> {
+    let span = tracing::info_span!("node", at = %parts.config.rpc_address);
+    start_and_serve(parts, shutdown).instrument(span).await
+}
+
+async fn start_and_serve(
+    mut parts: Parts,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), StartError> {
+    let ready = parts.ready.take();
+    let ports = Ports::open(&parts).await?;
+    let node = Node::open(&parts, &ports)?;
+    let ready_at = node.serve(&parts, ports).await?;
+    tracing::info!(node = %ready_at.node, rpc = %ready_at.rpc, internode = %ready_at.internode, "ready");
+    if let Some(ready) = ready {
+        // Whoever wanted to know may have gone; the node runs all the same.
+        drop(ready.send(ready_at));
+    }
+    shutdown.await;
+    node.stop().await
+}
+
+/// Everything that can be taken by somebody else is taken first, before a file is touched.
+struct Ports {
+    internode: Box<dyn Listener>,
+    rpc: Box<dyn Listener>,
+    internode_address: SocketAddr,
+    rpc_address: SocketAddr,
+}
+
+impl Ports {
+    async fn open(parts: &Parts) -> Result<Ports, StartError> {
+        let config = &parts.config;
+        let (internode, internode_address) =
+            listen(parts, "listen_address", config.listen_address).await?;
+        let (rpc, rpc_address) = listen(parts, "rpc_address", config.rpc_address).await?;
+        Ok(Ports { internode, rpc, internode_address, rpc_address })
+    }
+}
+
+async fn listen(
+    parts: &Parts,
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(Box<dyn Listener>, SocketAddr), StartError> {
+    let listener =
+        parts.net.listen(address).await.map_err(|e| StartError::listen(key, address, &e))?;
+    let taken = listener.local_addr().map_err(|e| StartError::listen(key, address, &e))?;
+    Ok((listener, taken))
+}
+
+/// The parts of a running node, made in the order in which they need each other.
+struct Node {
+    tasks: Arc<Tasks>,
+    membership: Arc<Membership>,
+    peers: Arc<Peers>,
+    engine: Arc<dyn Engine>,
+    hints: Arc<HintStore>,
+    keeper: Arc<Keeper>,
+    coordinator: Arc<Coordinator>,
+    registry: Arc<prometheus_client::registry::Registry>,
+    started: Duration,
+}
+
+impl Node {
+    fn open(parts: &Parts, ports: &Ports) -> Result<Node, StartError> {
+        let config = &parts.config;
+        let started = parts.clock.now();
+        let tasks = Arc::new(Tasks::new());
+        let mut registry = metrics::registry();
+        let identity = Identity::open(&*parts.disk, config, &parts.rng, parts.clock.wall_micros())
+            .map_err(|e| StartError::DataDirectory { message: e.to_string() })?;
+        let schema = SchemaStore::open(Arc::clone(&parts.disk), Arc::clone(&parts.background))
+            .map_err(|e| StartError::DataDirectory { message: e.to_string() })?;
+        let schema = Arc::new(schema);
+        let engine = open_engine(parts, &schema, &tasks)?;
+        let hints = open_hints(parts)?;
+        let hints = Arc::new(hints);
+        registry.register_collector(Box::new(HintMetrics::new((*hints).clone())));
+
+        let peers = Peers::new(
+            PeersConfig::new(config, identity.node, identity.generation, ports.internode_address),
+            PeersParts {
+                clock: Arc::clone(&parts.clock),
+                net: Arc::clone(&parts.net),
+                rng: parts.rng.clone(),
+                probe: Arc::clone(&parts.probe),
+                tasks: Arc::clone(&tasks),
+            },
+        );
+        peers.register_metrics(&mut registry);
+        let membership = Membership::new(MembershipParts {
+            config: config.clone(),
+            identity: identity.clone(),
+            internode: ports.internode_address,
+            rpc: ports.rpc_address,
+            clock: Arc::clone(&parts.clock),
+            rng: parts.rng.clone(),
+            disk: Arc::clone(&parts.disk),
+            background: Arc::clone(&parts.background),
+            probe: Arc::clone(&parts.probe),
+            outlet: Arc::new(LinkOutlet(Arc::clone(&peers))),
+        });
+        membership.set_schema_version(&schema.current().version);
+        membership.register_metrics(&mut registry);
+        let replica = Arc::new(Replica {
+            engine: Arc::clone(&engine),
+            schema: Arc::clone(&schema),
+            clock: Arc::clone(&parts.clock),
+            probe: Arc::clone(&parts.probe),
+            metrics: ReplicaMetrics::register(&mut registry),
+        });
+        let keeper = Arc::new(Keeper {
+            store: Arc::clone(&schema),
+            engine: Arc::clone(&engine),
+            membership: Arc::clone(&membership),
+            peers: Arc::clone(&peers),
+            clock: Arc::clone(&parts.clock),
+            // The generation keeps two starts of one seed from giving out the same table id twice.
+            ids: Mutex::new(parts.rng.stream(&format!("table-ids/{}", identity.generation.0))),
+        });
+        let coordinator = Arc::new(Coordinator::new(CoordinatorParts {
+            config: config.clone(),
+            id: identity.node,
+            clock: Arc::clone(&parts.clock),
+            probe: Arc::clone(&parts.probe),
+            replica,
+            peers: Arc::clone(&peers),
+            membership: Arc::clone(&membership),
+            hints: Arc::clone(&hints),
+            routes: Routes::new(schema, Arc::clone(&membership)),
+            tasks: Arc::clone(&tasks),
+            metrics: RequestMetrics::register(&mut registry),
+        }));
+        let registry = Arc::new(registry);
+        Ok(Node { tasks, membership, peers, engine, hints, keeper, coordinator, registry, started })
+    }
+
+    /// Opens the doors.
+    async fn serve(&self, parts: &Parts, ports: Ports) -> Result<Ready, StartError> {
+        let Ports { internode, rpc, internode_address, rpc_address } = ports;
+        let inbound = Inbound {
+            replica: Arc::clone(&self.coordinator.replica),
+            membership: Arc::clone(&self.membership),
+            keeper: Arc::clone(&self.keeper),
+            tasks: Arc::clone(&self.tasks),
+            unwritten: Mutex::default(),
+        };
+        self.peers.serve(internode, Arc::new(inbound));
+        self.membership.start(&self.tasks);
+        self.tasks.spawn(Arc::clone(&self.keeper).keep_in_agreement());
+        self.hints.start(
+            &self.tasks,
+            Arc::new(Handoff {
+                peers: Arc::clone(&self.peers),
+                membership: Arc::clone(&self.membership),
+                schema: Arc::clone(&self.keeper.store),
+                timeout: parts.config.write_request_timeout,
+            }),
+        );
+        let kv = KvService { coordinator: Arc::clone(&self.coordinator) };
+        let admin = AdminService::new(AdminParts {
+            coordinator: Arc::clone(&self.coordinator),
+            membership: Arc::clone(&self.membership),
+            keeper: Arc::clone(&self.keeper),
+            engine: Arc::clone(&self.engine),
+            hints: Arc::clone(&self.hints),
+            peers: Arc::clone(&self.peers),
+            started: self.started,
+        });
+        self.tasks.spawn(serve::clients(rpc, kv, admin, parts.config.max_value_size));
+        let metrics = match parts.config.metrics_address {
+            None => None,
+            Some(address) => Some(
+                metrics::serve(Arc::clone(&self.registry), &*parts.net, address, &self.tasks)
+                    .await
+                    .map_err(|e| StartError::listen("metrics_address", address, &e))?,
+            ),
+        };
+        self.membership.settle(SETTLE).await;
+        let node = self.coordinator.id;
+        Ok(Ready { node, rpc: rpc_address, internode: internode_address, metrics })
+    }
+
+    async fn stop(self) -> Result<(), StartError> {
+        tracing::info!("stopping");
+        // Peers hear it from us rather than from our silence, and stop sending.
+        self.membership.announce_shutdown();
+        // What is under way may finish, and what is queued may be sent; neither for longer than `DRAIN`.
+        let drained = async {
+            while self.coordinator.in_flight() > 0 || self.peers.queued() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            let (requests, messages) = (self.coordinator.in_flight(), self.peers.queued());
+            tracing::warn!(requests, messages, "stopping with work under way");
+        }
+        self.peers.close();
+        let hints = self.hints.flush().await;
+        self.engine.shutdown().await?;
+        self.tasks.abort_all();
+        hints.map_err(|e| StartError::Hints { message: e.to_string() })?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn open_engine(
+    parts: &Parts,
+    schema: &SchemaStore,
+    tasks: &Arc<Tasks>,
+) -> Result<Arc<dyn Engine>, StartError> {
+    let tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
+    match parts.config.storage.engine {
+        EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
+            dir: PathBuf::from("data"),
+            config: parts.config.storage.clone(),
+            disk: Arc::clone(&parts.disk),
+            background: Arc::clone(&parts.background),
+            clock: Arc::clone(&parts.clock),
+            probe: Arc::clone(&parts.probe),
+            tasks: Arc::clone(tasks),
+            tables,
+        })?)),
+        EngineKind::Sled => {
+            let cache = parts.config.storage.block_cache_size;
+            let sync = parts.config.storage.commitlog_sync;
+            let background = Arc::clone(&parts.background);
+            let engine =
+                SledEngine::open(&*parts.disk, Path::new("sled"), cache, sync, background)?;
+            for table in &tables {
+                engine.open_table(table)?;
+            }
+            Ok(Arc::new(engine))
+        }
+    }
+}
+
+fn open_hints(parts: &Parts) -> Result<HintStore, StartError> {
+    HintStore::open(HintParts {
+        dir: PathBuf::from("hints"),
+        config: parts.config.hints.clone(),
+        disk: Arc::clone(&parts.disk),
+        background: Arc::clone(&parts.background),
+        clock: Arc::clone(&parts.clock),
+        probe: Arc::clone(&parts.probe),
+    })
+    .map_err(|e| StartError::Hints { message: e.to_string() })
 }

@@ -334,6 +334,11 @@ impl Peers {
         &self.filter
     }
 
+    /// Messages that wait to be sent on links that are up.
+    pub fn queued(&self) -> u64 {
+        self.link_stats().iter().filter(|link| link.connected).map(|link| link.queued).sum()
+    }
+
     /// Every dialled link, by address and lane.
     pub fn link_stats(&self) -> Vec<LinkStat> {
         let directory = self.directory();
@@ -454,7 +459,11 @@ impl Peers {
     }
 
     /// A peer has dialled. Its older session on that lane is dead, or it would not have dialled.
-    fn session_open(&self, greeting: &Greeting, inbound: Arc<Inbound>) -> Result<(), Refusal> {
+    fn session_open(
+        self: &Arc<Self>,
+        greeting: &Greeting,
+        inbound: Arc<Inbound>,
+    ) -> Result<(), Refusal> {
         let old = {
             let mut sessions = self.sessions();
             let key = (greeting.node, greeting.lane);
@@ -466,8 +475,10 @@ impl Peers {
         if let Some(old) = old {
             old.close();
         }
-        if let Some(addr) = greeting.address {
-            self.learn(greeting.node, addr);
+        // What a node says of itself beats what others said of it in its former life. When a whole cluster has moved, this
+        // is the only way for its nodes to find each other again: answers to gossip go where a node is registered.
+        if let Some(addr) = greeting.address.filter(|a| self.address(greeting.node) != Some(*a)) {
+            self.register_address(greeting.node, addr);
         }
         // It can reach us, so we can probably reach it; and if it has restarted, our links lead to its former life.
         for link in self.links_of(greeting.node) {

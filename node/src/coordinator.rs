@@ -1,1 +1,0 @@
-//! What a node does as a coordinator: plan, send, tally, hint, answer.

@@ -1,0 +1,86 @@
+//! What a coordinator counts.
+
+use helenus_core::Level;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    op: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Op {
+    op: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AtLevel {
+    level: String,
+}
+
+/// Counters and latencies of client requests. Labels are words of this program, so their number is bounded.
+#[derive(Debug, Clone)]
+pub struct RequestMetrics {
+    requests: Family<Request, Counter>,
+    latency: Family<Op, Histogram, fn() -> Histogram>,
+    mismatches: Counter,
+    repairs: Family<AtLevel, Counter>,
+}
+
+fn latency_histogram() -> Histogram {
+    // 50 us to 13 s, doubling.
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 19))
+}
+
+impl RequestMetrics {
+    /// Registers the families.
+    pub fn register(registry: &mut Registry) -> RequestMetrics {
+        let metrics = RequestMetrics {
+            requests: Family::default(),
+            latency: Family::new_with_constructor(latency_histogram),
+            mismatches: Counter::default(),
+            repairs: Family::default(),
+        };
+        registry.register("requests", "Client requests by outcome", metrics.requests.clone());
+        registry.register(
+            "request_latency_seconds",
+            "Time from a client request's arrival to its answer",
+            metrics.latency.clone(),
+        );
+        registry.register(
+            "read_digest_mismatches",
+            "Reads whose replicas disagreed",
+            metrics.mismatches.clone(),
+        );
+        registry.register(
+            "read_repairs",
+            "Mutations sent to stale replicas before a read was answered",
+            metrics.repairs.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn answered(&self, op: &'static str, outcome: &'static str, took: Duration) {
+        self.requests.get_or_create(&Request { op, outcome }).inc();
+        self.latency.get_or_create(&Op { op }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn digest_mismatch(&self) {
+        self.mismatches.inc();
+    }
+
+    pub(super) fn read_repair(&self, level: Level) {
+        self.repairs.get_or_create(&AtLevel { level: level.to_string() }).inc();
+    }
+
+    /// How many client requests of any kind ended so.
+    pub fn count(&self, op: &'static str, outcome: &'static str) -> u64 {
+        self.requests.get_or_create(&Request { op, outcome }).get()
+    }
+}

@@ -1,0 +1,156 @@
+//! What a node does as a coordinator: plan, send, tally, hint, answer.
+//!
+//! Read [`write`] first: it is the story the rest serves. Plans and tallies are values of `helenus_core`; links are
+//! `crate::peers`; what this node holds itself is `crate::replica`.
+//!
+//! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
+
+pub mod error;
+mod figures;
+mod range;
+mod read;
+mod route;
+mod write;
+
+pub use error::{ReplicaFailure, RequestError};
+pub use figures::RequestMetrics;
+pub use range::{ScanOutcome, ScanRequest};
+pub use read::{ReadOutcome, ReadRequest};
+pub use route::{Routes, TableRoute};
+pub(crate) use write::storage_reason;
+pub use write::{Change, WriteOutcome, WriteRequest};
+
+use crate::config::Config;
+use crate::hints::HintStore;
+use crate::membership::Membership;
+use crate::peers::Peers;
+use crate::replica::Replica;
+use crate::seams::clock::Clock;
+use crate::seams::probe::{Event, Probe};
+use crate::tasks::Tasks;
+use helenus_core::{Dc, GcSeconds, NodeId, Rack, TimestampMicros};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Decides on behalf of clients.
+pub struct Coordinator {
+    /// What this node was told.
+    pub(crate) config: Config,
+    /// This node.
+    pub(crate) id: NodeId,
+    pub(crate) dc: Dc,
+    pub(crate) rack: Rack,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) probe: Arc<dyn Probe>,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) hints: Arc<HintStore>,
+    pub(crate) routes: Routes,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) metrics: RequestMetrics,
+    /// Client requests being worked on.
+    in_flight: AtomicUsize,
+    /// The last timestamp given to a write; the next is larger, whatever the wall clock does.
+    last_timestamp: AtomicI64,
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a coordinator is made of.
+pub(crate) struct CoordinatorParts {
+    pub(crate) config: Config,
+    pub(crate) id: NodeId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) probe: Arc<dyn Probe>,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) hints: Arc<HintStore>,
+    pub(crate) routes: Routes,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) metrics: RequestMetrics,
+}
+
+impl Coordinator {
+    pub(crate) fn new(parts: CoordinatorParts) -> Coordinator {
+        Coordinator {
+            dc: Dc::from(parts.config.dc.as_str()),
+            rack: Rack::from(parts.config.rack.as_str()),
+            config: parts.config,
+            id: parts.id,
+            clock: parts.clock,
+            probe: parts.probe,
+            replica: parts.replica,
+            peers: parts.peers,
+            membership: parts.membership,
+            hints: parts.hints,
+            routes: parts.routes,
+            tasks: parts.tasks,
+            metrics: parts.metrics,
+            in_flight: AtomicUsize::new(0),
+            last_timestamp: AtomicI64::new(0),
+        }
+    }
+
+    /// Takes a place among the requests in flight, or says that there is none.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<InFlight, RequestError> {
+        let limit = self.config.max_concurrent_requests;
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(RequestError::Overloaded(format!(
+                "{limit} requests are in flight on this node already (max_concurrent_requests); try again, or another node"
+            )));
+        }
+        Ok(InFlight { coordinator: Arc::clone(self) })
+    }
+
+    /// Client requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A timestamp for a write that brings none: the wall clock, but never one that was given before.
+    fn next_timestamp(&self) -> TimestampMicros {
+        let wall = self.clock.wall_micros();
+        let before = self
+            .last_timestamp
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(wall.max(last + 1)))
+            .unwrap_or(wall);
+        TimestampMicros(wall.max(before + 1))
+    }
+
+    /// The wall clock in the unit of TTL and `gc_grace`.
+    pub(crate) fn now_seconds(&self) -> GcSeconds {
+        let seconds = self.clock.wall_micros().div_euclid(1_000_000);
+        GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+    }
+
+    fn is_alive(&self, node: NodeId) -> bool {
+        node == self.id || self.membership.is_alive(node)
+    }
+
+    /// Tells metrics and watchers how a request ended.
+    fn answered<T>(&self, op: &'static str, began: Duration, result: &Result<T, RequestError>) {
+        let outcome = result.as_ref().map_or_else(RequestError::outcome, |_| "ok");
+        self.metrics.answered(op, outcome, self.clock.now().saturating_sub(began));
+        self.probe.event(&Event::Answered { op, outcome });
+    }
+}
+
+/// A place among the requests in flight, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    coordinator: Arc<Coordinator>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.coordinator.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

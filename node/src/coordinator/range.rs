@@ -1,0 +1,333 @@
+//! Scans: partitions in token order, page by page, at a level.
+//!
+//! The ring is walked range by range; neighbouring ranges with the same replicas are read as one. Each replica sends a
+//! page; what lies behind the shortest page's end is not known to all yet and is left for the next round, so a partition
+//! is never reported from fewer replicas than the level needs (the scan's form of short-read protection).
+//!
+//! CAVEAT: a page is read at one moment and the next at another. A scan is no snapshot.
+
+use super::route::TableRoute;
+use super::write::storage_reason;
+use super::{Coordinator, RequestError};
+use crate::peers::Inflight;
+use crate::storage::{RangePage, RangeStart};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use helenus_core::level::Op;
+use helenus_core::placement::Replica as Holder;
+use helenus_core::reconcile::reconcile;
+use helenus_core::{
+    Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, Token, codec, merge, token,
+};
+use helenus_proto::v1;
+use helenus_proto::v1::message::Body;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Partitions on a page when the client does not say.
+const PAGE_DEFAULT: usize = 100;
+/// The most partitions on a page.
+const PAGE_MAX: usize = 5_000;
+
+/// A client's scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanRequest {
+    /// The keyspace.
+    pub keyspace: String,
+    /// The table.
+    pub table: String,
+    /// How many replicas must answer for each range.
+    pub level: Level,
+    /// At most so many live partitions; 0: 100.
+    pub limit: usize,
+    /// The end of the page before; empty: from the start.
+    pub page: Bytes,
+    /// Only what this node holds itself.
+    pub node_local: bool,
+}
+
+/// A page of live partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScanOutcome {
+    /// Key, value and version, in (token, key) order.
+    pub entries: Vec<(Key, Bytes, TimestampMicros)>,
+    /// Where the next page begins; empty: this was the last.
+    pub next_page: Bytes,
+}
+
+/// A stretch of the ring whose tokens have the same replicas.
+struct Stretch<'a> {
+    start: RangeStart,
+    until: Token,
+    holders: &'a [Holder],
+}
+
+/// What each replica holds of one partition; `None`: nothing.
+type Answers = Vec<(NodeId, Option<Partition>)>;
+
+/// What the replicas of a stretch hold up to `end`.
+#[derive(Default)]
+struct Merged {
+    answers: BTreeMap<(Token, Key), Answers>,
+    /// Behind this nothing is known of at least one replica; `None`: the stretch is through.
+    end: Option<(Token, Key)>,
+}
+
+impl Coordinator {
+    /// Reads a page of a table.
+    pub async fn scan(self: &Arc<Self>, request: ScanRequest) -> Result<ScanOutcome, RequestError> {
+        let began = self.clock.now();
+        let result = match self.admit() {
+            Ok(_place) => self.scan_admitted(&request).await,
+            Err(full) => Err(full),
+        };
+        self.answered("scan", began, &result);
+        result
+    }
+
+    async fn scan_admitted(&self, request: &ScanRequest) -> Result<ScanOutcome, RequestError> {
+        let table = self.routes.table(&request.keyspace, &request.table)?;
+        let limit = if request.limit == 0 { PAGE_DEFAULT } else { request.limit.min(PAGE_MAX) };
+        let mut start = page_start(&request.page)?;
+        let mut outcome = ScanOutcome::default();
+        if request.node_local {
+            self.scan_own(&table, start, limit, &mut outcome)?;
+            return Ok(outcome);
+        }
+        while let Some(stretch) = next_stretch(&table, &start) {
+            let left = limit - outcome.entries.len();
+            let until = stretch.until;
+            let merged = self.read_stretch(&table, request.level, stretch, left).await?;
+            let end = merged.end.clone();
+            self.take(&table, request.level, merged, limit, &mut outcome).await?;
+            if !outcome.next_page.is_empty() {
+                return Ok(outcome);
+            }
+            start = match end {
+                Some((token, key)) => RangeStart::AfterKey(token, key),
+                None => RangeStart::AfterToken(until),
+            };
+        }
+        Ok(outcome)
+    }
+
+    fn scan_own(
+        &self,
+        table: &TableRoute,
+        mut start: RangeStart,
+        limit: usize,
+        outcome: &mut ScanOutcome,
+    ) -> Result<(), RequestError> {
+        loop {
+            let page = self
+                .replica
+                .range(table.def.id, &start, Token::MAX, limit)
+                .map_err(|e| RequestError::Invalid(e.to_string()))?;
+            for (token, key, partition) in &page.partitions {
+                if let Some((value, at)) = merge::live_value(partition, self.now_seconds()) {
+                    outcome.entries.push((key.clone(), value.clone(), at));
+                }
+                if outcome.entries.len() == limit {
+                    outcome.next_page = page_bytes(*token, key);
+                    return Ok(());
+                }
+            }
+            match page.partitions.last() {
+                Some((token, key, _)) if page.more => {
+                    start = RangeStart::AfterKey(*token, key.clone());
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Asks as many replicas as the level needs for the stretch, and merges what all of them have answered for.
+    async fn read_stretch(
+        &self,
+        table: &TableRoute,
+        level: Level,
+        stretch: Stretch<'_>,
+        limit: usize,
+    ) -> Result<Merged, RequestError> {
+        let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
+        let nearest = self.nearest_first(stretch.holders);
+        let contacts = requirement.contacts(nearest, |node| self.is_alive(node))?;
+        let mut inflight = self.ask_range(table, &stretch, &contacts, limit);
+        let mut merged = Merged::default();
+        let mut received = 0;
+        while let Some((node, answer)) = inflight.next().await {
+            let Ok(Body::RangeAnswer(answer)) = answer else { continue };
+            let Some(page) = decode_page(answer) else { continue };
+            received += 1;
+            merged.add(node, page);
+        }
+        if received < contacts.len() {
+            return Err(RequestError::Timeout {
+                level,
+                received,
+                block_for: requirement.block_for(),
+                data_present: received > 0,
+                write: false,
+            });
+        }
+        merged.cut(&contacts);
+        Ok(merged)
+    }
+
+    fn ask_range(
+        &self,
+        table: &TableRoute,
+        stretch: &Stretch<'_>,
+        contacts: &[&Holder],
+        limit: usize,
+    ) -> Inflight {
+        let (after_token, after_key) = match &stretch.start {
+            RangeStart::First => (None, Bytes::new()),
+            RangeStart::AfterToken(token) => (Some(token.0), Bytes::new()),
+            RangeStart::AfterKey(token, key) => (Some(token.0), key.0.clone()),
+        };
+        let body = Body::Range(v1::ReadRange {
+            table: table.wire_id.clone(),
+            after_token,
+            after_key,
+            until_token: stretch.until.0,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        });
+        let there: Vec<NodeId> =
+            contacts.iter().map(|h| h.node).filter(|node| *node != self.id).collect();
+        let mut inflight = self.peers.call(&there, body, self.config.range_request_timeout);
+        if there.len() < contacts.len() {
+            let own = self.replica.range(table.def.id, &stretch.start, stretch.until, limit);
+            let answer = match own {
+                Ok(page) => crate::replica::range_answer(page),
+                Err(error) => crate::replica::failed(storage_reason(&error), &error),
+            };
+            inflight.push_local(self.id, Ok(answer));
+        }
+        inflight
+    }
+
+    /// Reconciles and repairs what was read, and puts the live partitions on the page until it is full.
+    async fn take(
+        &self,
+        table: &TableRoute,
+        level: Level,
+        merged: Merged,
+        limit: usize,
+        outcome: &mut ScanOutcome,
+    ) -> Result<(), RequestError> {
+        let mut repairs = Vec::new();
+        let mut answered = Vec::new();
+        for ((token, key), answers) in merged.answers {
+            answered = answers.iter().map(|(node, _)| *node).collect();
+            let reconciled = reconcile(answers);
+            if let Some((value, at)) = merge::live_value(&reconciled.winner, self.now_seconds()) {
+                outcome.entries.push((key.clone(), value.clone(), at));
+            }
+            if !reconciled.stale.is_empty() {
+                repairs.push((key.clone(), reconciled.stale));
+            }
+            if outcome.entries.len() == limit {
+                // Even if it was the last: an empty page to follow is cheaper than looking ahead.
+                outcome.next_page = page_bytes(token, &key);
+                break;
+            }
+        }
+        if repairs.is_empty() {
+            return Ok(());
+        }
+        self.metrics.digest_mismatch();
+        if table.def.options.read_repair == ReadRepair::None {
+            return Ok(());
+        }
+        self.repair(table, repairs, &answered, level).await.map_err(|received| {
+            RequestError::Timeout {
+                level,
+                received,
+                block_for: answered.len(),
+                data_present: true,
+                write: false,
+            }
+        })
+    }
+}
+
+impl Merged {
+    fn add(&mut self, node: NodeId, page: RangePage) {
+        let last = page.partitions.last().map(|(token, key, _)| (*token, key.clone()));
+        for (token, key, partition) in page.partitions {
+            self.answers.entry((token, key)).or_default().push((node, Some(partition)));
+        }
+        if page.more {
+            // The shortest page's end is where all of them are known.
+            self.end = match (self.end.take(), last) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+    }
+
+    /// Leaves out what lies behind the end, and notes who knows nothing of a partition that others hold.
+    fn cut(&mut self, contacts: &[&Holder]) {
+        if let Some(end) = &self.end {
+            self.answers.retain(|at, _| at <= end);
+        }
+        for answers in self.answers.values_mut() {
+            for holder in contacts {
+                if !answers.iter().any(|(node, _)| *node == holder.node) {
+                    answers.push((holder.node, None));
+                }
+            }
+        }
+    }
+}
+
+/// The next stretch of the ring behind `start`: neighbouring ranges with the same set of replicas are one.
+fn next_stretch<'a>(table: &'a TableRoute, start: &RangeStart) -> Option<Stretch<'a>> {
+    let behind = |until: Token| match start {
+        RangeStart::First => true,
+        RangeStart::AfterToken(token) => until > *token,
+        RangeStart::AfterKey(token, _) => until >= *token,
+    };
+    let mut spans = table.placement.spans().skip_while(|(span, _)| !behind(span.until)).peekable();
+    let (first, holders) = spans.next()?;
+    let mut until = first.until;
+    while let Some((next, _)) = spans.next_if(|(_, others)| same_set(holders, others)) {
+        until = next.until;
+    }
+    Some(Stretch { start: start.clone(), until, holders })
+}
+
+fn same_set(a: &[Holder], b: &[Holder]) -> bool {
+    a.len() == b.len() && a.iter().all(|holder| b.contains(holder))
+}
+
+/// `None`: the peer breaks the protocol.
+fn decode_page(answer: v1::RangeAnswer) -> Option<RangePage> {
+    let partitions = answer.partitions.into_iter().map(|p| {
+        let partition = codec::decode(p.data).ok()?;
+        Some((token::of(&p.key), Key(p.key), partition))
+    });
+    Some(RangePage { partitions: partitions.collect::<Option<_>>()?, more: answer.more })
+}
+
+/// `| token i64 | key |`
+fn page_bytes(token: Token, key: &Key) -> Bytes {
+    let mut page = BytesMut::with_capacity(8 + key.0.len());
+    page.put_i64(token.0);
+    page.put_slice(&key.0);
+    page.freeze()
+}
+
+fn page_start(page: &Bytes) -> Result<RangeStart, RequestError> {
+    if page.is_empty() {
+        return Ok(RangeStart::First);
+    }
+    let mut rest = page.clone();
+    let token = rest.try_get_i64().map_err(|_| {
+        RequestError::Invalid(format!(
+            "the page marker has {} bytes and needs at least 8: pass on the `next_page` of the answer before, unchanged",
+            page.len()
+        ))
+    })?;
+    Ok(RangeStart::AfterKey(Token(token), Key(rest)))
+}

@@ -1,0 +1,373 @@
+//! A read, top to bottom: data from the nearest replica, digests from the others that the level needs; if they
+//! disagree, everything from all of them, reconciled, and repaired before the answer (CASSANDRA-10726).
+//!
+//! Invariant: with blocking read repair, what a QUORUM read returned is on a quorum before the reader has it, so a later
+//! QUORUM read returns it or something newer, even if the write it came from had failed.
+//!
+//! CAVEAT: there is no speculative retry yet. A contacted replica that falls silent before the failure detector knows
+//! costs the read its timeout; one that refuses, or cannot be reached at once, is replaced by another live one.
+
+use super::error::failures;
+use super::route::TableRoute;
+use super::write::{check_key, storage_reason};
+use super::{Coordinator, RequestError};
+use crate::peers::PeerError;
+use crate::seams::probe::Event;
+use bytes::Bytes;
+use helenus_core::level::{Op, Requirement};
+use helenus_core::placement::Replica as Holder;
+use helenus_core::reconcile::{Reconciled, reconcile};
+use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
+use helenus_core::{
+    Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, codec, merge, token,
+};
+use helenus_proto::v1;
+use helenus_proto::v1::message::Body;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A client's read of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The keyspace.
+    pub keyspace: String,
+    /// The table.
+    pub table: String,
+    /// The partition key.
+    pub key: Bytes,
+    /// How many replicas must answer.
+    pub level: Level,
+    /// How long the client waits, if that is less than the node would.
+    pub timeout: Option<Duration>,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadOutcome {
+    /// The live value; `None`: there is none.
+    pub value: Option<Bytes>,
+    /// The version of the value, or of the newest tombstone that hides it; `None`: nothing was ever there.
+    pub timestamp: Option<TimestampMicros>,
+    /// Who answered before the client did, in order of arrival.
+    pub responders: Vec<NodeId>,
+    /// Replicas that were behind and were repaired, or that would have been but for `read_repair = NONE`.
+    pub stale: Vec<NodeId>,
+}
+
+/// One replica's answer to a read.
+struct Found {
+    node: NodeId,
+    /// Its digest; of its data where it sent that.
+    digest: [u8; 16],
+    /// `None`: it was asked for the digest only.
+    data: Option<Partition>,
+}
+
+/// A read while it is under way.
+struct Reading<'a> {
+    coordinator: &'a Coordinator,
+    table: &'a TableRoute,
+    key: Key,
+    level: Level,
+    requirement: Requirement,
+    responders: Vec<NodeId>,
+    data_present: bool,
+}
+
+impl Coordinator {
+    /// Reads one partition.
+    pub async fn read(self: &Arc<Self>, request: ReadRequest) -> Result<ReadOutcome, RequestError> {
+        let began = self.clock.now();
+        let result = match self.admit() {
+            Ok(_place) => self.read_admitted(&request).await,
+            Err(full) => Err(full),
+        };
+        self.answered("read", began, &result);
+        result
+    }
+
+    async fn read_admitted(&self, request: &ReadRequest) -> Result<ReadOutcome, RequestError> {
+        check_key(&request.key)?;
+        let level = request.level;
+        let table = self.routes.table(&request.keyspace, &request.table)?;
+        let holders = table.placement.replicas(token::of(&request.key));
+        let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
+        let nearest = self.nearest_first(holders);
+        let contacts = requirement.contacts(nearest.iter().copied(), |node| self.is_alive(node))?;
+        let spare: Vec<NodeId> = nearest
+            .iter()
+            .filter(|h| !contacts.contains(h) && self.is_alive(h.node))
+            .map(|h| h.node)
+            .collect();
+        let mut reading = Reading {
+            coordinator: self,
+            table: &table,
+            key: Key(request.key.clone()),
+            level,
+            requirement,
+            responders: Vec::new(),
+            data_present: false,
+        };
+        let reader = reading.run(&contacts, holders, spare.into_iter());
+        let patience = request.timeout.filter(|t| *t < self.config.read_request_timeout);
+        match patience {
+            None => reader.await,
+            Some(patience) => match tokio::time::timeout(patience, reader).await {
+                Ok(result) => result,
+                Err(_) => Err(reading.timeout(reading.responders.len())),
+            },
+        }
+    }
+
+    /// Replicas in the order in which a read prefers them: this node, its rack, its data centre, the rest; within each,
+    /// the order of the ring.
+    pub(super) fn nearest_first<'h>(&self, holders: &'h [Holder]) -> Vec<&'h Holder> {
+        let ring = self.membership.ring();
+        let mut nearest: Vec<&Holder> = holders.iter().collect();
+        nearest.sort_by_key(|h| {
+            let same_rack = ring.endpoint(h.node).is_some_and(|e| e.rack == self.rack);
+            (h.node != self.id, h.dc != self.dc, !same_rack)
+        });
+        nearest
+    }
+}
+
+impl Reading<'_> {
+    async fn run(
+        &mut self,
+        contacts: &[&Holder],
+        holders: &[Holder],
+        spare: impl Iterator<Item = NodeId>,
+    ) -> Result<ReadOutcome, RequestError> {
+        let found = self.first_round(contacts, holders, spare).await?;
+        if found.windows(2).all(|pair| matches!(pair, [a, b] if a.digest == b.digest)) {
+            let data = found.into_iter().find_map(|f| f.data).unwrap_or_default();
+            return Ok(self.outcome(&data, Vec::new()));
+        }
+        self.coordinator.metrics.digest_mismatch();
+        let answers = self.second_round(found).await?;
+        let Reconciled { winner, stale } = reconcile(answers);
+        let behind: Vec<NodeId> = stale.iter().map(|(node, _)| *node).collect();
+        if self.table.def.options.read_repair == ReadRepair::Blocking {
+            let answered = self.responders.clone();
+            self.coordinator
+                .repair(self.table, vec![(self.key.clone(), stale)], &answered, self.level)
+                .await
+                .map_err(|received| self.timeout(received))?;
+        }
+        Ok(self.outcome(&winner, behind))
+    }
+
+    /// Data from the nearest, digests from the rest; whoever refuses or cannot be reached is replaced while there is a
+    /// live replica to spare.
+    async fn first_round(
+        &mut self,
+        contacts: &[&Holder],
+        holders: &[Holder],
+        mut spare: impl Iterator<Item = NodeId>,
+    ) -> Result<Vec<Found>, RequestError> {
+        // Everyone may end up contacted, so the tally is over all holders; those that never are stay open in it.
+        let mut tally = Tally::new(self.requirement.clone(), holders);
+        let mut found: Vec<Found> = Vec::with_capacity(contacts.len());
+        let mut silence = false;
+        let mut wanted: Vec<NodeId> = contacts.iter().map(|h| h.node).collect();
+        let deadline = self.coordinator.clock.now() + self.coordinator.config.read_request_timeout;
+        while !wanted.is_empty() {
+            let mut data_wanted = found.iter().all(|f| f.data.is_none());
+            let calls: Vec<(NodeId, bool)> = std::mem::take(&mut wanted)
+                .into_iter()
+                .map(|node| (node, !std::mem::take(&mut data_wanted)))
+                .collect();
+            let left = deadline.saturating_sub(self.coordinator.clock.now());
+            let mut answers = self.ask(&calls, left);
+            while let Some((node, answer)) = answers.next().await {
+                match self.take(node, answer) {
+                    Ok(answer) => {
+                        tally.record(node, Answer::Ack);
+                        self.responders.push(node);
+                        self.data_present |= answer.data.is_some();
+                        found.push(answer);
+                    }
+                    Err(Some(reason)) => {
+                        tally.record(node, Answer::Failed(reason));
+                        wanted.extend(spare.next());
+                    }
+                    // It was sent the read, and time is up.
+                    Err(None) => silence = true,
+                }
+            }
+            if tally.verdict() == Verdict::Met && self.data_present {
+                return Ok(found);
+            }
+        }
+        Err(if silence { self.timeout(tally.received()) } else { self.failure(&tally) })
+    }
+
+    /// Everything, from everyone who sent a digest only.
+    async fn second_round(
+        &mut self,
+        found: Vec<Found>,
+    ) -> Result<Vec<(NodeId, Option<Partition>)>, RequestError> {
+        let mut answers = Vec::with_capacity(found.len());
+        let mut calls = Vec::new();
+        for answer in found {
+            match answer.data {
+                Some(data) => answers.push((answer.node, Some(data))),
+                None => calls.push((answer.node, false)),
+            }
+        }
+        let mut asked = self.ask(&calls, self.coordinator.config.read_request_timeout);
+        while let Some((node, answer)) = asked.next().await {
+            if let Ok(Found { data, .. }) = self.take(node, answer) {
+                answers.push((node, data));
+            }
+        }
+        // Whoever sent a digest and then not the data may hold the newest version: without it this is no answer.
+        if answers.len() < self.responders.len() {
+            return Err(self.timeout(answers.len()));
+        }
+        Ok(answers)
+    }
+
+    /// Asks peers, and this node by itself.
+    fn ask(&self, calls: &[(NodeId, bool)], timeout: Duration) -> crate::peers::Inflight {
+        let me = self.coordinator;
+        let message = |digest| {
+            Body::Read(v1::ReadPartition {
+                table: self.table.wire_id.clone(),
+                key: self.key.0.clone(),
+                digest,
+            })
+        };
+        let mut inflight = me.peers.begin(timeout);
+        for (node, digest) in calls.iter().filter(|(node, _)| *node != me.id) {
+            inflight.send(*node, message(*digest));
+        }
+        if calls.iter().any(|(node, _)| *node == me.id) {
+            let answer = match me.replica.read(self.table.def.id, &self.key) {
+                Ok(data) => crate::replica::partition_answer(data, false),
+                Err(error) => crate::replica::failed(storage_reason(&error), &error),
+            };
+            inflight.push_local(me.id, Ok(answer));
+        }
+        inflight
+    }
+
+    /// An answer, or why there is none: a refusal, or (`None`) silence.
+    fn take(
+        &self,
+        node: NodeId,
+        answer: Result<Body, PeerError>,
+    ) -> Result<Found, Option<FailureReason>> {
+        match answer {
+            Ok(Body::Partition(answer)) => {
+                let digest = <[u8; 16]>::try_from(&answer.digest[..]);
+                let digest = digest.map_err(|_| Some(FailureReason::Unknown))?;
+                let data = answer.data.map(codec::decode).transpose();
+                let data = data.map_err(|_| Some(FailureReason::Unknown))?;
+                Ok(Found { node, digest, data })
+            }
+            Ok(Body::Failed(error)) => {
+                let Ok(reason) = error.reason.parse();
+                Err(Some(reason))
+            }
+            Ok(_) => Err(Some(FailureReason::Unknown)),
+            Err(error) if error.may_have_arrived() => Err(None),
+            Err(_) => Err(Some(FailureReason::NodeDown)),
+        }
+    }
+
+    fn outcome(&self, partition: &Partition, stale: Vec<NodeId>) -> ReadOutcome {
+        let live = merge::live_value(partition, self.coordinator.now_seconds());
+        ReadOutcome {
+            value: live.map(|(value, _)| value.clone()),
+            timestamp: live.map(|(_, at)| at).or_else(|| merge::version(partition)),
+            responders: self.responders.clone(),
+            stale,
+        }
+    }
+
+    fn timeout(&self, received: usize) -> RequestError {
+        RequestError::Timeout {
+            level: self.level,
+            received,
+            block_for: self.requirement.block_for(),
+            data_present: self.data_present,
+            write: false,
+        }
+    }
+
+    fn failure(&self, tally: &Tally) -> RequestError {
+        RequestError::Failure {
+            level: self.level,
+            received: tally.received(),
+            block_for: tally.block_for(),
+            data_present: self.data_present,
+            write: false,
+            failures: failures(tally),
+        }
+    }
+}
+
+impl Coordinator {
+    /// Sends stale replicas what they lack, and waits until the level's number of the replicas that `answered` is known
+    /// to hold the winner. `Err`: so many did when time was up.
+    pub(super) async fn repair(
+        &self,
+        table: &TableRoute,
+        partitions: Vec<(Key, Vec<(NodeId, Partition)>)>,
+        answered: &[NodeId],
+        level: Level,
+    ) -> Result<(), usize> {
+        let mut behind: std::collections::BTreeSet<NodeId> = std::collections::BTreeSet::new();
+        let mut calls = Vec::new();
+        for (key, stale) in partitions {
+            for (node, lacks) in stale {
+                self.probe.event(&Event::ReadRepaired { replica: node, key: key.clone() });
+                self.metrics.read_repair(level);
+                behind.insert(node);
+                calls.push((node, key.clone(), lacks));
+            }
+        }
+        let clean = answered.iter().filter(|node| !behind.contains(node)).count();
+        let waited_for = calls.len();
+        let acked = self.send_repairs(table, calls).await;
+        // Exactly as many were contacted as the level needs, so all of the stale ones have to confirm.
+        if acked < waited_for { Err(clean + acked.min(behind.len())) } else { Ok(()) }
+    }
+
+    async fn send_repairs(
+        &self,
+        table: &TableRoute,
+        calls: Vec<(NodeId, Key, Partition)>,
+    ) -> usize {
+        let mut acked = 0;
+        let mut inflight = self.peers.begin(self.config.write_request_timeout);
+        for (node, key, lacks) in calls {
+            let encoded = codec::encode(&lacks);
+            if node == self.id {
+                let write = crate::storage::Write {
+                    table: table.def.id,
+                    token: token::of(&key.0),
+                    key,
+                    update: lacks,
+                    encoded,
+                };
+                let applied = self.replica.apply(write, crate::seams::probe::ApplyPath::ReadRepair);
+                acked += usize::from(crate::replica::durable(applied).await.is_ok());
+            } else {
+                let body = Body::Mutation(v1::ApplyMutation {
+                    table: table.wire_id.clone(),
+                    key: key.0,
+                    update: encoded,
+                    path: v1::ApplyPath::ReadRepair.into(),
+                });
+                inflight.send(node, body);
+            }
+        }
+        while let Some((_, answer)) = inflight.next().await {
+            acked += usize::from(matches!(answer, Ok(Body::Ack(_))));
+        }
+        acked
+    }
+}

@@ -1,0 +1,123 @@
+//! From a table's name to everything a request needs to know of it: definition, replication, placement.
+//!
+//! Computed once for each schema and ring, not once for each request.
+
+use super::RequestError;
+use crate::membership::Membership;
+use crate::schema::{SchemaStore, SchemaView};
+use bytes::Bytes;
+use helenus_core::placement::Placement;
+use helenus_core::ring::Ring;
+use helenus_core::{Replication, TableDef};
+use helenus_proto::ids;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// A table, and where its partitions are.
+#[derive(Debug)]
+pub struct TableRoute {
+    /// Its definition.
+    pub def: TableDef,
+    /// Its keyspace's replication.
+    pub replication: Replication,
+    /// Who holds what.
+    pub placement: Arc<Placement>,
+    /// Its id as it travels.
+    pub wire_id: Bytes,
+}
+
+/// All tables' routes for one schema and one ring.
+#[derive(Debug, Default)]
+struct Snapshot {
+    schema: Arc<SchemaView>,
+    ring: Arc<Ring>,
+    keyspaces: BTreeMap<String, BTreeMap<String, Arc<TableRoute>>>,
+}
+
+/// Finds routes.
+#[derive(Debug)]
+pub struct Routes {
+    schema: Arc<SchemaStore>,
+    membership: Arc<Membership>,
+    snapshot: Mutex<Arc<Snapshot>>,
+}
+
+impl Routes {
+    pub(crate) fn new(schema: Arc<SchemaStore>, membership: Arc<Membership>) -> Routes {
+        Routes { schema, membership, snapshot: Mutex::new(Arc::default()) }
+    }
+
+    /// The route of a table, or a sentence that says what is not known.
+    pub fn table(&self, keyspace: &str, table: &str) -> Result<Arc<TableRoute>, RequestError> {
+        let snapshot = self.snapshot();
+        let Some(tables) = snapshot.keyspaces.get(keyspace) else {
+            return Err(unknown(
+                "keyspace",
+                keyspace,
+                "",
+                snapshot.keyspaces.keys(),
+                "create-keyspace",
+            ));
+        };
+        tables.get(table).cloned().ok_or_else(|| {
+            unknown(
+                "table",
+                table,
+                &format!(" in keyspace `{keyspace}`"),
+                tables.keys(),
+                "create-table",
+            )
+        })
+    }
+
+    /// A keyspace's placement, for operators. Every keyspace has one, even without tables.
+    pub fn placement(&self, replication: &Replication) -> Placement {
+        Placement::new(&self.membership.ring(), replication)
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        let (schema, ring) = (self.schema.current(), self.membership.ring());
+        let mut held = self.snapshot.lock().expect("no holder of this lock panics");
+        if !Arc::ptr_eq(&held.schema, &schema) || !Arc::ptr_eq(&held.ring, &ring) {
+            *held = Arc::new(Snapshot::new(schema, ring));
+        }
+        Arc::clone(&held)
+    }
+}
+
+impl Snapshot {
+    fn new(schema: Arc<SchemaView>, ring: Arc<Ring>) -> Snapshot {
+        let mut keyspaces = BTreeMap::new();
+        for keyspace in schema.schema.live_keyspaces() {
+            let placement = Arc::new(Placement::new(&ring, &keyspace.replication));
+            let tables =
+                schema.schema.live_tables().filter(|t| t.keyspace == keyspace.name).map(|def| {
+                    let route = TableRoute {
+                        def: def.clone(),
+                        replication: keyspace.replication.clone(),
+                        placement: Arc::clone(&placement),
+                        wire_id: ids::table_to_wire(def.id),
+                    };
+                    (def.name.clone(), Arc::new(route))
+                });
+            let tables: BTreeMap<_, _> = tables.collect();
+            keyspaces.insert(keyspace.name.clone(), tables);
+        }
+        Snapshot { schema, ring, keyspaces }
+    }
+}
+
+fn unknown<'a>(
+    what: &str,
+    name: &str,
+    place: &str,
+    known: impl Iterator<Item = &'a String>,
+    verb: &str,
+) -> RequestError {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    let hint = match crate::config::did_you_mean(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("`helenusctl {verb}` makes one"),
+    };
+    RequestError::Invalid(format!("{what} `{name}` does not exist{place}; {hint}"))
+}

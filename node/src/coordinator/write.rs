@@ -1,0 +1,432 @@
+//! A write, top to bottom.
+//!
+//! Invariants: a replica is counted once however often it answers; answering the client never cancels replication; a
+//! replica that did not acknowledge is owed a hint (or the refusal of one is counted and the client is warned); a hint
+//! counts as an acknowledgement at ANY and nowhere else, and there only once it is durable.
+//!
+//! CAVEAT: a write that timed out is hinted to whoever did not acknowledge, so it may surface later. That is Cassandra's
+//! behaviour too, and why a timeout means "undecided".
+
+use super::error::failures;
+use super::route::TableRoute;
+use super::{Coordinator, RequestError};
+use crate::hints::NewHint;
+use crate::peers::{Inflight, PeerError};
+use crate::seams::net::BoxFuture;
+use crate::seams::probe::ApplyPath;
+use crate::storage::{Applied, StorageError, Write};
+use bytes::Bytes;
+use helenus_core::level::Op;
+use helenus_core::placement::Replica as Holder;
+use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
+use helenus_core::{
+    Expiry, GcSeconds, Key, Level, NodeId, Partition, TimestampMicros, codec, token,
+};
+use helenus_proto::v1;
+use helenus_proto::v1::message::Body;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Cassandra's limit: a key's length travels in 16 bits.
+const MAX_KEY_BYTES: usize = 65_535;
+
+/// What is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A value, for `ttl_s` seconds; 0 takes the table's default.
+    Put {
+        /// The value.
+        value: Bytes,
+        /// Seconds it lives.
+        ttl_s: u32,
+    },
+    /// Nothing, from now on.
+    Delete,
+}
+
+/// A client's write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteRequest {
+    /// The keyspace.
+    pub keyspace: String,
+    /// The table.
+    pub table: String,
+    /// The partition key.
+    pub key: Bytes,
+    /// What to do.
+    pub change: Change,
+    /// How many replicas must have it.
+    pub level: Level,
+    /// The version; absent: this coordinator's clock.
+    pub timestamp: Option<TimestampMicros>,
+    /// How long the client waits, if that is less than the node would.
+    pub timeout: Option<Duration>,
+}
+
+/// A write that reached its level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteOutcome {
+    /// The version it was written with.
+    pub timestamp: TimestampMicros,
+    /// What the client should know all the same.
+    pub warnings: Vec<String>,
+    /// Who acknowledged before the answer, in order of arrival.
+    pub responders: Vec<NodeId>,
+}
+
+impl Coordinator {
+    /// Writes, and answers once the level is met or out of reach.
+    pub async fn write(
+        self: &Arc<Self>,
+        request: WriteRequest,
+    ) -> Result<WriteOutcome, RequestError> {
+        let began = self.clock.now();
+        let result = match self.admit() {
+            Ok(_place) => self.write_admitted(request).await,
+            Err(full) => Err(full),
+        };
+        self.answered("write", began, &result);
+        result
+    }
+
+    async fn write_admitted(
+        self: &Arc<Self>,
+        request: WriteRequest,
+    ) -> Result<WriteOutcome, RequestError> {
+        let level = request.level;
+        let table = self.routes.table(&request.keyspace, &request.table)?;
+        let (write, timestamp) = self.mutation(&table, &request)?;
+        let holders = table.placement.replicas(write.token);
+        // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
+        let requirement = level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
+        requirement.check(holders, |node| self.is_alive(node))?;
+
+        let mut tally = Tally::new(requirement, holders);
+        let mut sent = self.send(&table, write, holders, &mut tally);
+        let mut warnings = sent.owe_the_dead(&mut tally).await;
+        let mut responders = Vec::new();
+        let verdict = match request.timeout.filter(|t| *t < self.config.write_request_timeout) {
+            // The links end every call after `write_request_timeout`; only a client that waits for less needs a timer.
+            None => sent.gather(&mut tally, &mut responders).await,
+            Some(patience) => {
+                let gathered = sent.gather(&mut tally, &mut responders);
+                tokio::time::timeout(patience, gathered).await.unwrap_or(Verdict::Pending)
+            }
+        };
+        // `sent` is dropped here, and with it go the stragglers, on a task of their own: see `Sent`.
+        match verdict {
+            Verdict::Met => {
+                warnings.append(&mut sent.warnings);
+                Ok(WriteOutcome { timestamp, warnings, responders })
+            }
+            Verdict::Pending => Err(RequestError::Timeout {
+                level,
+                received: tally.received(),
+                block_for: tally.block_for(),
+                data_present: false,
+                write: true,
+            }),
+            Verdict::Lost => Err(RequestError::Failure {
+                level,
+                received: tally.received(),
+                block_for: tally.block_for(),
+                data_present: false,
+                write: true,
+                failures: failures(&tally),
+            }),
+        }
+    }
+
+    /// The request as the replicas get it. All that can be wrong with it is found here, before anything is sent.
+    fn mutation(
+        &self,
+        table: &TableRoute,
+        request: &WriteRequest,
+    ) -> Result<(Write, TimestampMicros), RequestError> {
+        check_key(&request.key)?;
+        let now = self.now_seconds();
+        let timestamp = request.timestamp.unwrap_or_else(|| self.next_timestamp());
+        let update = match &request.change {
+            Change::Delete => Partition::delete(timestamp, now),
+            Change::Put { value, ttl_s } => {
+                if value.len() as u64 > self.config.max_value_size {
+                    return Err(RequestError::Invalid(format!(
+                        "the value has {} bytes and the limit is {} (max_value_size): split it, or raise the limit on \
+                         every node",
+                        value.len(),
+                        self.config.max_value_size
+                    )));
+                }
+                Partition::put(timestamp, value.clone(), expiry(table, *ttl_s, now))
+            }
+        };
+        let write = Write {
+            table: table.def.id,
+            key: Key(request.key.clone()),
+            token: token::of(&request.key),
+            encoded: codec::encode(&update),
+            update,
+        };
+        Ok((write, timestamp))
+    }
+
+    /// One message to each live replica; this node's own copy is applied on the spot.
+    fn send(
+        self: &Arc<Self>,
+        table: &Arc<TableRoute>,
+        write: Write,
+        holders: &[Holder],
+        tally: &mut Tally,
+    ) -> Sent {
+        let mut live = Vec::with_capacity(holders.len());
+        let mut dead = Vec::new();
+        let mut own = false;
+        for holder in holders {
+            match holder.node {
+                node if node == self.id => own = true,
+                node if self.membership.is_alive(node) => live.push(node),
+                node => dead.push(node),
+            }
+        }
+        let body = Body::Mutation(v1::ApplyMutation {
+            table: table.wire_id.clone(),
+            key: write.key.0.clone(),
+            update: write.encoded.clone(),
+            path: v1::ApplyPath::Write.into(),
+        });
+        let inflight = self.peers.call(&live, body, self.config.write_request_timeout);
+        let owed = Owed {
+            table: Arc::clone(table),
+            key: write.key.clone(),
+            encoded: write.encoded.clone(),
+            created_ms: u64::try_from(self.clock.wall_micros() / 1000).unwrap_or(0),
+        };
+        let mut sent = Sent {
+            coordinator: Arc::clone(self),
+            owed,
+            inflight: Some(inflight),
+            own: None,
+            dead,
+            warnings: Vec::new(),
+        };
+        if own {
+            match self.replica.apply(write, ApplyPath::Write) {
+                Ok(Applied::Now) => {
+                    tally.record(self.id, Answer::Ack);
+                }
+                Ok(Applied::After(synced)) => sent.own = Some(synced),
+                Err(error) => {
+                    tally.record(self.id, Answer::Failed(storage_reason(&error)));
+                }
+            }
+        }
+        sent
+    }
+}
+
+pub(super) fn check_key(key: &Bytes) -> Result<(), RequestError> {
+    match key.len() {
+        0 => Err(RequestError::Invalid(
+            "the key is empty: a partition key has at least one byte".to_owned(),
+        )),
+        1..=MAX_KEY_BYTES => Ok(()),
+        bytes => Err(RequestError::Invalid(format!(
+            "the key has {bytes} bytes and the limit is {MAX_KEY_BYTES}"
+        ))),
+    }
+}
+
+fn expiry(table: &TableRoute, ttl_s: u32, now: GcSeconds) -> Option<Expiry> {
+    let ttl_s = if ttl_s == 0 { table.def.options.default_time_to_live } else { ttl_s };
+    (ttl_s > 0).then(|| Expiry { ttl_s, expires_at: GcSeconds(now.0.saturating_add(ttl_s)) })
+}
+
+/// Storage's words as a replica's refusal.
+pub(crate) fn storage_reason(error: &StorageError) -> FailureReason {
+    match error {
+        StorageError::UnknownTable { .. } => FailureReason::IncompatibleSchema,
+        StorageError::Stopped => FailureReason::NodeDown,
+        _ => FailureReason::Storage,
+    }
+}
+
+/// A mutation for as long as some replica may still be owed it.
+struct Owed {
+    table: Arc<TableRoute>,
+    key: Key,
+    encoded: Bytes,
+    /// When it was written, by this node's wall clock: a hint's life is counted from here.
+    created_ms: u64,
+}
+
+/// A write on its way to its replicas.
+///
+/// Whoever has not acknowledged when this is dropped is waited for on a task of its own and then owed a hint. Dropping
+/// happens when the client has its answer, and just as well when the client goes away half-way: either way replication
+/// goes on.
+struct Sent {
+    coordinator: Arc<Coordinator>,
+    owed: Owed,
+    inflight: Option<Inflight>,
+    /// This node's own copy, while its sync is waited for.
+    own: Option<BoxFuture<'static, Result<(), StorageError>>>,
+    /// Replicas that nothing was sent to, because they are down.
+    dead: Vec<NodeId>,
+    warnings: Vec<String>,
+}
+
+impl Sent {
+    /// Hints for the replicas that are down. At ANY the hint has to be durable, and then it is enough.
+    async fn owe_the_dead(&mut self, tally: &mut Tally) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for node in std::mem::take(&mut self.dead) {
+            if tally.level() == Level::Any && tally.verdict() != Verdict::Met {
+                let down_for = self.coordinator.membership.down_for(node);
+                let hints = &self.coordinator.hints;
+                match hints.append_durable(node, &self.owed.hint(), down_for).await {
+                    Ok(_) => {
+                        tally.hint_kept();
+                    }
+                    Err(loss) => warnings.push(warning(&self.coordinator, node, loss)),
+                }
+            } else {
+                warnings.extend(self.owed.owe(&self.coordinator, node));
+            }
+        }
+        warnings
+    }
+
+    /// Counts answers until the level is met or out of reach. `Pending`: nobody is left who could still answer.
+    async fn gather(&mut self, tally: &mut Tally, responders: &mut Vec<NodeId>) -> Verdict {
+        let own_id = self.coordinator.id;
+        if self.own.is_none() && tally.received() > 0 {
+            responders.push(own_id);
+        }
+        loop {
+            match tally.verdict() {
+                Verdict::Pending => {}
+                decided => return decided,
+            }
+            let Some(inflight) = self.inflight.as_mut() else { return Verdict::Pending };
+            tokio::select! {
+                // In this order so that a run replays; an answer that is there is taken before any sync is.
+                biased;
+                answer = inflight.next() => match answer {
+                    Some((node, answer)) => {
+                        if self.take(node, answer, tally) {
+                            responders.push(node);
+                        }
+                    }
+                    None => match self.own.take() {
+                        Some(synced) => self.take_own(synced.await, tally, responders),
+                        None => return tally.verdict(),
+                    },
+                },
+                Some(synced) = poll_own(&mut self.own) => {
+                    self.own = None;
+                    self.take_own(synced, tally, responders);
+                }
+            }
+        }
+    }
+
+    /// One replica's answer. True: it acknowledged.
+    fn take(&mut self, node: NodeId, answer: Result<Body, PeerError>, tally: &mut Tally) -> bool {
+        match answer {
+            Ok(Body::Ack(_)) => {
+                tally.record(node, Answer::Ack);
+                return true;
+            }
+            Ok(Body::Failed(error)) => {
+                let Ok(reason) = error.reason.parse();
+                tally.record(node, Answer::Failed(reason));
+            }
+            Ok(_) => {
+                tally.record(node, Answer::Failed(FailureReason::Unknown));
+            }
+            // Silence is no refusal: the replica may have it. The tally stays open, and the client hears "timeout".
+            Err(_) => {}
+        }
+        self.warnings.extend(self.owed.owe(&self.coordinator, node));
+        false
+    }
+
+    fn take_own(
+        &mut self,
+        synced: Result<(), StorageError>,
+        tally: &mut Tally,
+        responders: &mut Vec<NodeId>,
+    ) {
+        match synced {
+            Ok(()) => {
+                tally.record(self.coordinator.id, Answer::Ack);
+                responders.push(self.coordinator.id);
+            }
+            Err(error) => {
+                tally.record(self.coordinator.id, Answer::Failed(storage_reason(&error)));
+            }
+        }
+    }
+}
+
+/// The own copy's sync, if there is one to wait for.
+async fn poll_own(
+    own: &mut Option<BoxFuture<'static, Result<(), StorageError>>>,
+) -> Option<Result<(), StorageError>> {
+    match own {
+        Some(synced) => Some(synced.await),
+        None => None,
+    }
+}
+
+impl Owed {
+    /// Owes `node` this mutation. Gives a warning for the client if the hint was refused.
+    fn owe(&self, coordinator: &Coordinator, node: NodeId) -> Option<String> {
+        let down_for = coordinator.membership.down_for(node);
+        let refused = coordinator.hints.append(node, &self.hint(), down_for).err()?;
+        Some(warning(coordinator, node, refused))
+    }
+
+    fn hint(&self) -> NewHint<'_> {
+        NewHint {
+            table: self.table.def.id,
+            key: &self.key,
+            update: &self.encoded,
+            created_ms: self.created_ms,
+            gc_grace_s: self.table.def.options.gc_grace_seconds,
+        }
+    }
+}
+
+fn warning(coordinator: &Coordinator, node: NodeId, loss: helenus_core::hint::Loss) -> String {
+    let name = coordinator.membership.describe(node);
+    format!(
+        "replica {name} missed this write and no hint is kept for it ({}); repair it, or read at a level that reaches others",
+        loss.as_str()
+    )
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let Some(mut inflight) = self.inflight.take() else { return };
+        if inflight.waiting().is_empty() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let coordinator = Arc::clone(&self.coordinator);
+        let owed = Owed {
+            table: Arc::clone(&self.owed.table),
+            key: self.owed.key.clone(),
+            encoded: self.owed.encoded.clone(),
+            created_ms: self.owed.created_ms,
+        };
+        self.coordinator.tasks.spawn(async move {
+            // Bounded by the links: they end every call after `write_request_timeout`.
+            while let Some((node, answer)) = inflight.next().await {
+                if !matches!(answer, Ok(Body::Ack(_))) {
+                    // The client has its answer; the refusal of this hint, if any, is in the metrics.
+                    drop(owed.owe(&coordinator, node));
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,170 @@
+//! Requests of other nodes, handed to whom they concern.
+//!
+//! Everything here runs on the node's thread, where the frame arrived. Writes of one frame are logged with one write:
+//! their acknowledgements wait for `end_of_batch`.
+
+use crate::membership::Membership;
+use crate::peers::{Handler, ReplyTo};
+use crate::replica::{self, Replica};
+use crate::schema::Keeper;
+use crate::seams::probe::ApplyPath;
+use crate::storage::{Applied, RangeStart, Write};
+use crate::tasks::Tasks;
+use helenus_core::tally::FailureReason;
+use helenus_core::{Key, NodeId, Token, codec, token};
+use helenus_proto::v1::message::Body;
+use helenus_proto::{ids, schema as wire, v1};
+use std::sync::{Arc, Mutex};
+
+/// Answers peers.
+pub(crate) struct Inbound {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) tasks: Arc<Tasks>,
+    /// Acknowledgements that wait for the log to be written.
+    pub(crate) unwritten: Mutex<Vec<ReplyTo>>,
+}
+
+impl Handler for Inbound {
+    fn handle(&self, from: NodeId, message: Body, reply: ReplyTo) {
+        match message {
+            Body::Mutation(mutation) => self.mutation(mutation, reply),
+            Body::HintPage(page) => self.hints(page, reply),
+            Body::Read(read) => reply.send(self.read(&read)),
+            Body::Range(range) => reply.send(self.range(&range)),
+            Body::Gossip(gossip) => self.membership.on_gossip(from, gossip),
+            Body::PullSchema(_) => {
+                reply.send(Body::Schema(wire::to_wire(&self.keeper.store.current().schema)));
+            }
+            Body::SchemaPush(push) => self.adopt(push, reply),
+            other => {
+                let verb = crate::peers::Verb::of(&other);
+                let why = format!("{} is no request", verb.as_str());
+                reply.send(replica::failed(FailureReason::Unknown, &why));
+            }
+        }
+    }
+
+    fn end_of_batch(&self) {
+        let waiting =
+            std::mem::take(&mut *self.unwritten.lock().expect("no holder of this lock panics"));
+        if waiting.is_empty() {
+            return;
+        }
+        let written = self.replica.engine.commit();
+        for reply in waiting {
+            reply.send(match &written {
+                Ok(()) => Body::Ack(v1::Ack {}),
+                Err(error) => replica::failed(FailureReason::Storage, error),
+            });
+        }
+    }
+}
+
+impl Inbound {
+    fn mutation(&self, mutation: v1::ApplyMutation, reply: ReplyTo) {
+        let path = match v1::ApplyPath::try_from(mutation.path) {
+            Ok(v1::ApplyPath::Hint) => ApplyPath::Hint,
+            Ok(v1::ApplyPath::ReadRepair) => ApplyPath::ReadRepair,
+            Ok(v1::ApplyPath::Write) | Err(_) => ApplyPath::Write,
+        };
+        match decode(mutation) {
+            Ok(write) => match self.replica.apply(write, path) {
+                Ok(applied) => self.acknowledge(applied, reply),
+                Err(error) => {
+                    let reason = crate::coordinator::storage_reason(&error);
+                    reply.send(replica::failed(reason, &error));
+                }
+            },
+            Err(why) => reply.send(replica::failed(FailureReason::Unknown, &why)),
+        }
+    }
+
+    /// A page of hints is acknowledged as one, when all of it is applied. What cannot be applied any more (its table was
+    /// dropped) is left out and counted: it would never be applicable, and must not hold up the rest.
+    fn hints(&self, page: v1::HintPage, reply: ReplyTo) {
+        let mut writes = Vec::with_capacity(page.mutations.len());
+        let schema = self.keeper.store.current();
+        let mut unknown = 0;
+        for mutation in page.mutations {
+            match decode(mutation) {
+                Ok(write) if schema.table(write.table).is_some() => writes.push(write),
+                Ok(_) => unknown += 1,
+                Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
+            }
+        }
+        self.replica.metrics.hints_of_unknown_table(unknown);
+        match self.replica.apply_all(writes, ApplyPath::Hint) {
+            Ok(applied) => self.acknowledge(applied, reply),
+            Err(error) => {
+                let reason = crate::coordinator::storage_reason(&error);
+                reply.send(replica::failed(reason, &error));
+            }
+        }
+    }
+
+    fn acknowledge(&self, applied: Applied, reply: ReplyTo) {
+        match applied {
+            Applied::Now => {
+                self.unwritten.lock().expect("no holder of this lock panics").push(reply);
+            }
+            Applied::After(synced) => self.tasks.spawn(async move {
+                reply.send(match synced.await {
+                    Ok(()) => Body::Ack(v1::Ack {}),
+                    Err(error) => replica::failed(FailureReason::Storage, &error),
+                });
+            }),
+        }
+    }
+
+    fn read(&self, read: &v1::ReadPartition) -> Body {
+        let table = match ids::table_from_wire("table", &read.table) {
+            Ok(table) => table,
+            Err(why) => return replica::failed(FailureReason::Unknown, &why),
+        };
+        match self.replica.read(table, &Key(read.key.clone())) {
+            Ok(found) => replica::partition_answer(found, read.digest),
+            Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
+        }
+    }
+
+    fn range(&self, range: &v1::ReadRange) -> Body {
+        let table = match ids::table_from_wire("table", &range.table) {
+            Ok(table) => table,
+            Err(why) => return replica::failed(FailureReason::Unknown, &why),
+        };
+        let start = match range.after_token {
+            None => RangeStart::First,
+            Some(token) if range.after_key.is_empty() => RangeStart::AfterToken(Token(token)),
+            Some(token) => RangeStart::AfterKey(Token(token), Key(range.after_key.clone())),
+        };
+        let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
+        match self.replica.range(table, &start, Token(range.until_token), limit) {
+            Ok(page) => replica::range_answer(page),
+            Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
+        }
+    }
+
+    /// A pushed schema is confirmed when it is on disk here and its tables are open.
+    fn adopt(&self, push: v1::SchemaPush, reply: ReplyTo) {
+        let incoming = match wire::from_wire(push) {
+            Ok(schema) => schema,
+            Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
+        };
+        let keeper = Arc::clone(&self.keeper);
+        self.tasks.spawn(async move {
+            reply.send(match keeper.adopt(incoming).await {
+                Ok(()) => Body::Ack(v1::Ack {}),
+                Err(error) => replica::failed(FailureReason::Storage, &error),
+            });
+        });
+    }
+}
+
+fn decode(mutation: v1::ApplyMutation) -> Result<Write, String> {
+    let table = ids::table_from_wire("table", &mutation.table).map_err(|e| e.to_string())?;
+    let update = codec::decode(mutation.update.clone()).map_err(|e| e.to_string())?;
+    let token = token::of(&mutation.key);
+    Ok(Write { table, key: Key(mutation.key), token, update, encoded: mutation.update })
+}

@@ -1,1 +1,0 @@
-//! The schema on this node: changed, pushed, pulled, persisted.

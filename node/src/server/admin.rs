@@ -1,0 +1,551 @@
+//! The operator's door: nodetool's verbs, each a few lines over the part that knows.
+
+use crate::coordinator::Coordinator;
+use crate::hints::HintStore;
+use crate::membership::{MemberInfo, Membership};
+use crate::peers::{Peers, Verb};
+use crate::schema::{Change, ChangeError, Changed, Keeper};
+use crate::storage::{Engine, StorageError};
+use helenus_core::hint::Account;
+use helenus_core::placement::Placement;
+use helenus_core::{Dc, NodeId, Replication, TableId, TableOptions, token};
+use helenus_proto::{ids, v1};
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// What the service asks.
+#[derive(Clone)]
+pub(crate) struct AdminParts {
+    pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) hints: Arc<HintStore>,
+    pub(crate) peers: Arc<Peers>,
+    /// Monotonic time of the start.
+    pub(crate) started: std::time::Duration,
+}
+
+/// The `Admin` service.
+#[derive(Clone)]
+pub(crate) struct AdminService {
+    parts: AdminParts,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl AdminService {
+    pub(crate) fn new(parts: AdminParts) -> AdminService {
+        AdminService { parts }
+    }
+
+    async fn change(&self, change: Change) -> Answer<v1::SchemaChanged> {
+        let warnings = match &change {
+            Change::CreateKeyspace { replication, .. } => {
+                let placement = self.parts.coordinator.routes.placement(replication);
+                placement.warnings().iter().map(ToString::to_string).collect()
+            }
+            _ => Vec::new(),
+        };
+        let Changed { changed, version, pending } =
+            self.parts.keeper.change(change).await.map_err(|e| change_status(&e))?;
+        let pending_nodes = pending.iter().map(ToString::to_string).collect();
+        Ok(Response::new(v1::SchemaChanged {
+            changed,
+            schema_version: version,
+            pending_nodes,
+            warnings,
+        }))
+    }
+
+    /// The tables a storage verb is for; `None`: all of them.
+    fn target(&self, target: &v1::StorageTarget) -> Result<Option<Vec<TableId>>, Status> {
+        if target.keyspace.is_empty() {
+            if target.table.is_empty() {
+                return Ok(None);
+            }
+            return Err(Status::invalid_argument(format!(
+                "table `{}` was named without its keyspace",
+                target.table
+            )));
+        }
+        let view = self.parts.keeper.store.current();
+        if view.schema.keyspace(&target.keyspace).is_none() {
+            let message = format!("keyspace `{}` does not exist", target.keyspace);
+            return Err(Status::not_found(message));
+        }
+        let named = view.schema.live_tables().filter(|t| {
+            t.keyspace == target.keyspace && (target.table.is_empty() || t.name == target.table)
+        });
+        let named: Vec<TableId> = named.map(|t| t.id).collect();
+        if named.is_empty() && !target.table.is_empty() {
+            return Err(Status::not_found(format!(
+                "table `{}.{}` does not exist",
+                target.keyspace, target.table
+            )));
+        }
+        Ok(Some(named))
+    }
+
+    /// The placement that ownership is shown for: the keyspace with the most copies.
+    fn widest_placement(&self) -> Option<Placement> {
+        let view = self.parts.keeper.store.current();
+        let keyspaces = view.schema.live_keyspaces();
+        let widest = keyspaces.max_by_key(|k| copies(&k.replication))?;
+        Some(self.parts.coordinator.routes.placement(&widest.replication))
+    }
+
+    fn member(&self, info: &MemberInfo, placement: Option<&Placement>) -> v1::Member {
+        v1::Member {
+            node: ids::node_to_wire(info.node),
+            client_addr: info.client.map(|a| a.to_string()).unwrap_or_default(),
+            internode_addr: info.internode.map(|a| a.to_string()).unwrap_or_default(),
+            dc: info.dc.clone(),
+            rack: info.rack.clone(),
+            tokens: info.tokens.iter().map(|t| t.0).collect(),
+            up: info.up,
+            status: info.status.clone(),
+            load_bytes: info.load_bytes,
+            owns: placement.map_or(0.0, |p| p.ownership(info.node)),
+            phi: info.phi,
+            schema_version: info.schema_version.clone(),
+        }
+    }
+
+    fn table_name(&self, id: TableId) -> (String, String) {
+        let view = self.parts.keeper.store.current();
+        view.table(id).map_or_else(
+            || (String::new(), id.to_string()),
+            |def| (def.keyspace.clone(), def.name.clone()),
+        )
+    }
+}
+
+fn copies(replication: &Replication) -> u32 {
+    match replication {
+        Replication::Simple { rf } => rf.get(),
+        Replication::NetworkTopology { per_dc } => per_dc.values().map(|rf| rf.get()).sum(),
+    }
+}
+
+fn change_status(error: &ChangeError) -> Status {
+    let message = error.to_string();
+    match error {
+        ChangeError::BadName(_) => Status::invalid_argument(message),
+        ChangeError::Exists { .. } => Status::already_exists(message),
+        ChangeError::Missing { .. } => Status::not_found(message),
+        ChangeError::Schema(_) => Status::internal(message),
+    }
+}
+
+fn storage_status(error: &StorageError) -> Status {
+    Status::internal(error.to_string())
+}
+
+fn outcomes(account: Account) -> v1::HintOutcomes {
+    v1::HintOutcomes {
+        created: account.created,
+        delivered: account.delivered,
+        expired: account.expired,
+        refused: account.refused,
+        evicted: account.evicted,
+        dead_lettered: account.dead_lettered,
+        lost: account.lost,
+        pending: account.pending,
+    }
+}
+
+/// 0: not known.
+fn micros(ms: Option<u64>) -> i64 {
+    ms.and_then(|ms| i64::try_from(ms.saturating_mul(1000)).ok()).unwrap_or(0)
+}
+
+/// RF 0 cannot exist, and a keyspace has one kind of replication.
+fn replication(rf: u32, per_dc: BTreeMap<String, u32>) -> Result<Replication, Status> {
+    let copies = |rf: u32, place: &str| {
+        NonZeroU32::new(rf).ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "a replication factor of 0{place} would keep no copy of anything: give at least 1"
+            ))
+        })
+    };
+    match (rf, per_dc.is_empty()) {
+        (rf, true) => Ok(Replication::Simple { rf: copies(rf, "")? }),
+        (0, false) => {
+            let per_dc = per_dc.into_iter().map(|(dc, rf)| {
+                let rf = copies(rf, &format!(" in data centre {dc}"))?;
+                Ok((Dc::from(dc), rf))
+            });
+            Ok(Replication::NetworkTopology { per_dc: per_dc.collect::<Result<_, Status>>()? })
+        }
+        (_, false) => Err(Status::invalid_argument(
+            "give either one replication factor or one per data centre, not both",
+        )),
+    }
+}
+
+#[tonic::async_trait]
+impl v1::admin_server::Admin for AdminService {
+    async fn create_keyspace(
+        &self,
+        request: Request<v1::CreateKeyspaceRequest>,
+    ) -> Answer<v1::SchemaChanged> {
+        let v1::CreateKeyspaceRequest { name, rf, per_dc, if_not_exists } = request.into_inner();
+        let replication = replication(rf, per_dc)?;
+        self.change(Change::CreateKeyspace { name, replication, if_not_exists }).await
+    }
+
+    async fn drop_keyspace(
+        &self,
+        request: Request<v1::DropKeyspaceRequest>,
+    ) -> Answer<v1::SchemaChanged> {
+        let v1::DropKeyspaceRequest { name, if_exists } = request.into_inner();
+        self.change(Change::DropKeyspace { name, if_exists }).await
+    }
+
+    async fn create_table(
+        &self,
+        request: Request<v1::CreateTableRequest>,
+    ) -> Answer<v1::SchemaChanged> {
+        let v1::CreateTableRequest { keyspace, name, if_not_exists, options } =
+            request.into_inner();
+        let pairs = options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let options =
+            TableOptions::from_pairs(pairs).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        self.change(Change::CreateTable { keyspace, name, options, if_not_exists }).await
+    }
+
+    async fn drop_table(
+        &self,
+        request: Request<v1::DropTableRequest>,
+    ) -> Answer<v1::SchemaChanged> {
+        let v1::DropTableRequest { keyspace, name, if_exists } = request.into_inner();
+        self.change(Change::DropTable { keyspace, name, if_exists }).await
+    }
+
+    async fn describe(
+        &self,
+        request: Request<v1::DescribeRequest>,
+    ) -> Answer<v1::DescribeResponse> {
+        let wanted = request.into_inner().keyspace;
+        let view = self.parts.keeper.store.current();
+        if !wanted.is_empty() && view.schema.keyspace(&wanted).is_none() {
+            return Err(Status::not_found(format!("keyspace `{wanted}` does not exist")));
+        }
+        let shown = view.schema.live_keyspaces().filter(|k| wanted.is_empty() || k.name == wanted);
+        let keyspaces = shown.map(|keyspace| {
+            let (rf, per_dc) = match &keyspace.replication {
+                Replication::Simple { rf } => (rf.get(), BTreeMap::new()),
+                Replication::NetworkTopology { per_dc } => {
+                    let per_dc = per_dc.iter().map(|(dc, rf)| (dc.to_string(), rf.get()));
+                    (0, per_dc.collect())
+                }
+            };
+            let tables = view.schema.live_tables().filter(|t| t.keyspace == keyspace.name);
+            let tables = tables.map(|table| v1::Table {
+                name: table.name.clone(),
+                id: ids::table_to_wire(table.id),
+                options: table.options.to_map(),
+            });
+            let tables = tables.collect();
+            v1::Keyspace { name: keyspace.name.clone(), rf, per_dc, tables }
+        });
+        let keyspaces = keyspaces.collect();
+        Ok(Response::new(v1::DescribeResponse { schema_version: view.version.clone(), keyspaces }))
+    }
+
+    async fn topology(&self, _: Request<v1::TopologyRequest>) -> Answer<v1::TopologyResponse> {
+        let placement = self.widest_placement();
+        let members = self.parts.membership.members();
+        Ok(Response::new(v1::TopologyResponse {
+            cluster_name: self.parts.coordinator.config.cluster_name.clone(),
+            local_node: ids::node_to_wire(self.parts.coordinator.id),
+            schema_version: self.parts.keeper.store.current().version.clone(),
+            members: members.iter().map(|m| self.member(m, placement.as_ref())).collect(),
+        }))
+    }
+
+    async fn info(&self, _: Request<v1::InfoRequest>) -> Answer<v1::InfoResponse> {
+        let coordinator = &self.parts.coordinator;
+        let config = &coordinator.config;
+        let own = self.parts.membership.members().into_iter().find(|m| m.node == coordinator.id);
+        let figures = self.parts.engine.table_figures();
+        let uptime = coordinator.clock.now().saturating_sub(self.parts.started);
+        Ok(Response::new(v1::InfoResponse {
+            node: coordinator.id.to_string(),
+            cluster_name: config.cluster_name.clone(),
+            dc: config.dc.clone(),
+            rack: config.rack.clone(),
+            release_version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: own.as_ref().map_or(0, |m| m.generation),
+            uptime_s: uptime.as_secs(),
+            load_bytes: figures.values().map(|f| f.live_bytes).sum(),
+            tokens: own.map_or(0, |m| u32::try_from(m.tokens.len()).unwrap_or(u32::MAX)),
+            storage_engine: match config.storage.engine {
+                crate::config::EngineKind::Lsm => "lsm".to_owned(),
+                crate::config::EngineKind::Sled => "sled".to_owned(),
+            },
+            data_directory: config.data_directory.display().to_string(),
+            handoff_enabled: config.hints.enabled,
+            handoff_paused: self.parts.hints.paused(),
+            poisoned: self.parts.engine.poisoned().unwrap_or_default(),
+        }))
+    }
+
+    async fn gossip_info(
+        &self,
+        _: Request<v1::GossipInfoRequest>,
+    ) -> Answer<v1::GossipInfoResponse> {
+        let endpoints = self.parts.membership.members().into_iter().map(|m| v1::GossipEndpoint {
+            node: m.node.to_string(),
+            generation: m.generation,
+            heartbeat: m.heartbeat,
+            alive: m.up,
+            phi: m.phi,
+            states: m
+                .states
+                .into_iter()
+                .map(|(name, value, version)| v1::GossipState { name, value, version })
+                .collect(),
+        });
+        Ok(Response::new(v1::GossipInfoResponse { endpoints: endpoints.collect() }))
+    }
+
+    async fn tp_stats(&self, _: Request<v1::TpStatsRequest>) -> Answer<v1::TpStatsResponse> {
+        let coordinator = &self.parts.coordinator;
+        let pools = ["write", "read", "scan"].map(|op| v1::Pool {
+            name: format!("client-{op}"),
+            // Requests run where they arrive; what is active is counted over all kinds, in the first row.
+            active: if op == "write" { coordinator.in_flight() as u64 } else { 0 },
+            pending: 0,
+            completed: coordinator.metrics.count(op, "ok"),
+            rejected: coordinator.metrics.count(op, "overloaded"),
+        });
+        let mut dropped: BTreeMap<Verb, u64> = BTreeMap::new();
+        for ((verb, _), count) in self.parts.peers.dropped() {
+            *dropped.entry(verb).or_default() += count;
+        }
+        let dropped = dropped
+            .into_iter()
+            .map(|(verb, dropped)| v1::DroppedVerb { verb: verb.as_str().to_owned(), dropped });
+        let links = self.parts.peers.link_stats().into_iter().map(|link| v1::LinkStats {
+            peer: link.peer.map_or_else(|| link.addr.to_string(), |node| node.to_string()),
+            lane: link.lane.as_str().to_owned(),
+            connected: link.connected,
+            queued: link.queued,
+            sent: link.sent,
+            received: link.received,
+            dropped: link.dropped,
+        });
+        Ok(Response::new(v1::TpStatsResponse {
+            pools: pools.into(),
+            dropped: dropped.collect(),
+            links: links.collect(),
+        }))
+    }
+
+    async fn table_stats(
+        &self,
+        request: Request<v1::TableStatsRequest>,
+    ) -> Answer<v1::TableStatsResponse> {
+        let v1::TableStatsRequest { keyspace, table } = request.into_inner();
+        let wanted = self.target(&v1::StorageTarget { keyspace, table })?;
+        let figures = self.parts.engine.table_figures();
+        let shown = figures
+            .into_iter()
+            .filter(|(id, _)| wanted.as_ref().is_none_or(|wanted| wanted.contains(id)));
+        let tables = shown.map(|(id, f)| {
+            let (keyspace, table) = self.table_name(id);
+            v1::TableStats {
+                keyspace,
+                table,
+                sstables: f.sstables,
+                live_bytes: f.live_bytes,
+                memtable_bytes: f.memtable_bytes,
+                memtable_partitions: f.memtable_partitions,
+                reads: f.reads,
+                writes: f.writes,
+                flushes: f.flushes,
+                compactions: f.compactions,
+                bloom_false_positives: f.bloom_false_positives,
+                pending_compactions: f.pending_compactions,
+            }
+        });
+        Ok(Response::new(v1::TableStatsResponse { tables: tables.collect() }))
+    }
+
+    async fn compaction_stats(
+        &self,
+        _: Request<v1::CompactionStatsRequest>,
+    ) -> Answer<v1::CompactionStatsResponse> {
+        let figures = self.parts.engine.compaction_figures();
+        let running = figures.running.into_iter().map(|r| {
+            let (keyspace, table) = self.table_name(r.table);
+            v1::RunningCompaction {
+                keyspace,
+                table,
+                done_bytes: r.done_bytes,
+                total_bytes: r.total_bytes,
+            }
+        });
+        Ok(Response::new(v1::CompactionStatsResponse {
+            pending_tasks: figures.pending_tasks,
+            running: running.collect(),
+            auto_compaction: figures.auto_compaction,
+            throughput_bytes_per_s: figures.throughput_bytes_per_s,
+            completed: figures.completed,
+        }))
+    }
+
+    async fn get_endpoints(
+        &self,
+        request: Request<v1::GetEndpointsRequest>,
+    ) -> Answer<v1::GetEndpointsResponse> {
+        let v1::GetEndpointsRequest { keyspace, key } = request.into_inner();
+        let view = self.parts.keeper.store.current();
+        let Some(def) = view.schema.keyspace(&keyspace) else {
+            return Err(Status::not_found(format!("keyspace `{keyspace}` does not exist")));
+        };
+        let placement = self.parts.coordinator.routes.placement(&def.replication);
+        let token = token::of(&key);
+        let members = self.parts.membership.members();
+        let replicas = placement.replicas(token).iter().filter_map(|holder| {
+            let info = members.iter().find(|m| m.node == holder.node)?;
+            Some(self.member(info, Some(&placement)))
+        });
+        let replicas = replicas.collect();
+        Ok(Response::new(v1::GetEndpointsResponse { token: token.0, replicas }))
+    }
+
+    async fn pause_handoff(&self, _: Request<v1::PauseHandoffRequest>) -> Answer<v1::Done> {
+        self.parts.hints.set_paused(true);
+        Ok(Response::new(v1::Done {}))
+    }
+
+    async fn resume_handoff(&self, _: Request<v1::ResumeHandoffRequest>) -> Answer<v1::Done> {
+        self.parts.hints.set_paused(false);
+        Ok(Response::new(v1::Done {}))
+    }
+
+    async fn list_pending_hints(
+        &self,
+        _: Request<v1::ListPendingHintsRequest>,
+    ) -> Answer<v1::ListPendingHintsResponse> {
+        let members = self.parts.membership.members();
+        let hints = &self.parts.hints;
+        let targets = hints.list().into_iter().map(|pending| {
+            let info = members.iter().find(|m| m.node == pending.target);
+            let addr = info.and_then(|m| m.internode).map(|a| a.to_string());
+            v1::PendingHints {
+                node: pending.target.to_string(),
+                addr: addr.unwrap_or_default(),
+                rack: info.map(|m| m.rack.clone()).unwrap_or_default(),
+                dc: info.map(|m| m.dc.clone()).unwrap_or_default(),
+                up: info.is_some_and(|m| m.up),
+                files: pending.files,
+                hints: pending.account.pending,
+                bytes: pending.bytes,
+                oldest_us: micros(pending.oldest_ms),
+                newest_us: micros(pending.newest_ms),
+                outcomes: Some(outcomes(pending.account)),
+            }
+        });
+        let config = &self.parts.coordinator.config.hints;
+        Ok(Response::new(v1::ListPendingHintsResponse {
+            targets: targets.collect(),
+            bytes: hints.figures().bytes,
+            max_bytes: config.max_hints_size,
+            max_bytes_per_host: config.max_hints_size_per_host,
+            paused: hints.paused(),
+            outcomes: Some(outcomes(hints.figures().account)),
+        }))
+    }
+
+    async fn truncate_hints(
+        &self,
+        request: Request<v1::TruncateHintsRequest>,
+    ) -> Answer<v1::TruncateHintsResponse> {
+        let wanted = request.into_inner().target;
+        let target: Option<NodeId> = if wanted.is_empty() {
+            None
+        } else {
+            let members = self.parts.membership.members();
+            let by_address = members.iter().find(|m| {
+                m.internode.is_some_and(|a| a.to_string() == wanted || a.ip().to_string() == wanted)
+            });
+            let id = by_address.map(|m| m.node).or_else(|| wanted.parse().ok());
+            Some(id.ok_or_else(|| {
+                Status::invalid_argument(format!(
+                    "`{wanted}` is neither a host id nor the internode address of a node: see `helenusctl status`"
+                ))
+            })?)
+        };
+        let removed = self.parts.hints.truncate(target).await;
+        let removed = removed.map_err(|e| Status::internal(e.to_string()))?;
+        Ok(Response::new(v1::TruncateHintsResponse { removed }))
+    }
+
+    async fn flush(&self, request: Request<v1::StorageTarget>) -> Answer<v1::Done> {
+        match self.target(&request.into_inner())? {
+            None => self.parts.engine.flush(None).await.map_err(|e| storage_status(&e))?,
+            Some(tables) => {
+                for table in tables {
+                    let flushed = self.parts.engine.flush(Some(table)).await;
+                    flushed.map_err(|e| storage_status(&e))?;
+                }
+            }
+        }
+        Ok(Response::new(v1::Done {}))
+    }
+
+    async fn compact(&self, request: Request<v1::StorageTarget>) -> Answer<v1::Done> {
+        match self.target(&request.into_inner())? {
+            None => self.parts.engine.compact(None).await.map_err(|e| storage_status(&e))?,
+            Some(tables) => {
+                for table in tables {
+                    let compacted = self.parts.engine.compact(Some(table)).await;
+                    compacted.map_err(|e| storage_status(&e))?;
+                }
+            }
+        }
+        Ok(Response::new(v1::Done {}))
+    }
+
+    async fn enable_auto_compaction(
+        &self,
+        request: Request<v1::StorageTarget>,
+    ) -> Answer<v1::Done> {
+        self.set_auto_compaction(&request.into_inner(), true)
+    }
+
+    async fn disable_auto_compaction(
+        &self,
+        request: Request<v1::StorageTarget>,
+    ) -> Answer<v1::Done> {
+        self.set_auto_compaction(&request.into_inner(), false)
+    }
+
+    async fn set_compaction_throughput(
+        &self,
+        request: Request<v1::SetCompactionThroughputRequest>,
+    ) -> Answer<v1::Done> {
+        self.parts.engine.set_compaction_throughput(request.into_inner().bytes_per_s);
+        Ok(Response::new(v1::Done {}))
+    }
+}
+
+impl AdminService {
+    fn set_auto_compaction(&self, target: &v1::StorageTarget, on: bool) -> Answer<v1::Done> {
+        match self.target(target)? {
+            None => self.parts.engine.set_auto_compaction(None, on),
+            Some(tables) => {
+                for table in tables {
+                    self.parts.engine.set_auto_compaction(Some(table), on);
+                }
+            }
+        }
+        Ok(Response::new(v1::Done {}))
+    }
+}

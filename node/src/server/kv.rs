@@ -1,0 +1,242 @@
+//! Reads and writes of clients.
+//!
+//! A stream is run to completion where its bytes arrive: its requests are futures that the stream itself polls, with no
+//! task and no channel for any of them. One wake takes what has arrived, runs what can run, writes the log once, and only
+//! then gives out answers.
+//!
+//! Bounds: [`STREAM_REQUESTS_MAX`] requests of one stream are worked on at once; past it no more are read from its socket,
+//! which is the client's backpressure. Over all streams the coordinator's `max_concurrent_requests` holds.
+
+use super::error_to_wire;
+use crate::coordinator::{
+    Change, Coordinator, ReadRequest, RequestError, ScanRequest, WriteRequest,
+};
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
+use helenus_core::{Level, NodeId, TimestampMicros};
+use helenus_proto::v1::kv_request::Op;
+use helenus_proto::v1::kv_response::Outcome;
+use helenus_proto::{ids, level, v1};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Requests of one stream that are worked on at once.
+const STREAM_REQUESTS_MAX: usize = 1024;
+
+/// The `Kv` service.
+#[derive(Debug, Clone)]
+pub(crate) struct KvService {
+    pub(crate) coordinator: Arc<Coordinator>,
+}
+
+type Answering = Pin<Box<dyn Future<Output = v1::KvResponse> + Send>>;
+
+/// The answers of one stream.
+pub(crate) struct KvStream {
+    coordinator: Arc<Coordinator>,
+    inbound: Streaming<v1::KvRequest>,
+    inbound_ended: bool,
+    running: FuturesUnordered<Answering>,
+    /// Answered, and the log is written.
+    ready: VecDeque<v1::KvResponse>,
+}
+
+#[tonic::async_trait]
+impl v1::kv_server::Kv for KvService {
+    type StreamStream = KvStream;
+
+    async fn execute(
+        &self,
+        request: Request<v1::KvRequest>,
+    ) -> Result<Response<v1::KvResponse>, Status> {
+        let response = answer(Arc::clone(&self.coordinator), request.into_inner()).await;
+        let mut ready = VecDeque::from([response]);
+        commit(&self.coordinator, &mut ready);
+        ready.pop_front().map(Response::new).ok_or_else(|| Status::internal("no answer"))
+    }
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<v1::KvRequest>>,
+    ) -> Result<Response<KvStream>, Status> {
+        Ok(Response::new(KvStream {
+            coordinator: Arc::clone(&self.coordinator),
+            inbound: request.into_inner(),
+            inbound_ended: false,
+            running: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+        }))
+    }
+}
+
+impl Stream for KvStream {
+    type Item = Result<v1::KvResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Some(response) = this.ready.pop_front() {
+            return Poll::Ready(Some(Ok(response)));
+        }
+        while !this.inbound_ended && this.running.len() < STREAM_REQUESTS_MAX {
+            match Pin::new(&mut this.inbound).poll_next(cx) {
+                Poll::Ready(Some(Ok(request))) => {
+                    this.running.push(Box::pin(answer(Arc::clone(&this.coordinator), request)));
+                }
+                // A client that goes away ends its stream; what it asked for is still carried through by `Sent`.
+                Poll::Ready(Some(Err(_)) | None) => this.inbound_ended = true,
+                Poll::Pending => break,
+            }
+        }
+        while let Poll::Ready(Some(response)) = Pin::new(&mut this.running).poll_next(cx) {
+            this.ready.push_back(response);
+        }
+        if this.ready.is_empty() {
+            let over = this.inbound_ended && this.running.is_empty();
+            return if over { Poll::Ready(None) } else { Poll::Pending };
+        }
+        commit(&this.coordinator, &mut this.ready);
+        Poll::Ready(this.ready.pop_front().map(Ok))
+    }
+}
+
+/// Writes the log. If that fails, no write among `ready` may be called written: this node's share of it is lost.
+fn commit(coordinator: &Coordinator, ready: &mut VecDeque<v1::KvResponse>) {
+    let Err(error) = coordinator.replica.engine.commit() else { return };
+    for response in ready {
+        if matches!(response.outcome, Some(Outcome::Written(_))) {
+            response.outcome = Some(Outcome::Error(error_to_wire(RequestError::Overloaded(
+                format!(
+                    "this coordinator's own log could not be written ({error}); the write may be applied elsewhere"
+                ),
+            ))));
+        }
+    }
+}
+
+/// One request, answered.
+async fn answer(coordinator: Arc<Coordinator>, request: v1::KvRequest) -> v1::KvResponse {
+    let (id, trace) = (request.id, request.trace);
+    match execute(&coordinator, request).await {
+        Ok(answered) => v1::KvResponse {
+            id,
+            warnings: answered.warnings,
+            outcome: Some(answered.outcome),
+            responders: match trace {
+                true => answered.responders.into_iter().map(ids::node_to_wire).collect(),
+                false => Vec::new(),
+            },
+        },
+        Err(error) => v1::KvResponse {
+            id,
+            warnings: Vec::new(),
+            outcome: Some(Outcome::Error(error_to_wire(error))),
+            responders: Vec::new(),
+        },
+    }
+}
+
+struct Answered {
+    outcome: Outcome,
+    warnings: Vec<String>,
+    responders: Vec<NodeId>,
+}
+
+/// A request with its common parts checked.
+struct Checked {
+    keyspace: String,
+    table: String,
+    level: Level,
+    timeout: Option<Duration>,
+}
+
+async fn execute(
+    coordinator: &Arc<Coordinator>,
+    request: v1::KvRequest,
+) -> Result<Answered, RequestError> {
+    let level =
+        level::from_wire(request.level).map_err(|e| RequestError::Invalid(e.to_string()))?;
+    let timeout =
+        (request.timeout_ms > 0).then(|| Duration::from_millis(u64::from(request.timeout_ms)));
+    let checked = Checked { keyspace: request.keyspace, table: request.table, level, timeout };
+    match request.op {
+        Some(Op::Put(put)) => {
+            let change = Change::Put { value: put.value, ttl_s: put.ttl_s };
+            write(coordinator, checked, put.key, change, put.timestamp_us).await
+        }
+        Some(Op::Delete(delete)) => {
+            write(coordinator, checked, delete.key, Change::Delete, delete.timestamp_us).await
+        }
+        Some(Op::Get(get)) => read(coordinator, checked, get.key).await,
+        Some(Op::Scan(scan)) => scan_page(coordinator, checked, scan).await,
+        None => Err(RequestError::Invalid(
+            "the request asks for nothing: set put, get, delete or scan".to_owned(),
+        )),
+    }
+}
+
+async fn write(
+    coordinator: &Arc<Coordinator>,
+    checked: Checked,
+    key: Bytes,
+    change: Change,
+    timestamp_us: Option<i64>,
+) -> Result<Answered, RequestError> {
+    let Checked { keyspace, table, level, timeout } = checked;
+    let timestamp = timestamp_us.map(TimestampMicros);
+    let request = WriteRequest { keyspace, table, key, change, level, timestamp, timeout };
+    let written = coordinator.write(request).await?;
+    Ok(Answered {
+        outcome: Outcome::Written(v1::Written { timestamp_us: written.timestamp.0 }),
+        warnings: written.warnings,
+        responders: written.responders,
+    })
+}
+
+async fn read(
+    coordinator: &Arc<Coordinator>,
+    checked: Checked,
+    key: Bytes,
+) -> Result<Answered, RequestError> {
+    let Checked { keyspace, table, level, timeout } = checked;
+    let found = coordinator.read(ReadRequest { keyspace, table, key, level, timeout }).await?;
+    Ok(Answered {
+        outcome: Outcome::Value(v1::Value {
+            value: found.value,
+            timestamp_us: found.timestamp.map_or(0, |t| t.0),
+        }),
+        warnings: Vec::new(),
+        responders: found.responders,
+    })
+}
+
+async fn scan_page(
+    coordinator: &Arc<Coordinator>,
+    checked: Checked,
+    scan: v1::Scan,
+) -> Result<Answered, RequestError> {
+    let Checked { keyspace, table, level, .. } = checked;
+    let request = ScanRequest {
+        keyspace,
+        table,
+        level,
+        limit: usize::try_from(scan.limit).unwrap_or(usize::MAX),
+        page: scan.page,
+        node_local: scan.node_local,
+    };
+    let page = coordinator.scan(request).await?;
+    let entries = page.entries.into_iter().map(|(key, value, at)| v1::Entry {
+        key: key.0,
+        value,
+        timestamp_us: at.0,
+    });
+    Ok(Answered {
+        outcome: Outcome::Page(v1::Page { entries: entries.collect(), next_page: page.next_page }),
+        warnings: Vec::new(),
+        responders: Vec::new(),
+    })
+}
