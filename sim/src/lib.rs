@@ -3,7 +3,10 @@
 //! Read in this order: what a scenario says (`scenario`), the world it happens in (`world`), who acts in it
 //! (`actors`), who watches (`oracle`), and what is told at the end (`report`).
 
+pub mod actors;
+pub mod lab;
 pub mod ledger;
 pub mod oracle;
+pub mod report;
 pub mod scenario;
 pub mod world;

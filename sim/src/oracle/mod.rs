@@ -11,4 +11,5 @@ pub use figures::{Lens, Span};
 pub use firsts::{First, firsts};
 pub use judge::{Judged, judge};
 pub use reads::verdict;
+pub(crate) use replicas::is_overflow;
 pub use replicas::{Copy, Places};

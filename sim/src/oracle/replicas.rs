@@ -150,7 +150,7 @@ impl Places {
 }
 
 /// Whether a hint was lost because a store was full.
-pub(super) fn is_overflow(fate: HintFate) -> bool {
+pub(crate) fn is_overflow(fate: HintFate) -> bool {
     matches!(
         fate,
         HintFate::Lost(HintLoss::NodeCapReached | HintLoss::TargetCapReached | HintLoss::Evicted)

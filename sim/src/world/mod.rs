@@ -84,6 +84,7 @@ pub struct World {
     pub nodes: Vec<SimNode>,
     now: Arc<Now>,
     recorder: Arc<Recorder>,
+    began_micros: i64,
     /// Directed pairs of nodes between which messages are lost.
     cut: BTreeSet<(NodeIndex, NodeIndex)>,
     down: BTreeSet<NodeIndex>,
@@ -134,7 +135,9 @@ impl World {
             register(&mut sim, &node, config, node_seed, Arc::new(probe), software);
             nodes.push(node);
         }
-        World { sim, nodes, now, recorder, cut: BTreeSet::new(), down: BTreeSet::new() }
+        let began_micros = i64::try_from(clock::epoch(began).as_micros()).unwrap_or(i64::MAX);
+        let (cut, down) = (BTreeSet::new(), BTreeSet::new());
+        World { sim, nodes, now, recorder, began_micros, cut, down }
     }
 
     /// Who listens to the nodes.
@@ -145,6 +148,11 @@ impl World {
     /// The scenario's time; 0 while the cluster comes up.
     pub fn elapsed(&self) -> Duration {
         self.sim.elapsed().saturating_sub(WARM_UP)
+    }
+
+    /// Wall microseconds when the simulation began, by a right clock.
+    pub fn began_micros(&self) -> i64 {
+        self.began_micros
     }
 
     /// Whether the scenario's clock has started.
@@ -369,7 +377,8 @@ pub(crate) fn tokens(per_node: u64, nodes: usize, index: NodeIndex) -> Vec<i64> 
     (0..per_node)
         .map(|v| {
             let place = (v * nodes + index as u64).wrapping_mul(step);
-            i64::MIN.wrapping_add_unsigned(place)
+            // Half a step off, because no key has the smallest token.
+            i64::MIN.wrapping_add_unsigned(place + step / 2)
         })
         .collect()
 }

@@ -43,6 +43,11 @@ impl Recorder {
         self.now.elapsed().saturating_sub(self.start)
     }
 
+    /// The simulation's time.
+    pub fn elapsed(&self) -> Duration {
+        self.now.elapsed()
+    }
+
     /// Works on the ledger.
     pub fn ledger<T>(&self, work: impl FnOnce(&mut Ledger) -> T) -> T {
         work(&mut self.lock().ledger)

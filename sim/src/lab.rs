@@ -1,0 +1,219 @@
+//! One run, from a scenario to a ledger: the world is set up, events happen at their times, operators finish, and
+//! everything is judged.
+
+use crate::actors::{self, Command, Controls, State};
+use crate::ledger::Ledger;
+use crate::oracle::{First, Judged, Lens, Places, firsts, judge};
+use crate::scenario::{Action, Event, Kind, Scenario, When};
+use crate::world::{Software, Trace, WARM_UP, World};
+use std::time::Duration;
+
+/// The last comparisons and reads have this much simulated time.
+const FINISH_MAX: Duration = Duration::from_secs(1800);
+
+/// What a run is made with besides its scenario.
+pub struct Settings {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// What the nodes run.
+    pub software: Software,
+    /// Where every event of the trace is written, one a line.
+    pub trace: Option<std::fs::File>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// Why a run has no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The cluster was not ready when the scenario's clock should have started.
+    #[error("the cluster did not come up within {} simulated seconds: {waited_for}", WARM_UP.as_secs())]
+    ClusterNotReady {
+        /// What was missing last.
+        waited_for: String,
+    },
+    /// A node stopped by itself, or the simulator did.
+    #[error("at {at} of the simulation something stopped by itself: {why}")]
+    Stopped {
+        /// When, on the scenario's clock.
+        at: String,
+        /// Its words.
+        why: String,
+    },
+    /// The scenario cannot be played.
+    #[error("the scenario cannot be played: {0}")]
+    Setup(String),
+    /// The last comparisons did not end.
+    #[error("the last comparison of replicas did not end within {} simulated seconds", FINISH_MAX.as_secs())]
+    Unfinished,
+    /// The trace could not be written.
+    #[error("the trace could not be written: {0}")]
+    Trace(#[from] std::io::Error),
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Run {
+    /// What was run.
+    pub scenario: Scenario,
+    /// With which seed.
+    pub seed: u64,
+    /// What happened.
+    pub ledger: Ledger,
+    /// The hash over everything that happened.
+    pub trace_hash: u64,
+    /// How many events it is over.
+    pub trace_events: u64,
+    /// Every expectation, judged.
+    pub judged: Vec<Judged>,
+    /// The first of each kind of trouble.
+    pub firsts: Vec<First>,
+    /// Where orders belong.
+    pub places: Places,
+}
+
+impl Run {
+    /// Whether every expectation holds.
+    pub fn holds(&self) -> bool {
+        self.judged.iter().all(|j| j.holds)
+    }
+
+    /// Asks questions of it.
+    pub fn lens(&self) -> Lens<'_> {
+        Lens { scenario: &self.scenario, ledger: &self.ledger, places: &self.places }
+    }
+}
+
+/// Runs a scenario. `progress` is told the scenario's time about once a simulated second.
+pub fn run(
+    scenario: &Scenario,
+    settings: Settings,
+    progress: &mut dyn FnMut(Duration),
+) -> Result<Run, LabError> {
+    let Settings { seed, software, trace } = settings;
+    let mut world = World::new(scenario, seed, &software, Trace::new(trace));
+    let controls = actors::enter(&mut world, scenario, seed).map_err(LabError::Setup)?;
+    warm_up(&mut world, scenario, &controls)?;
+    play(&mut world, scenario, &controls, progress)?;
+    finish(&mut world, scenario, &controls)?;
+
+    let recorder = world.recorder();
+    recorder.finish_trace()?;
+    let (trace_hash, trace_events) = recorder.digest();
+    let ledger = recorder.ledger(std::mem::take);
+    // Nodes and actors end here, and whatever they say while they are torn down is no part of the run.
+    drop(world);
+    let places = Places::new(scenario);
+    let lens = Lens { scenario, ledger: &ledger, places: &places };
+    let judged = scenario.expectations.iter().map(|e| judge(e, &lens)).collect();
+    let firsts = firsts(&lens);
+    let scenario = scenario.clone();
+    Ok(Run { scenario, seed, ledger, trace_hash, trace_events, judged, firsts, places })
+}
+
+fn step(world: &mut World, scenario: &Scenario) -> Result<(), LabError> {
+    world
+        .step()
+        .map_err(|why| LabError::Stopped { at: scenario.clock(world.elapsed()).to_string(), why })
+}
+
+fn warm_up(world: &mut World, scenario: &Scenario, controls: &Controls) -> Result<(), LabError> {
+    while !world.is_warm() {
+        step(world, scenario)?;
+    }
+    match &*controls.state.borrow() {
+        State::Starting(waited_for) => {
+            Err(LabError::ClusterNotReady { waited_for: waited_for.clone() })
+        }
+        State::Ready | State::Finished => Ok(()),
+    }
+}
+
+/// The times at which an expectation asks what replicas hold.
+fn comparisons(scenario: &Scenario) -> Vec<Duration> {
+    let asked = scenario.expectations.iter().filter_map(|e| match e.when {
+        When::At(at) | When::By(at) if e.that.figure.figure().kind == Kind::Compared => Some(at),
+        _ => None,
+    });
+    let mut times: Vec<Duration> = asked.collect();
+    times.sort_unstable();
+    times.dedup();
+    times
+}
+
+fn play(
+    world: &mut World,
+    scenario: &Scenario,
+    controls: &Controls,
+    progress: &mut dyn FnMut(Duration),
+) -> Result<(), LabError> {
+    let mut events = scenario.events.iter().peekable();
+    let compare_at = comparisons(scenario);
+    let mut compare_at = compare_at.iter().peekable();
+    let mut told = Duration::ZERO;
+    loop {
+        let now = world.elapsed();
+        while let Some(event) = events.next_if(|e| e.at <= now) {
+            happen(world, scenario, controls, event)?;
+        }
+        while compare_at.next_if(|at| **at <= now).is_some() {
+            command(controls, Command::Compare)?;
+        }
+        if now >= scenario.length() {
+            return Ok(());
+        }
+        if now >= told {
+            progress(now);
+            told = now + Duration::from_secs(1);
+        }
+        step(world, scenario)?;
+    }
+}
+
+fn happen(
+    world: &mut World,
+    scenario: &Scenario,
+    controls: &Controls,
+    event: &Event,
+) -> Result<(), LabError> {
+    world.recorder().trace("scenario", &event.action);
+    world.apply(&event.action);
+    match &event.action {
+        Action::Load { rate, .. } => {
+            controls.rate.send_replace(scenario.scaled_rate(*rate));
+        }
+        Action::SetLevel { level, .. } => {
+            controls.level.send_replace(*level);
+        }
+        Action::Nodetool { verb, on } => {
+            let nodes = world.nodes.iter().enumerate();
+            let nodes = nodes.filter(|(_, n)| on.iter().any(|hosts| hosts.holds(&n.name)));
+            let nodes = nodes.map(|(index, _)| index).collect();
+            command(controls, Command::Nodetool(*verb, nodes))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn command(controls: &Controls, command: Command) -> Result<(), LabError> {
+    controls.commands.try_send(command).map_err(|error| {
+        LabError::Setup(format!("the operators cannot keep up with the scenario: {error}"))
+    })
+}
+
+fn finish(world: &mut World, scenario: &Scenario, controls: &Controls) -> Result<(), LabError> {
+    command(controls, Command::Finish)?;
+    let deadline = world.elapsed() + FINISH_MAX;
+    while *controls.state.borrow() != State::Finished {
+        if world.elapsed() > deadline {
+            return Err(LabError::Unfinished);
+        }
+        step(world, scenario)?;
+    }
+    Ok(())
+}

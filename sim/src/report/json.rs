@@ -1,0 +1,202 @@
+//! The report for programs. Field names are stable; counts are of simulated things.
+
+use super::timeline::timeline;
+use crate::lab::Run;
+use crate::ledger::{HintOutcomes, ReadVerdict, Sample};
+use crate::oracle::{First, Judged};
+use crate::scenario::{Comparison, FigureRef};
+use serde::Serialize;
+use std::time::Duration;
+
+/// The whole report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Json {
+    scenario: String,
+    /// `holds` or `fails`.
+    verdict: &'static str,
+    seed: u64,
+    scale: u64,
+    value_scale: u64,
+    trace_hash: String,
+    trace_events: u64,
+    expectations: Vec<JsonExpectation>,
+    firsts: Vec<JsonFirst>,
+    timeline: Vec<JsonMoment>,
+    series: Vec<JsonPoint>,
+    hints: JsonHints,
+    operator_errors: Vec<String>,
+    replay: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct JsonExpectation {
+    id: String,
+    that: String,
+    when: String,
+    holds: bool,
+    measured: Option<f64>,
+    predicted: Option<f64>,
+    arithmetic: Option<String>,
+    claimed: Option<String>,
+    source_holds: Option<bool>,
+    because: String,
+}
+
+impl From<&Judged> for JsonExpectation {
+    fn from(judged: &Judged) -> Self {
+        JsonExpectation {
+            id: judged.id.clone(),
+            that: judged.that.clone(),
+            when: judged.when.clone(),
+            holds: judged.holds,
+            measured: judged.measured,
+            predicted: judged.predicted,
+            arithmetic: judged.arithmetic.clone(),
+            claimed: judged.claimed.clone(),
+            source_holds: judged.source_holds,
+            because: judged.because.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct JsonFirst {
+    kind: String,
+    count: usize,
+    at: String,
+    key: String,
+    level: String,
+    coordinator: String,
+    replicas: Vec<String>,
+    why: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct JsonMoment {
+    at: String,
+    measured: bool,
+    text: String,
+}
+
+/// Ten simulated seconds.
+#[derive(Debug, Clone, Serialize)]
+struct JsonPoint {
+    t: String,
+    orders: usize,
+    acked: f64,
+    reads: usize,
+    stale: usize,
+    missing: usize,
+    refused: usize,
+    hint_bytes: u64,
+    hints: JsonHints,
+    sstables: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct JsonHints {
+    created: u64,
+    delivered: u64,
+    expired: u64,
+    refused: u64,
+    evicted: u64,
+    dead_lettered: u64,
+    lost: u64,
+    pending: u64,
+}
+
+impl From<HintOutcomes> for JsonHints {
+    fn from(o: HintOutcomes) -> Self {
+        let HintOutcomes {
+            created,
+            delivered,
+            expired,
+            refused,
+            evicted,
+            dead_lettered,
+            lost,
+            pending,
+        } = o;
+        JsonHints { created, delivered, expired, refused, evicted, dead_lettered, lost, pending }
+    }
+}
+
+impl Json {
+    /// Of a run. `replay` is the command that repeats it.
+    pub fn new(run: &Run, replay: String) -> Json {
+        let clock = |at: Duration| run.scenario.clock(at).to_string();
+        let first = |first: &First| JsonFirst {
+            kind: first.kind.clone(),
+            count: first.count,
+            at: clock(first.at),
+            key: first.key.clone(),
+            level: first.level.clone(),
+            coordinator: first.coordinator.clone(),
+            replicas: first.replicas.clone(),
+            why: first.why.clone(),
+        };
+        let moments = timeline(run).into_iter();
+        let last = run.ledger.samples.last();
+        Json {
+            scenario: run.scenario.id.clone(),
+            verdict: if run.holds() { "holds" } else { "fails" },
+            seed: run.seed,
+            scale: run.scenario.scale,
+            value_scale: run.scenario.value_scale,
+            trace_hash: format!("{:016x}", run.trace_hash),
+            trace_events: run.trace_events,
+            expectations: run.judged.iter().map(JsonExpectation::from).collect(),
+            firsts: run.firsts.iter().map(first).collect(),
+            timeline: moments
+                .map(|m| JsonMoment { at: clock(m.at), measured: m.measured, text: m.text })
+                .collect(),
+            series: series(run),
+            hints: last.map(total).unwrap_or_default().into(),
+            operator_errors: run.ledger.operator_errors.clone(),
+            replay,
+        }
+    }
+}
+
+fn total(sample: &Sample) -> HintOutcomes {
+    let mut total = HintOutcomes::default();
+    for node in sample.nodes.iter().flatten() {
+        total.add(&node.outcomes);
+    }
+    total
+}
+
+fn series(run: &Run) -> Vec<JsonPoint> {
+    let lens = run.lens();
+    let figure = |text: &str| -> Option<FigureRef> {
+        Comparison::parse(&format!("{text} == 0"), &run.scenario.cluster.racks())
+            .ok()
+            .map(|c| c.figure)
+    };
+    let (acked, sstables) = (figure("orders.acked"), figure("storage.sstables"));
+    let mut from = Duration::ZERO;
+    let mut points = Vec::new();
+    for sample in &run.ledger.samples {
+        let span = (from, sample.at);
+        let at = span.0..span.1;
+        let reads: Vec<&ReadVerdict> =
+            run.ledger.reads.iter().filter(|r| at.contains(&r.ended)).map(|r| &r.verdict).collect();
+        let of = |wanted: fn(&ReadVerdict) -> bool| reads.iter().filter(|v| wanted(v)).count();
+        points.push(JsonPoint {
+            t: run.scenario.clock(sample.at).to_string(),
+            orders: run.ledger.orders.iter().filter(|o| at.contains(&o.placed)).count(),
+            acked: acked.as_ref().and_then(|f| lens.value(f, span)).unwrap_or_default(),
+            reads: reads.len(),
+            stale: of(|v| *v == ReadVerdict::Stale),
+            missing: of(|v| *v == ReadVerdict::Missing),
+            refused: of(|v| matches!(v, ReadVerdict::Refused(..))),
+            hint_bytes: sample.nodes.iter().flatten().map(|n| n.hint_bytes).sum(),
+            hints: total(sample).into(),
+            sstables: sstables
+                .as_ref()
+                .and_then(|f| lens.value(f, (Duration::ZERO, sample.at + Duration::from_nanos(1)))),
+        });
+        from = sample.at;
+    }
+    points
+}

@@ -1,0 +1,9 @@
+//! What is told at the end: for people (`text`) and for programs (`json`).
+
+mod json;
+mod text;
+mod timeline;
+
+pub use json::Json;
+pub use text::{Style, write_text};
+pub use timeline::{Moment, timeline};
