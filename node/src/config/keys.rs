@@ -95,7 +95,7 @@ pub(super) const EVERY: &[Key] = &[
             Ok(())
         },
         write: |config| config.metrics_address.as_ref().map(text),
-        instance: "\"127.0.0.1:9500\"",
+        instance: "\"127.0.0.1:9180\"",
     },
     Key {
         table: TOP,

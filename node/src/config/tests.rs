@@ -40,7 +40,7 @@ fn the_example_file_is_the_defaults_and_names_every_key() {
         })
         .collect();
     let metrics = Config::from_toml(&full, "example.toml").unwrap().metrics_address;
-    assert_eq!(metrics, Some("127.0.0.1:9500".parse().unwrap()));
+    assert_eq!(metrics, Some("127.0.0.1:9180".parse().unwrap()));
 }
 
 #[test]
