@@ -25,6 +25,8 @@ pub mod schema;
 pub mod metrics;
 mod grpc;
 pub mod tasks;
+// A node, or several, on this machine.
+pub mod launch;
 pub mod dev;
 
 pub use run::{Parts, Ready, StartError, run};
