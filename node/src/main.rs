@@ -218,9 +218,9 @@ fn welcome(options: &dev::Options, ready: &[Ready], seconds: f64) -> String {
     lines.push("\nTry, in another terminal:\n".to_owned());
     for command in [
         "status".to_owned(),
-        format!("put {keyspace} {table} greeting hello --level QUORUM"),
-        format!("get {keyspace} {table} greeting --level QUORUM --trace"),
-        format!("getendpoints {keyspace} greeting"),
+        format!("put {keyspace}.{table} greeting hello --level quorum"),
+        format!("get {keyspace}.{table} greeting --level quorum --trace"),
+        format!("getendpoints {keyspace}.{table} greeting"),
         "listpendinghints".to_owned(),
     ] {
         lines.push(format!("  helenusctl{host} {command}"));

@@ -1,5 +1,8 @@
 //! The `helenus` command as a user meets it: the built program, its output and its exit codes.
 
+use bytes::Bytes;
+use helenus_proto::v1;
+use helenus_proto::v1::kv_client::KvClient;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -118,15 +121,47 @@ fn hosts(ready: &serde_json::Value) -> Vec<String> {
     nodes.iter().map(|node| node["node"].as_str().expect("a host id").to_owned()).collect()
 }
 
+/// Where clients reach the `nth` node, counted from 0.
+fn rpc(ready: &serde_json::Value, nth: usize) -> String {
+    ready["nodes"][nth]["rpc"].as_str().expect("an address").to_owned()
+}
+
+/// One request to one node, at ALL: every replica has to do its part.
+async fn execute(address: &str, op: v1::kv_request::Op) -> v1::kv_response::Outcome {
+    let mut client = KvClient::connect(format!("http://{address}")).await.expect("it listens");
+    let request = v1::KvRequest {
+        level: v1::Level::All.into(),
+        keyspace: "demo".to_owned(),
+        table: "kv".to_owned(),
+        op: Some(op),
+        ..Default::default()
+    };
+    let response = client.execute(request).await.expect("it answers").into_inner();
+    response.outcome.expect("an answer has an outcome")
+}
+
 #[tokio::test]
-async fn a_local_cluster_starts_stops_cleanly_and_is_itself_again() {
+async fn a_local_cluster_stops_cleanly_and_finds_its_data_again() {
     let directory = tempfile::tempdir().unwrap();
+    let (key, value) = (Bytes::from_static(b"greeting"), Bytes::from_static(b"hello"));
+
     let mut first = dev(directory.path());
     let before = first.ready().await;
     assert_eq!(hosts(&before).len(), 3);
+    let put = v1::Put { key: key.clone(), value: value.clone(), ..Default::default() };
+    let written = execute(&rpc(&before, 1), v1::kv_request::Op::Put(put)).await;
+    let v1::kv_response::Outcome::Written(written) = written else { panic!("{written:?}") };
     assert_eq!(first.interrupt().await, Some(0));
+
     let mut second = dev(directory.path());
-    assert_eq!(hosts(&second.ready().await), hosts(&before), "host ids outlive a restart");
+    let after = second.ready().await;
+    assert_eq!(hosts(&after), hosts(&before), "host ids outlive a restart");
+    for nth in 0..3 {
+        let get = v1::kv_request::Op::Get(v1::Get { key: key.clone() });
+        let found = execute(&rpc(&after, nth), get).await;
+        let v1::kv_response::Outcome::Value(found) = found else { panic!("{found:?}") };
+        assert_eq!((found.value, found.timestamp_us), (Some(value.clone()), written.timestamp_us));
+    }
     assert_eq!(second.interrupt().await, Some(0));
 }
 
