@@ -79,13 +79,13 @@ pub struct Ready {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be listened on.
-    #[error("cannot listen on {address} ({key}): {message}")]
+    #[error("{key}: {message}")]
     Listen {
         /// The configuration key.
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// The system's words and what to do.
+        /// The address again, the system's words and what to do.
         message: String,
     },
     /// The data directory is not this cluster's, or cannot be used.
