@@ -4,11 +4,11 @@
 //! go on, 2 wrong command line or configuration.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use helenus_node::Ready;
 use helenus_node::config::Config;
 use helenus_node::dev::{self, Cluster};
-use helenus_node::launch::Node;
+use helenus_node::launch::{LaunchError, Node};
 use helenus_node::seams::clock::{Clock, SystemClock};
+use helenus_node::{Ready, StartError};
 use serde_json::json;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write as _};
@@ -167,7 +167,7 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
     let mut cluster = tokio::select! { biased;
         // Stopped while it starts: dropping the nodes tells them to stop.
         () = stop.told() => return Ok(()),
-        cluster = Cluster::start(&options) => cluster.map_err(Failure::run)?,
+        cluster = Cluster::start(&options) => cluster.map_err(dev_failure)?,
     };
     match dev.format {
         Format::Text => say(welcome(&options, cluster.ready(), clock.now().as_secs_f64()))?,
@@ -185,6 +185,17 @@ async fn run_dev(dev: Dev) -> Result<(), Failure> {
         say("\nStopping: what was acknowledged is being synced.\n")?;
     }
     stop.unless_told_again(cluster.stop()).await
+}
+
+/// Ports are what most often stands in the way of a local cluster, and there is a way around it.
+fn dev_failure(error: dev::DevError) -> Failure {
+    let remedy = match &error {
+        dev::DevError::Node { source: LaunchError::Start(StartError::Listen { .. }), .. } => {
+            ". Or let it take free ports on 127.0.0.1: helenus dev --port-base 0"
+        }
+        _ => "",
+    };
+    Failure::run(format!("{error}{remedy}"))
 }
 
 fn told(ready: &Ready) -> serde_json::Value {

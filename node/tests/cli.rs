@@ -123,7 +123,8 @@ fn hosts(ready: &serde_json::Value) -> Vec<String> {
 
 /// Where clients reach the `nth` node, counted from 0.
 fn rpc(ready: &serde_json::Value, nth: usize) -> String {
-    ready["nodes"][nth]["rpc"].as_str().expect("an address").to_owned()
+    let rpc = ready.pointer(&format!("/nodes/{nth}/rpc")).and_then(serde_json::Value::as_str);
+    rpc.expect("an address").to_owned()
 }
 
 /// One request to one node, at ALL: every replica has to do its part.
