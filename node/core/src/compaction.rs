@@ -62,11 +62,12 @@ impl Default for SizeTiered {
 }
 
 impl SizeTiered {
-    /// Cassandra's defaults with a table's thresholds.
+    /// Cassandra's defaults with what a table says otherwise.
     pub fn with_thresholds(options: &crate::schema::TableOptions) -> SizeTiered {
         SizeTiered {
             min_threshold: options.min_threshold,
             max_threshold: options.max_threshold,
+            min_sstable_size: options.min_sstable_size,
             ..SizeTiered::default()
         }
     }

@@ -30,6 +30,8 @@ pub struct TableOptions {
     pub min_threshold: u32,
     /// Size-tiered `max_threshold`: at most so many are compacted at once. Default 32.
     pub max_threshold: u32,
+    /// Size-tiered `min_sstable_size` in bytes: SSTables smaller than this are all alike. Default 50 MiB.
+    pub min_sstable_size: u64,
 }
 
 impl Default for TableOptions {
@@ -42,6 +44,7 @@ impl Default for TableOptions {
             compression: true,
             min_threshold: 4,
             max_threshold: 32,
+            min_sstable_size: 50 << 20,
         }
     }
 }
@@ -120,7 +123,7 @@ fn share_ppm(text: &str) -> Option<u32> {
 }
 
 /// By name, sorted.
-const OPTIONS: [TableOption; 7] = [
+const OPTIONS: [TableOption; 8] = [
     TableOption {
         name: "bloom_filter_fp_chance",
         expected: "a share between 0.00007 and 1",
@@ -132,6 +135,12 @@ const OPTIONS: [TableOption; 7] = [
         expected: "a number of SSTables, at least 2",
         set: |options, text| put(&mut options.max_threshold, text.parse().ok().filter(|n| *n >= 2)),
         get: |options| options.max_threshold.to_string(),
+    },
+    TableOption {
+        name: "compaction.min_sstable_size",
+        expected: "bytes, as a whole number",
+        set: |options, text| put(&mut options.min_sstable_size, text.parse().ok()),
+        get: |options| options.min_sstable_size.to_string(),
     },
     TableOption {
         name: "compaction.min_threshold",
