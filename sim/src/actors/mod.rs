@@ -177,7 +177,7 @@ fn setup(world: &World, scenario: &Scenario, seed: u64) -> Result<(Setup, f64, L
     let setup = Setup {
         seed,
         keyspace: into.clone(),
-        table: table.clone(),
+        table: scaled_table(table, scenario),
         shards: small(*shards),
         write_cl: *write_cl,
         on_error: *on_error,
@@ -189,4 +189,14 @@ fn setup(world: &World, scenario: &Scenario, seed: u64) -> Result<(Setup, f64, L
         length: scenario.length(),
     };
     Ok((setup, scenario.scaled_rate(*rate), *cl))
+}
+
+/// The table with its sizes scaled: at a thousandth of real sizes all SSTables would be "small" and compacted with each
+/// other for ever.
+fn scaled_table(table: &Keyspace, scenario: &Scenario) -> Keyspace {
+    const MIN_SSTABLE_SIZE: u64 = 50 << 20;
+    let mut table = table.clone();
+    let scaled = scenario.scaled_bytes(MIN_SSTABLE_SIZE);
+    table.options.insert("compaction.min_sstable_size".to_owned(), scaled.to_string());
+    table
 }

@@ -65,7 +65,14 @@ impl From<OpError> for Failed {
             _ => Refusal::Failure,
         };
         let may_have_applied = error.may_have_applied();
-        Failed { refusal, may_have_applied, why: error.error().to_string() }
+        // What the coordinator said, where it said something; the client's own words otherwise.
+        let why = match error.error() {
+            KvError::Unavailable { message, .. }
+            | KvError::Timeout { message, .. }
+            | KvError::Failure { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        Failed { refusal, may_have_applied, why }
     }
 }
 

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
+/// What the other half repeats.
+const TEXT: &[u8] = b"{\"sku\":\"B000000000\",\"quantity\":1,\"price\":\"19.99\",\"currency\":\"USD\",\"gift\":false},";
+
 /// The bytes of an order.
 pub fn value(seed: u64, order: OrderId, bytes: usize) -> Bytes {
-    let mut value = vec![b'.'; bytes];
+    let mut value: Vec<u8> = TEXT.iter().copied().cycle().take(bytes).collect();
     let mut rng = SmallRng::seed_from_u64(seed ^ (u64::from(order) << 24) ^ 0x0051_DE00);
     let (random, _) = value.split_at_mut(bytes.div_ceil(2));
     rng.fill_bytes(random);
@@ -26,6 +29,6 @@ mod tests {
         assert_ne!(value(1, 7, 100), value(2, 7, 100));
         let order = value(1, 7, 101);
         assert_eq!(order.len(), 101);
-        assert!(order.iter().skip(51).all(|b| *b == b'.'));
+        assert_eq!(&order[51..], &TEXT.repeat(2)[51..101]);
     }
 }

@@ -7,7 +7,8 @@ use crate::ledger::{
     Sample,
 };
 use crate::scenario::units::TimeOfDay;
-use crate::scenario::{Action, Actor, FigureRef, Kind, Scenario, Verb};
+use crate::scenario::{Action, Actor, FigureRef, Kind, OnError, Scenario, Verb};
+use helenus_node::config::Config;
 use helenus_node::seams::probe::HintLoss;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -291,14 +292,7 @@ impl Lens<'_> {
                 let (cap, record) = (self.cap(), self.record(figure)?);
                 Some(((cap / record).floor(), format!("{cap:.0} B / {record:.0} B")))
             }
-            "hints.fill_time" => {
-                let cut = self.cut(target)?;
-                let (cap, record) = (self.cap(), self.record(figure)?);
-                let stores = count(self.places.outside(target).len());
-                let rate = self.rate_at(cut) * self.copies(target);
-                let sum = format!("{cap:.0} B x {stores} / ({rate:.2}/s x {record:.0} B)");
-                Some((cap * stores / (rate * record), sum))
-            }
+            "hints.fill_time" => self.predicted_fill(figure, target),
             "hints.replay_time" => {
                 let resume = self.resume()?;
                 let before = self.ledger.samples.iter().rfind(|s| s.at <= resume)?;
@@ -311,6 +305,34 @@ impl Lens<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The stores fill at the rate at which orders owe the target a hint. Until the failure detectors convict, writes
+    /// that a coordinator on the target's side takes time out; a projector that drops them never makes a hint of them.
+    fn predicted_fill(&self, figure: &FigureRef, target: Option<&str>) -> Option<(f64, String)> {
+        let cut = self.cut(target)?;
+        let (cap, record) = (self.cap(), self.record(figure)?);
+        let stores = self.places.outside(target).len();
+        let nodes = self.scenario.cluster.nodes().len();
+        let rate = self.rate_at(cut) * self.copies(target);
+        let sum = format!("{cap:.0} B x {stores} / ({rate:.2}/s x {record:.0} B)");
+        let fill = cap * count(stores) / (rate * record);
+        let drops = self
+            .scenario
+            .actors
+            .values()
+            .any(|actor| matches!(actor, Actor::Projector { on_error: OnError::Drop, .. }));
+        if !drops {
+            return Some((fill, sum));
+        }
+        // Phi grows by one each time silence lasts ln(10) mean intervals longer.
+        let config = Config::default();
+        let detection = config.phi_convict_threshold
+            * std::f64::consts::LN_10
+            * config.gossip_interval.as_secs_f64();
+        let away = nodes - stores;
+        let sum = format!("{sum} + {away}/{nodes} x {detection:.1} s until phi convicts");
+        Some((fill + detection * count(away) / count(nodes), sum))
     }
 
     fn cap(&self) -> f64 {
