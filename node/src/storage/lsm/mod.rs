@@ -257,6 +257,9 @@ impl Engine for LsmEngine {
     }
 
     fn apply_all(&self, writes: Vec<Write>) -> Result<Applied, StorageError> {
+        if writes.is_empty() {
+            return Ok(Applied::Now);
+        }
         let mut all = Stirred::default();
         let upto = {
             let mut state = self.shared.lock();
