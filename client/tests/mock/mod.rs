@@ -386,4 +386,7 @@ not_mocked! {
     enable_auto_compaction(StorageTarget) -> Done;
     disable_auto_compaction(StorageTarget) -> Done;
     set_compaction_throughput(SetCompactionThroughputRequest) -> Done;
+    arm_filter(ArmFilterRequest) -> Done;
+    list_filter(ListFilterRequest) -> ListFilterResponse;
+    disarm_filter(DisarmFilterRequest) -> Done;
 }

@@ -143,6 +143,11 @@ impl Filter {
         self.rules().matched()
     }
 
+    /// The rules in force, each with the number of messages it has matched.
+    pub fn list(&self) -> Vec<(Rule, u64)> {
+        self.rules().rules.clone()
+    }
+
     /// Whether there are rules.
     pub(crate) fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Acquire)

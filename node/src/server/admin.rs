@@ -1,5 +1,6 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
+use super::filter;
 use crate::coordinator::Coordinator;
 use crate::hints::HintStore;
 use crate::membership::{MemberInfo, Membership};
@@ -112,6 +113,19 @@ impl AdminService {
             phi: info.phi,
             schema_version: info.schema_version.clone(),
         }
+    }
+
+    /// The node with this host id or internode address, with or without the port.
+    fn node_named(&self, wanted: &str) -> Result<NodeId, Status> {
+        let members = self.parts.membership.members();
+        let by_address = members.iter().find(|m| {
+            m.internode.is_some_and(|a| a.to_string() == wanted || a.ip().to_string() == wanted)
+        });
+        by_address.map(|m| m.node).or_else(|| wanted.parse().ok()).ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "`{wanted}` is neither a host id nor the internode address of a node: see `helenusctl status`"
+            ))
+        })
     }
 
     fn table_name(&self, id: TableId) -> (String, String) {
@@ -468,19 +482,9 @@ impl v1::admin_server::Admin for AdminService {
         request: Request<v1::TruncateHintsRequest>,
     ) -> Answer<v1::TruncateHintsResponse> {
         let wanted = request.into_inner().target;
-        let target: Option<NodeId> = if wanted.is_empty() {
-            None
-        } else {
-            let members = self.parts.membership.members();
-            let by_address = members.iter().find(|m| {
-                m.internode.is_some_and(|a| a.to_string() == wanted || a.ip().to_string() == wanted)
-            });
-            let id = by_address.map(|m| m.node).or_else(|| wanted.parse().ok());
-            Some(id.ok_or_else(|| {
-                Status::invalid_argument(format!(
-                    "`{wanted}` is neither a host id nor the internode address of a node: see `helenusctl status`"
-                ))
-            })?)
+        let target = match wanted.as_str() {
+            "" => None,
+            wanted => Some(self.node_named(wanted)?),
         };
         let removed = self.parts.hints.truncate(target).await;
         let removed = removed.map_err(|e| Status::internal(e.to_string()))?;
@@ -534,9 +538,48 @@ impl v1::admin_server::Admin for AdminService {
         self.parts.engine.set_compaction_throughput(request.into_inner().bytes_per_s);
         Ok(Response::new(v1::Done {}))
     }
+
+    async fn arm_filter(&self, request: Request<v1::ArmFilterRequest>) -> Answer<v1::Done> {
+        self.may_inject_faults()?;
+        let rules = request.into_inner().rules;
+        let rules = filter::rules_from_wire(rules, |name| self.node_named(name))?;
+        tracing::warn!(rules = rules.len(), "the message filter is armed");
+        self.parts.peers.filter().arm(rules);
+        Ok(Response::new(v1::Done {}))
+    }
+
+    async fn list_filter(
+        &self,
+        _: Request<v1::ListFilterRequest>,
+    ) -> Answer<v1::ListFilterResponse> {
+        self.may_inject_faults()?;
+        let rules = self.parts.peers.filter().list().into_iter();
+        let rules = rules.map(|(rule, matched)| v1::ArmedRule {
+            rule: Some(filter::rule_to_wire(&rule)),
+            matched,
+        });
+        Ok(Response::new(v1::ListFilterResponse { rules: rules.collect() }))
+    }
+
+    async fn disarm_filter(&self, _: Request<v1::DisarmFilterRequest>) -> Answer<v1::Done> {
+        self.may_inject_faults()?;
+        self.parts.peers.filter().disarm();
+        Ok(Response::new(v1::Done {}))
+    }
 }
 
 impl AdminService {
+    /// A node that holds data does not lose messages on command.
+    fn may_inject_faults(&self) -> Result<(), Status> {
+        if self.parts.coordinator.config.fault_injection {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(
+            "this node does not inject faults: set `fault_injection = true` in its configuration and restart it, and \
+             never do so where data matters",
+        ))
+    }
+
     fn set_auto_compaction(&self, target: &v1::StorageTarget, on: bool) -> Answer<v1::Done> {
         match self.target(target)? {
             None => self.parts.engine.set_auto_compaction(None, on),
