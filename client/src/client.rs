@@ -338,7 +338,7 @@ impl Inner {
     fn adopt(&self, topology: Topology, local: &[u8]) {
         self.counters.members_skipped.add(u64::try_from(topology.skipped().len()).unwrap_or(0));
         for skipped in topology.skipped() {
-            tracing::warn!(skipped, "a member of the ring cannot be used");
+            tracing::debug!(skipped, "a member of the ring cannot be used");
         }
         {
             // Near is where the first node that answered is, unless the caller said.

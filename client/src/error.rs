@@ -27,7 +27,7 @@ pub struct ReplicaFailure {
 #[non_exhaustive]
 pub enum KvError {
     /// The coordinator knew that too few replicas were alive. It sent nothing; nothing was applied.
-    #[error("unavailable: {level:?} needs {required} replicas and {alive} are alive ({message})")]
+    #[error("unavailable: {level} needs {required} replicas and {alive} are alive ({message})")]
     Unavailable {
         /// The level asked for.
         level: Level,
@@ -39,9 +39,7 @@ pub enum KvError {
         message: String,
     },
     /// Too few replicas answered in time. A write may have been applied, or may yet be, e.g. by a hint.
-    #[error(
-        "timeout: {received} of {block_for} replicas answered in time at {level:?} ({message})"
-    )]
+    #[error("timeout: {received} of {block_for} replicas answered in time at {level} ({message})")]
     Timeout {
         /// The level asked for.
         level: Level,
@@ -58,7 +56,7 @@ pub enum KvError {
     },
     /// Replicas refused, so that the level cannot be met any more. A minority may hold a write.
     #[error(
-        "failure: {} replicas refused, {received} of {block_for} answered at {level:?} ({message})",
+        "failure: {} replicas refused, {received} of {block_for} answered at {level} ({message})",
         failures.len()
     )]
     Failure {
@@ -434,7 +432,7 @@ mod tests {
         let err = OpError { last: attempt(unavailable()), earlier: vec![attempt(unavailable())] };
         assert_eq!(
             err.to_string(),
-            "unavailable: Quorum needs 2 replicas and 1 are alive (one rack is cut off); \
+            "unavailable: QUORUM needs 2 replicas and 1 are alive (one rack is cut off); \
              coordinator 127.0.0.1:9160; 2 attempts"
         );
         assert!(std::error::Error::source(&err).is_some());

@@ -1,6 +1,8 @@
 //! Nodes that do as they are told, in this process, over pipes: the clock is tokio's paused one, so that nothing here
 //! waits for real and nothing depends on the machine's speed.
 
+#![allow(dead_code, reason = "every test crate compiles all of it and uses its part")]
+
 use bytes::Bytes;
 use helenus_client::v1::admin_server::{Admin, AdminServer};
 use helenus_client::v1::kv_server::{Kv, KvServer};
@@ -41,6 +43,8 @@ pub(crate) struct World {
     pub(crate) streams_open: AtomicUsize,
     pub(crate) connects: AtomicUsize,
     servers: Mutex<JoinSet<()>>,
+    /// Where each node says that clients reach it.
+    addrs: Mutex<Vec<SocketAddr>>,
 }
 
 pub(crate) struct Node {
@@ -68,10 +72,9 @@ pub(crate) fn unavailable() -> Reply {
 }
 
 impl World {
-    /// `nodes` nodes that keep what they are given in one shared map.
-    pub(crate) fn new(nodes: usize) -> Arc<World> {
+    fn of(nodes: usize) -> Arc<World> {
         let store: Mutex<BTreeMap<Bytes, (Bytes, i64)>> = Mutex::default();
-        let world = Arc::new(World {
+        Arc::new(World {
             nodes: Mutex::default(),
             handler: Mutex::new(Arc::new(move |_, request| kept(&store, request))),
             seen: Mutex::default(),
@@ -79,7 +82,13 @@ impl World {
             streams_open: AtomicUsize::new(0),
             connects: AtomicUsize::new(0),
             servers: Mutex::new(JoinSet::new()),
-        });
+            addrs: Mutex::new((1..=nodes).map(addr).collect()),
+        })
+    }
+
+    /// `nodes` nodes that keep what they are given in one shared map.
+    pub(crate) fn new(nodes: usize) -> Arc<World> {
+        let world = World::of(nodes);
         for number in 1..=nodes {
             let (dial, incoming) = mpsc::unbounded_channel();
             let node = Arc::new(Node { up: AtomicBool::new(true), stalled: Arc::default(), dial });
@@ -92,6 +101,28 @@ impl World {
             world.servers.lock().unwrap().spawn(async move { server.await.unwrap() });
         }
         world
+    }
+
+    /// As [`World::new`], on real sockets: for clients that are other processes.
+    pub(crate) async fn on_tcp(nodes: usize) -> Arc<World> {
+        let world = World::of(nodes);
+        for number in 1..=nodes {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            *world.addrs.lock().unwrap().get_mut(number - 1).unwrap() =
+                listener.local_addr().unwrap();
+            let service = Service { number, world: Arc::clone(&world) };
+            let server = tonic::transport::Server::builder()
+                .add_service(KvServer::new(service.clone()))
+                .add_service(AdminServer::new(service))
+                .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener));
+            world.servers.lock().unwrap().spawn(async move { server.await.unwrap() });
+        }
+        world
+    }
+
+    /// Where clients reach a node.
+    pub(crate) fn addr(&self, number: usize) -> SocketAddr {
+        *self.addrs.lock().unwrap().get(number - 1).unwrap()
     }
 
     pub(crate) fn answer(
@@ -313,11 +344,11 @@ impl Kv for Service {
     }
 }
 
-fn member(number: usize) -> v1::Member {
+fn member(number: usize, client_addr: SocketAddr) -> v1::Member {
     let step = i64::MAX / 8;
     v1::Member {
         node: Bytes::copy_from_slice(&(number as u128).to_be_bytes()),
-        client_addr: addr(number).to_string(),
+        client_addr: client_addr.to_string(),
         internode_addr: format!("127.0.0.{number}:7000"),
         dc: "dc1".into(),
         rack: format!("r{number}"),
@@ -339,9 +370,9 @@ macro_rules! not_mocked {
                 let members = self.world.members.load(Ordering::SeqCst);
                 Ok(Response::new(v1::TopologyResponse {
                     cluster_name: "mock".into(),
-                    local_node: member(self.number).node,
+                    local_node: member(self.number, addr(self.number)).node,
                     schema_version: "1".into(),
-                    members: (1..=members).map(member).collect(),
+                    members: (1..=members).map(|n| member(n, self.world.addr(n))).collect(),
                 }))
             }
 

@@ -1,0 +1,189 @@
+//! What every verb has: whom to ask, how long to wait, where to print; and how a verb fails.
+
+use crate::input;
+use crate::out::Out;
+use helenus_client::{Admin, AdminError, Builder, Client, ConnectError, OpError};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long an operator's call may take unless `--timeout` says otherwise.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Something on this machine.
+    #[error("{0}")]
+    Here(String),
+    /// The key is not there.
+    #[error("{0}")]
+    NotFound(String),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Boxed: it is much larger than the others.
+    #[error(transparent)]
+    Operation(Box<OpError>),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Some hosts did it and some did not.
+    #[error("{} of {hosts} hosts failed: {}", failed.len(), failed.join("; "))]
+    Some { hosts: usize, failed: Vec<String> },
+    /// The reader of our output went away, which is no failure of ours (`helenusctl scan | head`).
+    #[error("the output was closed")]
+    OutputClosed,
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::OutputClosed => 0,
+            _ => 1,
+        }
+    }
+
+    /// One stable word for programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Failure::Usage(_) => "usage",
+            Failure::Here(_) => "local",
+            Failure::NotFound(_) => "not-found",
+            Failure::Connect(_) | Failure::Admin(AdminError::NotConnected { .. }) => {
+                "not-connected"
+            }
+            Failure::Operation(error) => error.kind(),
+            Failure::Admin(_) => "refused",
+            Failure::Some { .. } => "some-failed",
+            Failure::OutputClosed => "output-closed",
+        }
+    }
+
+    /// What the user could do about it, where that is not obvious.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Failure::Connect(ConnectError::NoneAnswered { .. })
+            | Failure::Admin(AdminError::NotConnected { .. }) => {
+                Some("start one with `helenus dev`, or name another with --host HOST:PORT")
+            }
+            Failure::Operation(error) if error.may_have_applied() => {
+                Some("the write may have been applied, or may be later; writing it again is safe")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<OpError> for Failure {
+    fn from(error: OpError) -> Self {
+        Failure::Operation(Box::new(error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::Here(error.to_string()),
+        }
+    }
+}
+
+/// What every verb has.
+pub(crate) struct Context {
+    hosts: Vec<SocketAddr>,
+    timeout: Option<Duration>,
+    pub(crate) out: Out,
+}
+
+impl Context {
+    pub(crate) fn new(
+        hosts: &[String],
+        timeout: Option<Duration>,
+        out: Out,
+    ) -> Result<Context, Failure> {
+        let hosts: Vec<SocketAddr> =
+            hosts.iter().map(|host| input::host(host)).collect::<Result<_, _>>()?;
+        Ok(Context { hosts, timeout, out })
+    }
+
+    /// What `--timeout` said.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) fn builder(&self) -> Builder {
+        let builder = Client::builder().contact_points(self.hosts.iter().copied());
+        match self.timeout {
+            Some(timeout) => builder.timeout(timeout).admin_timeout(timeout),
+            None => builder,
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        Ok(self.builder().connect().await?)
+    }
+
+    fn admin(&self, addr: SocketAddr) -> Admin {
+        Admin::to(addr, self.timeout.unwrap_or(ADMIN_TIMEOUT))
+    }
+
+    /// Asks the first host that can be reached. A host that answers "no" has answered.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl AsyncFn(Admin) -> Result<T, AdminError>,
+    ) -> Result<T, Failure> {
+        let mut tried = Vec::new();
+        for &addr in &self.hosts {
+            match call(self.admin(addr)).await {
+                Err(error @ AdminError::NotConnected { .. }) => tried.push((addr, error)),
+                answered => return Ok(answered?),
+            }
+        }
+        match <[_; 1]>::try_from(tried) {
+            Ok([(_, error)]) => Err(error.into()),
+            Err(tried) => Err(ConnectError::NoneAnswered { tried }.into()),
+        }
+    }
+
+    /// Asks every host. `answers` holds those that did as they were told; one that did not makes the verb fail, after
+    /// the others were shown.
+    pub(crate) async fn ask_each<T>(
+        &self,
+        call: impl AsyncFn(Admin) -> Result<T, AdminError>,
+    ) -> Each<T> {
+        let mut each = Each { hosts: self.hosts.len(), answers: Vec::new(), errors: Vec::new() };
+        for &addr in &self.hosts {
+            match call(self.admin(addr)).await {
+                Ok(answer) => each.answers.push((addr, answer)),
+                Err(error) => each.errors.push(error),
+            }
+        }
+        each
+    }
+}
+
+/// What several hosts answered.
+pub(crate) struct Each<T> {
+    hosts: usize,
+    pub(crate) answers: Vec<(SocketAddr, T)>,
+    errors: Vec<AdminError>,
+}
+
+impl<T> Each<T> {
+    /// The verb's end: an error if any host did not do it.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        match (self.hosts, self.errors.pop()) {
+            (_, None) => Ok(()),
+            (1, Some(error)) => Err(error.into()),
+            (hosts, Some(error)) => {
+                self.errors.push(error);
+                let failed = self.errors.iter().map(ToString::to_string).collect();
+                Err(Failure::Some { hosts, failed })
+            }
+        }
+    }
+}
