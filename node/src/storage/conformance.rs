@@ -5,6 +5,8 @@
 //! it before it looks. Deletions and expiries lie in the far future, so that no compaction forgets them: what compaction
 //! may forget is the core's business, tested there.
 
+mod lsm;
+
 use super::{Applied, Engine, RangeStart, StorageError, Write};
 use bytes::Bytes;
 use helenus_core::{
