@@ -94,7 +94,10 @@ fn drive(
     let disk = StdDisk::new(config.data_directory.clone());
     // The empty path is the disk's root: the data directory, which the first start has to make.
     let made = disk.create_dir(Path::new(""));
-    made.map_err(|error| StartError::DataDirectory { message: error.to_string() })?;
+    let unusable = |error: io::Error| StartError::DataDirectory { message: error.to_string() };
+    made.map_err(unusable)?;
+    // Held until the node's thread ends.
+    let _lock = disk.lock().map_err(unusable)?;
     let parts = Parts {
         clock: Arc::new(SystemClock::new()),
         rng: Rng::from_os(),

@@ -13,7 +13,7 @@ mod sim_disk;
 mod tests;
 
 pub use sim_disk::{DiskFigures, Faults, SimDisk};
-pub use std_disk::StdDisk;
+pub use std_disk::{DirLock, StdDisk};
 
 use std::io;
 use std::path::{Component, Path};

@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Locked while a process uses the directory. The file stays: to remove it would let two processes lock two files.
+const LOCK: &str = "LOCK";
+
 /// The files below a directory.
 #[derive(Debug, Clone)]
 pub struct StdDisk {
@@ -19,11 +22,39 @@ impl StdDisk {
         StdDisk { root: root.into() }
     }
 
+    /// Takes the directory for this process until the lock is dropped or the process ends, however it ends: two nodes that
+    /// write one commit log destroy it. The directory must exist.
+    pub fn lock(&self) -> io::Result<DirLock> {
+        let path = self.root.join(LOCK);
+        let opened = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = opened.map_err(|e| at(&path, "open", &e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(DirLock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                format!(
+                    "{} is in use by another running process, which holds {}: stop that one, or give this node a \
+                     data_directory of its own",
+                    self.root.display(),
+                    path.display()
+                ),
+            )),
+            Err(fs::TryLockError::Error(error)) => Err(at(&path, "lock", &error)),
+        }
+    }
+
     fn full(&self, path: &Path) -> io::Result<PathBuf> {
         let mut full = self.root.clone();
         full.extend(names(path)?);
         Ok(full)
     }
+}
+
+/// A directory that no other process uses as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct DirLock {
+    _file: fs::File,
 }
 
 /// The same error, saying where. The kind stays, so callers can still tell a full disk from a missing file.

@@ -359,3 +359,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_directory_is_locked_by_one_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = StdDisk::new(dir.path());
+    let held = disk.lock().unwrap();
+    let refused = disk.lock().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    assert!(refused.to_string().contains("is in use by another running process"), "{refused}");
+    drop(held);
+    drop(disk.lock().unwrap());
+}
