@@ -409,6 +409,13 @@ fn warning(coordinator: &Coordinator, node: NodeId, loss: helenus_core::hint::Lo
 impl Drop for Sent {
     fn drop(&mut self) {
         let Some(mut inflight) = self.inflight.take() else { return };
+        // The answer that decided may not have been the last to come: a link that was lost in the same wake has answered
+        // for its replica too, and nobody has looked.
+        while let Some((node, answer)) = inflight.ready() {
+            if !matches!(answer, Ok(Body::Ack(_))) {
+                drop(self.owed.owe(&self.coordinator, node));
+            }
+        }
         if inflight.waiting().is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }

@@ -106,7 +106,12 @@ impl Inflight {
         poll_fn(|cx| self.peers.pending.poll(call, cx)).await
     }
 
-    /// Who has not been answered for yet.
+    /// The next answer that is there already; `None` when none is, whether or not more will come.
+    pub fn ready(&mut self) -> Option<(NodeId, Result<Body, PeerError>)> {
+        self.refused.pop_front().or_else(|| self.peers.pending.ready(self.call?))
+    }
+
+    /// Who has not been answered for yet. Answers that have come and were not taken are not counted.
     pub fn waiting(&self) -> Vec<NodeId> {
         self.call.map(|call| self.peers.pending.waiting(call)).unwrap_or_default()
     }

@@ -320,6 +320,11 @@ impl Pending {
         Poll::Pending
     }
 
+    /// An answer that has come and was not taken.
+    pub(crate) fn ready(&self, id: CallId) -> Option<(NodeId, Result<Body, PeerError>)> {
+        self.table().live(id)?.answers.pop_front()
+    }
+
     /// Who has not answered yet.
     pub(crate) fn waiting(&self, id: CallId) -> Vec<NodeId> {
         let mut table = self.table();
@@ -389,6 +394,20 @@ mod tests {
         assert_eq!(next(&pending, id), Poll::Ready(Some((N1, Ok(ack())))));
         assert_eq!(next(&pending, id), Poll::Ready(Some((N2, Err(PeerError::Disconnected)))));
         assert_eq!(next(&pending, id), Poll::Ready(None));
+    }
+
+    #[test]
+    fn an_answer_that_came_with_the_deciding_one_is_there_though_nobody_is_waited_for() {
+        let pending = Pending::new(1);
+        let id = pending.open(secs(1)).unwrap();
+        pending.expect(id, N1, Via::Link(LINK));
+        pending.expect(id, N2, Via::Link(OTHER));
+        assert!(pending.answer(id, N1, Via::Link(LINK), Ok(ack())));
+        pending.fail_link(Some(OTHER), PeerError::Disconnected);
+        assert_eq!(next(&pending, id), Poll::Ready(Some((N1, Ok(ack())))));
+        assert!(pending.waiting(id).is_empty());
+        assert_eq!(pending.ready(id), Some((N2, Err(PeerError::Disconnected))));
+        assert_eq!(pending.ready(id), None);
     }
 
     #[test]
