@@ -17,8 +17,12 @@ use tokio::sync::mpsc;
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// Writes under way at the end have this long to arrive before replicas are compared for the last time.
 const SETTLE: Duration = Duration::from_secs(15);
-/// Final reads at a time.
-const AUDIT_AT_ONCE: usize = 32;
+/// Final reads at a time. At a scale of 100 each stands for 100: more would be an overload of its own.
+const AUDIT_AT_ONCE: usize = 4;
+/// How often a final read that is refused is tried again: what is lost is what can not be read, not what was busy.
+const AUDIT_TRIES: usize = 3;
+/// Between two tries.
+const AUDIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an operator is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,12 +171,19 @@ async fn reread(
     order: OrderId,
     node: NodeIndex,
 ) -> (OrderId, NodeIndex, bool, Option<String>) {
-    match shared.store.get(order, Level::Quorum, node).await {
-        Ok(found) => {
-            let lost = found.value.is_none();
-            let why = lost.then(|| "the replicas that answered do not have it".to_owned());
-            (order, node, found.replicas.contains(&node), why)
+    let mut refused = String::new();
+    for attempt in 0..AUDIT_TRIES {
+        if attempt > 0 {
+            tokio::time::sleep(AUDIT_PAUSE).await;
         }
-        Err(failed) => (order, node, false, Some(failed.why)),
+        match shared.store.get(order, Level::Quorum, node).await {
+            Ok(found) => {
+                let lost = found.value.is_none();
+                let why = lost.then(|| "the replicas that answered do not have it".to_owned());
+                return (order, node, found.replicas.contains(&node), why);
+            }
+            Err(failed) => refused = failed.why,
+        }
     }
+    (order, node, false, Some(format!("refused {AUDIT_TRIES} times: {refused}")))
 }

@@ -2,10 +2,12 @@
 
 use super::timeline::timeline;
 use crate::lab::Run;
-use crate::ledger::{HintOutcomes, ReadVerdict, Sample};
+use crate::ledger::{HintOutcomes, Ledger, NodeIndex, ReadVerdict, Sample};
 use crate::oracle::{First, Judged};
 use crate::scenario::{Comparison, FigureRef};
+use helenus_core::TableId;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The whole report.
@@ -90,7 +92,7 @@ struct JsonPoint {
     refused: usize,
     hint_bytes: u64,
     hints: JsonHints,
-    sstables: Option<f64>,
+    sstables: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -166,6 +168,30 @@ fn total(sample: &Sample) -> HintOutcomes {
     total
 }
 
+/// The most SSTables that one table has on one node, followed through the run.
+struct SstableCount<'l> {
+    changes: std::slice::Iter<'l, (Duration, NodeIndex, TableId, usize)>,
+    next: Option<&'l (Duration, NodeIndex, TableId, usize)>,
+    now: BTreeMap<(NodeIndex, TableId), usize>,
+}
+
+impl<'l> SstableCount<'l> {
+    fn new(ledger: &'l Ledger) -> SstableCount<'l> {
+        let mut changes = ledger.sstables.iter();
+        let next = changes.next();
+        SstableCount { changes, next, now: BTreeMap::new() }
+    }
+
+    /// The count at a moment; moments are asked for in order.
+    fn at(&mut self, at: Duration) -> usize {
+        while let Some((_, node, table, count)) = self.next.filter(|change| change.0 <= at) {
+            self.now.insert((*node, *table), *count);
+            self.next = self.changes.next();
+        }
+        self.now.values().copied().max().unwrap_or(0)
+    }
+}
+
 fn series(run: &Run) -> Vec<JsonPoint> {
     let lens = run.lens();
     let figure = |text: &str| -> Option<FigureRef> {
@@ -173,7 +199,8 @@ fn series(run: &Run) -> Vec<JsonPoint> {
             .ok()
             .map(|c| c.figure)
     };
-    let (acked, sstables) = (figure("orders.acked"), figure("storage.sstables"));
+    let acked = figure("orders.acked");
+    let mut sstables = SstableCount::new(&run.ledger);
     let mut from = Duration::ZERO;
     let mut points = Vec::new();
     for sample in &run.ledger.samples {
@@ -192,9 +219,7 @@ fn series(run: &Run) -> Vec<JsonPoint> {
             refused: of(|v| matches!(v, ReadVerdict::Refused(..))),
             hint_bytes: sample.nodes.iter().flatten().map(|n| n.hint_bytes).sum(),
             hints: total(sample).into(),
-            sstables: sstables
-                .as_ref()
-                .and_then(|f| lens.value(f, (Duration::ZERO, sample.at + Duration::from_nanos(1)))),
+            sstables: sstables.at(sample.at),
         });
         from = sample.at;
     }
