@@ -168,9 +168,18 @@ async fn listen(
     Ok((listener, taken))
 }
 
+/// Ends a node's tasks when the node ends, however it does: its tasks hold what holds them, so nothing else would.
+struct Owned(Arc<Tasks>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort_all();
+    }
+}
+
 /// The parts of a running node, made in the order in which they need each other.
 struct Node {
-    tasks: Arc<Tasks>,
+    tasks: Owned,
     membership: Arc<Membership>,
     peers: Arc<Peers>,
     engine: Arc<dyn Engine>,
@@ -185,7 +194,8 @@ impl Node {
     fn open(parts: &Parts, ports: &Ports) -> Result<Node, StartError> {
         let config = &parts.config;
         let started = parts.clock.now();
-        let tasks = Arc::new(Tasks::new());
+        let owned = Owned(Arc::new(Tasks::new()));
+        let tasks = Arc::clone(&owned.0);
         let mut registry = metrics::registry();
         let identity = Identity::open(&*parts.disk, config, &parts.rng, parts.clock.wall_micros())
             .map_err(|e| StartError::DataDirectory { message: e.to_string() })?;
@@ -252,6 +262,7 @@ impl Node {
             metrics: RequestMetrics::register(&mut registry),
         }));
         let registry = Arc::new(registry);
+        let tasks = owned;
         Ok(Node { tasks, membership, peers, engine, hints, keeper, coordinator, registry, started })
     }
 
@@ -262,14 +273,14 @@ impl Node {
             replica: Arc::clone(&self.coordinator.replica),
             membership: Arc::clone(&self.membership),
             keeper: Arc::clone(&self.keeper),
-            tasks: Arc::clone(&self.tasks),
+            tasks: Arc::clone(&self.tasks.0),
             unwritten: Mutex::default(),
         };
         self.peers.serve(internode, Arc::new(inbound));
-        self.membership.start(&self.tasks);
-        self.tasks.spawn(Arc::clone(&self.keeper).keep_in_agreement());
+        self.membership.start(&self.tasks.0);
+        self.tasks.0.spawn(Arc::clone(&self.keeper).keep_in_agreement());
         self.hints.start(
-            &self.tasks,
+            &self.tasks.0,
             Arc::new(Handoff {
                 peers: Arc::clone(&self.peers),
                 membership: Arc::clone(&self.membership),
@@ -287,11 +298,11 @@ impl Node {
             peers: Arc::clone(&self.peers),
             started: self.started,
         });
-        self.tasks.spawn(serve::clients(rpc, kv, admin, parts.config.max_value_size));
+        self.tasks.0.spawn(serve::clients(rpc, kv, admin, parts.config.max_value_size));
         let metrics = match parts.config.metrics_address {
             None => None,
             Some(address) => Some(
-                metrics::serve(Arc::clone(&self.registry), &*parts.net, address, &self.tasks)
+                metrics::serve(Arc::clone(&self.registry), &*parts.net, address, &self.tasks.0)
                     .await
                     .map_err(|e| StartError::listen("metrics_address", address, &e))?,
             ),
@@ -318,7 +329,7 @@ impl Node {
         self.peers.close();
         let hints = self.hints.flush().await;
         self.engine.shutdown().await?;
-        self.tasks.abort_all();
+        self.tasks.0.abort_all();
         hints.map_err(|e| StartError::Hints { message: e.to_string() })?;
         tracing::info!("stopped");
         Ok(())
