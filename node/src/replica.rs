@@ -111,6 +111,18 @@ impl Replica {
         Ok(applied)
     }
 
+    /// Waits until an applied write is as durable as an acknowledged one, for those who acknowledge it to nobody but go on
+    /// by it.
+    pub(crate) async fn durable(
+        &self,
+        applied: Result<Applied, StorageError>,
+    ) -> Result<(), StorageError> {
+        match applied? {
+            Applied::Now => self.engine.commit(),
+            Applied::After(synced) => synced.await,
+        }
+    }
+
     /// What is here of a partition, as a reader may see it: purgeable tombstones left out, so that replicas agree whether
     /// or not they have compacted. `None`: nothing.
     pub fn read(&self, table: TableId, key: &Key) -> Result<Option<Partition>, StorageError> {
@@ -152,14 +164,6 @@ impl Replica {
 fn applied_event(write: &Write, by: ApplyPath) -> Event {
     let timestamp = merge::version(&write.update).unwrap_or(TimestampMicros(0));
     Event::Applied { table: write.table, key: write.key.clone(), timestamp, by }
-}
-
-/// Waits until an applied write may be acknowledged.
-pub(crate) async fn durable(applied: Result<Applied, StorageError>) -> Result<(), StorageError> {
-    match applied? {
-        Applied::Now => Ok(()),
-        Applied::After(synced) => synced.await,
-    }
 }
 
 /// A refusal as it travels.

@@ -348,6 +348,12 @@ impl Requirement {
         }
     }
 
+    /// Whether an answer of `other` counts wherever one of `failed` would have: in the same data centre, at levels that
+    /// count by data centre.
+    pub fn may_stand_in(&self, failed: &Replica, other: &Replica) -> bool {
+        self.groups().filter(|group| group.counts(failed)).all(|group| group.counts(other))
+    }
+
     /// Its groups: no replica counts in two of them.
     pub(crate) fn groups(&self) -> impl Iterator<Item = Group<'_>> {
         let (one, each) = match &self.scope {

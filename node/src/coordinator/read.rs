@@ -94,11 +94,8 @@ impl Coordinator {
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
         let nearest = self.nearest_first(holders);
         let contacts = requirement.contacts(nearest.iter().copied(), |node| self.is_alive(node))?;
-        let spare: Vec<NodeId> = nearest
-            .iter()
-            .filter(|h| !contacts.contains(h) && self.is_alive(h.node))
-            .map(|h| h.node)
-            .collect();
+        let spare = nearest.iter().copied();
+        let spare = spare.filter(|h| !contacts.contains(h) && self.is_alive(h.node)).collect();
         let mut reading = Reading {
             coordinator: self,
             table: &table,
@@ -108,7 +105,7 @@ impl Coordinator {
             responders: Vec::new(),
             data_present: false,
         };
-        let reader = reading.run(&contacts, holders, spare.into_iter());
+        let reader = reading.run(&contacts, holders, spare);
         let patience = request.timeout.filter(|t| *t < self.config.read_request_timeout);
         match patience {
             None => reader.await,
@@ -137,7 +134,7 @@ impl Reading<'_> {
         &mut self,
         contacts: &[&Holder],
         holders: &[Holder],
-        spare: impl Iterator<Item = NodeId>,
+        spare: Vec<&Holder>,
     ) -> Result<ReadOutcome, RequestError> {
         let found = self.first_round(contacts, holders, spare).await?;
         if found.windows(2).all(|pair| matches!(pair, [a, b] if a.digest == b.digest)) {
@@ -164,7 +161,7 @@ impl Reading<'_> {
         &mut self,
         contacts: &[&Holder],
         holders: &[Holder],
-        mut spare: impl Iterator<Item = NodeId>,
+        mut spare: Vec<&Holder>,
     ) -> Result<Vec<Found>, RequestError> {
         // Everyone may end up contacted, so the tally is over all holders; those that never are stay open in it.
         let mut tally = Tally::new(self.requirement.clone(), holders);
@@ -190,7 +187,7 @@ impl Reading<'_> {
                     }
                     Err(Some(reason)) => {
                         tally.record(node, Answer::Failed(reason));
-                        wanted.extend(spare.next());
+                        wanted.extend(self.stand_in(node, holders, &mut spare));
                     }
                     // It was sent the read, and time is up.
                     Err(None) => silence = true,
@@ -201,6 +198,18 @@ impl Reading<'_> {
             }
         }
         Err(if silence { self.timeout(tally.received()) } else { self.failure(&tally) })
+    }
+
+    /// The nearest replica left that counts where `failed` would have.
+    fn stand_in(
+        &self,
+        failed: NodeId,
+        holders: &[Holder],
+        spare: &mut Vec<&Holder>,
+    ) -> Option<NodeId> {
+        let failed = holders.iter().find(|h| h.node == failed)?;
+        let next = spare.iter().position(|s| self.requirement.may_stand_in(failed, s))?;
+        Some(spare.remove(next).node)
     }
 
     /// Everything, from everyone who sent a digest only.
@@ -354,7 +363,7 @@ impl Coordinator {
                     encoded,
                 };
                 let applied = self.replica.apply(write, crate::seams::probe::ApplyPath::ReadRepair);
-                acked += usize::from(crate::replica::durable(applied).await.is_ok());
+                acked += usize::from(self.replica.durable(applied).await.is_ok());
             } else {
                 let body = Body::Mutation(v1::ApplyMutation {
                     table: table.wire_id.clone(),
