@@ -17,8 +17,8 @@ pub use figures::RequestMetrics;
 pub use range::{ScanOutcome, ScanRequest};
 pub use read::{ReadOutcome, ReadRequest};
 pub use route::{Routes, TableRoute};
-pub(crate) use write::storage_reason;
 pub use write::{Change, WriteOutcome, WriteRequest};
+pub(crate) use write::{Unlogged, storage_reason};
 
 use crate::config::Config;
 use crate::hints::HintStore;

@@ -7,7 +7,7 @@
 //! CAVEAT: a write that timed out is hinted to whoever did not acknowledge, so it may surface later. That is Cassandra's
 //! behaviour too, and why a timeout means "undecided".
 
-use super::error::failures;
+use super::error::{ReplicaFailure, failures};
 use super::route::TableRoute;
 use super::{Coordinator, RequestError};
 use crate::hints::NewHint;
@@ -72,6 +72,39 @@ pub struct WriteOutcome {
     pub warnings: Vec<String>,
     /// Who acknowledged before the answer, in order of arrival.
     pub responders: Vec<NodeId>,
+    /// How many had to.
+    pub block_for: usize,
+}
+
+/// A write that counted its coordinator's own copy, which is in the log only when that is written. If it cannot be, the
+/// write has one copy less than it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unlogged {
+    level: Level,
+    block_for: usize,
+}
+
+impl Unlogged {
+    /// What the client is told then.
+    pub(crate) fn failure(self, coordinator: NodeId) -> RequestError {
+        let reason = FailureReason::Storage.name().to_owned();
+        RequestError::Failure {
+            level: self.level,
+            received: self.block_for.saturating_sub(1),
+            block_for: self.block_for,
+            data_present: false,
+            write: true,
+            failures: vec![ReplicaFailure { node: coordinator, reason }],
+        }
+    }
+}
+
+impl WriteOutcome {
+    /// Whether, and how, the answer depends on the log of `coordinator`.
+    pub(crate) fn unlogged(&self, coordinator: NodeId, level: Level) -> Option<Unlogged> {
+        let counted = self.responders.contains(&coordinator);
+        counted.then_some(Unlogged { level, block_for: self.block_for })
+    }
 }
 
 impl Coordinator {
@@ -117,7 +150,8 @@ impl Coordinator {
         match verdict {
             Verdict::Met => {
                 warnings.append(&mut sent.warnings);
-                Ok(WriteOutcome { timestamp, warnings, responders })
+                let block_for = tally.block_for();
+                Ok(WriteOutcome { timestamp, warnings, responders, block_for })
             }
             Verdict::Pending => Err(RequestError::Timeout {
                 level,
@@ -188,6 +222,8 @@ impl Coordinator {
                 node => dead.push(node),
             }
         }
+        // They are taken from the end.
+        dead.reverse();
         let body = Body::Mutation(v1::ApplyMutation {
             table: table.wire_id.clone(),
             key: write.key.0.clone(),
@@ -246,6 +282,7 @@ pub(crate) fn storage_reason(error: &StorageError) -> FailureReason {
     match error {
         StorageError::UnknownTable { .. } => FailureReason::IncompatibleSchema,
         StorageError::Stopped => FailureReason::NodeDown,
+        StorageError::Overloaded { .. } => FailureReason::Overloaded,
         _ => FailureReason::Storage,
     }
 }
@@ -279,7 +316,8 @@ impl Sent {
     /// Hints for the replicas that are down. At ANY the hint has to be durable, and then it is enough.
     async fn owe_the_dead(&mut self, tally: &mut Tally) -> Vec<String> {
         let mut warnings = Vec::new();
-        for node in std::mem::take(&mut self.dead) {
+        // One by one: should the client go away while a hint is synced, the others are owed theirs by `drop`.
+        while let Some(node) = self.dead.pop() {
             if tally.level() == Level::Any && tally.verdict() != Verdict::Met {
                 let down_for = self.coordinator.membership.down_for(node);
                 let hints = &self.coordinator.hints;
@@ -387,6 +425,14 @@ impl Owed {
         Some(warning(coordinator, node, refused))
     }
 
+    /// An answer that came after the client's.
+    fn settle(&self, coordinator: &Coordinator, node: NodeId, answer: &Result<Body, PeerError>) {
+        if !matches!(answer, Ok(Body::Ack(_))) {
+            // The client has its answer; the refusal of this hint, if any, is in the metrics.
+            drop(self.owe(coordinator, node));
+        }
+    }
+
     fn hint(&self) -> NewHint<'_> {
         NewHint {
             table: self.table.def.id,
@@ -408,13 +454,14 @@ fn warning(coordinator: &Coordinator, node: NodeId, loss: helenus_core::hint::Lo
 
 impl Drop for Sent {
     fn drop(&mut self) {
+        for node in std::mem::take(&mut self.dead) {
+            drop(self.owed.owe(&self.coordinator, node));
+        }
         let Some(mut inflight) = self.inflight.take() else { return };
         // The answer that decided may not have been the last to come: a link that was lost in the same wake has answered
         // for its replica too, and nobody has looked.
         while let Some((node, answer)) = inflight.ready() {
-            if !matches!(answer, Ok(Body::Ack(_))) {
-                drop(self.owed.owe(&self.coordinator, node));
-            }
+            self.owed.settle(&self.coordinator, node, &answer);
         }
         if inflight.waiting().is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
@@ -429,10 +476,7 @@ impl Drop for Sent {
         self.coordinator.tasks.spawn(async move {
             // Bounded by the links: they end every call after `write_request_timeout`.
             while let Some((node, answer)) = inflight.next().await {
-                if !matches!(answer, Ok(Body::Ack(_))) {
-                    // The client has its answer; the refusal of this hint, if any, is in the metrics.
-                    drop(owed.owe(&coordinator, node));
-                }
+                owed.settle(&coordinator, node, &answer);
             }
         });
     }

@@ -9,7 +9,7 @@
 
 use super::error_to_wire;
 use crate::coordinator::{
-    Change, Coordinator, ReadRequest, RequestError, ScanRequest, WriteRequest,
+    Change, Coordinator, ReadRequest, RequestError, ScanRequest, Unlogged, WriteRequest,
 };
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
@@ -34,7 +34,14 @@ pub(crate) struct KvService {
     pub(crate) coordinator: Arc<Coordinator>,
 }
 
-type Answering = Pin<Box<dyn Future<Output = v1::KvResponse> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// An answer, before the log is written.
+struct Answer {
+    response: v1::KvResponse,
+    /// Set if it is another answer when the log cannot be written.
+    unlogged: Option<Unlogged>,
+}
 
 /// The answers of one stream.
 pub(crate) struct KvStream {
@@ -43,7 +50,7 @@ pub(crate) struct KvStream {
     inbound_ended: bool,
     running: FuturesUnordered<Answering>,
     /// Answered, and the log is written.
-    ready: VecDeque<v1::KvResponse>,
+    ready: VecDeque<Answer>,
 }
 
 #[tonic::async_trait]
@@ -57,7 +64,8 @@ impl v1::kv_server::Kv for KvService {
         let response = answer(Arc::clone(&self.coordinator), request.into_inner()).await;
         let mut ready = VecDeque::from([response]);
         commit(&self.coordinator, &mut ready);
-        ready.pop_front().map(Response::new).ok_or_else(|| Status::internal("no answer"))
+        let response = ready.pop_front().map(|answer| Response::new(answer.response));
+        response.ok_or_else(|| Status::internal("no answer"))
     }
 
     async fn stream(
@@ -79,8 +87,8 @@ impl Stream for KvStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if let Some(response) = this.ready.pop_front() {
-            return Poll::Ready(Some(Ok(response)));
+        if let Some(answer) = this.ready.pop_front() {
+            return Poll::Ready(Some(Ok(answer.response)));
         }
         while !this.inbound_ended && this.running.len() < STREAM_REQUESTS_MAX {
             match Pin::new(&mut this.inbound).poll_next(cx) {
@@ -92,50 +100,54 @@ impl Stream for KvStream {
                 Poll::Pending => break,
             }
         }
-        while let Poll::Ready(Some(response)) = Pin::new(&mut this.running).poll_next(cx) {
-            this.ready.push_back(response);
+        while let Poll::Ready(Some(answer)) = Pin::new(&mut this.running).poll_next(cx) {
+            this.ready.push_back(answer);
         }
         if this.ready.is_empty() {
             let over = this.inbound_ended && this.running.is_empty();
             return if over { Poll::Ready(None) } else { Poll::Pending };
         }
         commit(&this.coordinator, &mut this.ready);
-        Poll::Ready(this.ready.pop_front().map(Ok))
+        Poll::Ready(this.ready.pop_front().map(|answer| Ok(answer.response)))
     }
 }
 
-/// Writes the log. If that fails, no write among `ready` may be called written: this node's share of it is lost.
-fn commit(coordinator: &Coordinator, ready: &mut VecDeque<v1::KvResponse>) {
+/// Writes the log. If that fails, no write among `ready` may count this node's own copy.
+fn commit(coordinator: &Coordinator, ready: &mut VecDeque<Answer>) {
     let Err(error) = coordinator.replica.engine.commit() else { return };
-    for response in ready {
-        if matches!(response.outcome, Some(Outcome::Written(_))) {
-            response.outcome = Some(Outcome::Error(error_to_wire(RequestError::Overloaded(
-                format!(
-                    "this coordinator's own log could not be written ({error}); the write may be applied elsewhere"
-                ),
-            ))));
+    tracing::error!(%error, "the log could not be written");
+    for answer in ready {
+        if let Some(unlogged) = answer.unlogged.take() {
+            answer.response.outcome =
+                Some(Outcome::Error(error_to_wire(unlogged.failure(coordinator.id))));
         }
     }
 }
 
 /// One request, answered.
-async fn answer(coordinator: Arc<Coordinator>, request: v1::KvRequest) -> v1::KvResponse {
+async fn answer(coordinator: Arc<Coordinator>, request: v1::KvRequest) -> Answer {
     let (id, trace) = (request.id, request.trace);
     match execute(&coordinator, request).await {
-        Ok(answered) => v1::KvResponse {
-            id,
-            warnings: answered.warnings,
-            outcome: Some(answered.outcome),
-            responders: match trace {
-                true => answered.responders.into_iter().map(ids::node_to_wire).collect(),
-                false => Vec::new(),
+        Ok(answered) => Answer {
+            response: v1::KvResponse {
+                id,
+                warnings: answered.warnings,
+                outcome: Some(answered.outcome),
+                responders: match trace {
+                    true => answered.responders.into_iter().map(ids::node_to_wire).collect(),
+                    false => Vec::new(),
+                },
             },
+            unlogged: answered.unlogged,
         },
-        Err(error) => v1::KvResponse {
-            id,
-            warnings: Vec::new(),
-            outcome: Some(Outcome::Error(error_to_wire(error))),
-            responders: Vec::new(),
+        Err(error) => Answer {
+            response: v1::KvResponse {
+                id,
+                warnings: Vec::new(),
+                outcome: Some(Outcome::Error(error_to_wire(error))),
+                responders: Vec::new(),
+            },
+            unlogged: None,
         },
     }
 }
@@ -144,6 +156,7 @@ struct Answered {
     outcome: Outcome,
     warnings: Vec<String>,
     responders: Vec<NodeId>,
+    unlogged: Option<Unlogged>,
 }
 
 /// A request with its common parts checked.
@@ -191,6 +204,7 @@ async fn write(
     let request = WriteRequest { keyspace, table, key, change, level, timestamp, timeout };
     let written = coordinator.write(request).await?;
     Ok(Answered {
+        unlogged: written.unlogged(coordinator.id, level),
         outcome: Outcome::Written(v1::Written { timestamp_us: written.timestamp.0 }),
         warnings: written.warnings,
         responders: written.responders,
@@ -211,6 +225,7 @@ async fn read(
         }),
         warnings: Vec::new(),
         responders: found.responders,
+        unlogged: None,
     })
 }
 
@@ -238,5 +253,6 @@ async fn scan_page(
         outcome: Outcome::Page(v1::Page { entries: entries.collect(), next_page: page.next_page }),
         warnings: Vec::new(),
         responders: Vec::new(),
+        unlogged: None,
     })
 }
