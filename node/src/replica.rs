@@ -18,7 +18,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The most partitions that one answer to a range read holds, whatever was asked for.
 const RANGE_PARTITIONS_MAX: usize = 5_000;
@@ -29,6 +29,21 @@ pub struct ReplicaMetrics {
     applied: [Counter; 4],
     reads: Counter,
     unknown_table: Counter,
+    failures: [Counter; 2],
+    /// What storage said last, so that a damaged block that is read a thousand times is logged once.
+    logged: Arc<Mutex<String>>,
+}
+
+/// What a replica was asked for.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Read,
+    Write,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,10 +56,14 @@ impl ReplicaMetrics {
     pub fn register(registry: &mut Registry) -> ReplicaMetrics {
         let applied: Family<Path, Counter> = Family::default();
         let of = |path| applied.get_or_create_owned(&Path { path });
+        let failures: Family<Operation, Counter> = Family::default();
         let metrics = ReplicaMetrics {
             applied: [of("write"), of("hint"), of("read_repair"), of("replay")],
             reads: Counter::default(),
             unknown_table: Counter::default(),
+            failures: ["read", "write"]
+                .map(|operation| failures.get_or_create_owned(&Operation { operation })),
+            logged: Arc::default(),
         };
         registry.register("replica_mutations", "Mutations merged, by how they came", applied);
         registry.register("replica_reads", "Reads served to coordinators", metrics.reads.clone());
@@ -53,7 +72,29 @@ impl ReplicaMetrics {
             "Hints received and left out because their table does not exist here",
             metrics.unknown_table.clone(),
         );
+        registry.register(
+            "replica_failures",
+            "Requests that this replica's storage could not serve; coordinators ask others",
+            failures,
+        );
         metrics
+    }
+
+    /// Counts what storage could not do, and says so in the log when it says something new.
+    fn watch<T>(&self, asked: Asked, done: Result<T, StorageError>) -> Result<T, StorageError> {
+        done.inspect_err(|error| {
+            let [read, write] = &self.failures;
+            match asked {
+                Asked::Read => read.inc(),
+                Asked::Write => write.inc(),
+            };
+            let text = error.to_string();
+            let mut logged = self.logged.lock().expect("no holder of this lock panics");
+            if *logged != text {
+                tracing::error!(operation = ?asked, error = %text, "storage failed");
+                *logged = text;
+            }
+        })
     }
 
     fn applied(&self, path: ApplyPath) {
@@ -94,7 +135,7 @@ impl Replica {
     /// Merges one write. See [`Applied`] for when it may be acknowledged.
     pub fn apply(&self, write: Write, path: ApplyPath) -> Result<Applied, StorageError> {
         let event = applied_event(&write, path);
-        let applied = self.engine.apply(write)?;
+        let applied = self.metrics.watch(Asked::Write, self.engine.apply(write))?;
         self.probe.event(&event);
         self.metrics.applied(path);
         Ok(applied)
@@ -103,7 +144,7 @@ impl Replica {
     /// Merges several writes with one write to the log.
     pub fn apply_all(&self, writes: Vec<Write>, path: ApplyPath) -> Result<Applied, StorageError> {
         let events: Vec<Event> = writes.iter().map(|w| applied_event(w, path)).collect();
-        let applied = self.engine.apply_all(writes)?;
+        let applied = self.metrics.watch(Asked::Write, self.engine.apply_all(writes))?;
         for event in &events {
             self.probe.event(event);
             self.metrics.applied(path);
@@ -127,7 +168,8 @@ impl Replica {
     /// or not they have compacted. `None`: nothing.
     pub fn read(&self, table: TableId, key: &Key) -> Result<Option<Partition>, StorageError> {
         self.metrics.read();
-        let found = self.engine.read(table, token::of(&key.0), key)?;
+        let found = self.engine.read(table, token::of(&key.0), key);
+        let found = self.metrics.watch(Asked::Read, found)?;
         Ok(found.and_then(|partition| self.for_reader(table, partition)))
     }
 
@@ -140,7 +182,8 @@ impl Replica {
         limit: usize,
     ) -> Result<RangePage, StorageError> {
         self.metrics.read();
-        let mut page = self.engine.range(table, start, until, limit.min(RANGE_PARTITIONS_MAX))?;
+        let page = self.engine.range(table, start, until, limit.min(RANGE_PARTITIONS_MAX));
+        let mut page = self.metrics.watch(Asked::Read, page)?;
         // Partitions that only hold purgeable tombstones stay in the page, empty: the page's end is where it was.
         for (_, _, partition) in &mut page.partitions {
             let held = std::mem::take(partition);

@@ -6,15 +6,17 @@
 //!
 //! CAVEAT: a page is read at one moment and the next at another. A scan is no snapshot.
 
+use super::error::{ReplicaFailure, failures};
 use super::route::TableRoute;
 use super::write::storage_reason;
 use super::{Coordinator, RequestError};
-use crate::peers::Inflight;
-use crate::storage::{RangePage, RangeStart};
+use crate::peers::{Inflight, PeerError};
+use crate::storage::{RangePage, RangeStart, StorageError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use helenus_core::level::Op;
 use helenus_core::placement::Replica as Holder;
 use helenus_core::reconcile::reconcile;
+use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
     Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, Token, codec, merge, token,
 };
@@ -22,6 +24,7 @@ use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Partitions on a page when the client does not say.
 const PAGE_DEFAULT: usize = 100;
@@ -121,7 +124,7 @@ impl Coordinator {
             let page = self
                 .replica
                 .range(table.def.id, &start, Token::MAX, limit)
-                .map_err(|e| RequestError::Invalid(e.to_string()))?;
+                .map_err(|error| self.own_failure(&error))?;
             for (token, key, partition) in &page.partitions {
                 if let Some((value, at)) = merge::live_value(partition, self.now_seconds()) {
                     outcome.entries.push((key.clone(), value.clone(), at));
@@ -140,7 +143,21 @@ impl Coordinator {
         }
     }
 
-    /// Asks as many replicas as the level needs for the stretch, and merges what all of them have answered for.
+    /// This node's own storage could not serve a node-local scan.
+    fn own_failure(&self, error: &StorageError) -> RequestError {
+        let reason = storage_reason(error).name().to_owned();
+        RequestError::Failure {
+            level: Level::One,
+            received: 0,
+            block_for: 1,
+            data_present: false,
+            write: false,
+            failures: vec![ReplicaFailure { node: self.id, reason }],
+        }
+    }
+
+    /// Asks as many replicas as the level needs for the stretch, and merges what all of them have answered for. Whoever
+    /// refuses (its file may be damaged) or cannot be reached is replaced while there is a live replica to spare.
     async fn read_stretch(
         &self,
         table: &TableRoute,
@@ -150,27 +167,48 @@ impl Coordinator {
     ) -> Result<Merged, RequestError> {
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
         let nearest = self.nearest_first(stretch.holders);
-        let contacts = requirement.contacts(nearest, |node| self.is_alive(node))?;
-        let mut inflight = self.ask_range(table, &stretch, &contacts, limit);
+        let mut wanted =
+            requirement.contacts(nearest.iter().copied(), |node| self.is_alive(node))?;
+        let spare: Vec<&Holder> =
+            nearest.into_iter().filter(|h| !wanted.contains(h) && self.is_alive(h.node)).collect();
+        let mut spare = spare.into_iter();
+        let mut tally = Tally::new(requirement, stretch.holders);
         let mut merged = Merged::default();
-        let mut received = 0;
-        while let Some((node, answer)) = inflight.next().await {
-            let Ok(Body::RangeAnswer(answer)) = answer else { continue };
-            let Some(page) = decode_page(answer) else { continue };
-            received += 1;
-            merged.add(node, page);
+        let mut answered = Vec::with_capacity(wanted.len());
+        let mut silence = false;
+        let deadline = self.clock.now() + self.config.range_request_timeout;
+        while !wanted.is_empty() {
+            let left = deadline.saturating_sub(self.clock.now());
+            let contacts = std::mem::take(&mut wanted);
+            let mut inflight = self.ask_range(table, &stretch, &contacts, limit, left);
+            while let Some((node, answer)) = inflight.next().await {
+                match range_page(answer) {
+                    Ok(page) => {
+                        tally.record(node, Answer::Ack);
+                        answered.push(node);
+                        merged.add(node, page);
+                    }
+                    Err(Some(reason)) => {
+                        tally.record(node, Answer::Failed(reason));
+                        wanted.extend(spare.next());
+                    }
+                    // It was sent the read, and time is up.
+                    Err(None) => silence = true,
+                }
+            }
         }
-        if received < contacts.len() {
-            return Err(RequestError::Timeout {
-                level,
-                received,
-                block_for: requirement.block_for(),
-                data_present: received > 0,
-                write: false,
-            });
+        if tally.verdict() == Verdict::Met {
+            merged.cut(&answered);
+            return Ok(merged);
         }
-        merged.cut(&contacts);
-        Ok(merged)
+        let (received, block_for) = (tally.received(), tally.block_for());
+        let (data_present, write) = (received > 0, false);
+        Err(if silence {
+            RequestError::Timeout { level, received, block_for, data_present, write }
+        } else {
+            let failures = failures(&tally);
+            RequestError::Failure { level, received, block_for, data_present, write, failures }
+        })
     }
 
     fn ask_range(
@@ -179,6 +217,7 @@ impl Coordinator {
         stretch: &Stretch<'_>,
         contacts: &[&Holder],
         limit: usize,
+        timeout: Duration,
     ) -> Inflight {
         let (after_token, after_key) = match &stretch.start {
             RangeStart::First => (None, Bytes::new()),
@@ -194,7 +233,7 @@ impl Coordinator {
         });
         let there: Vec<NodeId> =
             contacts.iter().map(|h| h.node).filter(|node| *node != self.id).collect();
-        let mut inflight = self.peers.call(&there, body, self.config.range_request_timeout);
+        let mut inflight = self.peers.call(&there, body, timeout);
         if there.len() < contacts.len() {
             let own = self.replica.range(table.def.id, &stretch.start, stretch.until, limit);
             let answer = match own {
@@ -267,14 +306,14 @@ impl Merged {
     }
 
     /// Leaves out what lies behind the end, and notes who knows nothing of a partition that others hold.
-    fn cut(&mut self, contacts: &[&Holder]) {
+    fn cut(&mut self, answered: &[NodeId]) {
         if let Some(end) = &self.end {
             self.answers.retain(|at, _| at <= end);
         }
         for answers in self.answers.values_mut() {
-            for holder in contacts {
-                if !answers.iter().any(|(node, _)| *node == holder.node) {
-                    answers.push((holder.node, None));
+            for asked in answered {
+                if !answers.iter().any(|(node, _)| node == asked) {
+                    answers.push((*asked, None));
                 }
             }
         }
@@ -299,6 +338,20 @@ fn next_stretch<'a>(table: &'a TableRoute, start: &RangeStart) -> Option<Stretch
 
 fn same_set(a: &[Holder], b: &[Holder]) -> bool {
     a.len() == b.len() && a.iter().all(|holder| b.contains(holder))
+}
+
+/// One replica's page, or why there is none: a refusal, or (`None`) silence.
+fn range_page(answer: Result<Body, PeerError>) -> Result<RangePage, Option<FailureReason>> {
+    match answer {
+        Ok(Body::RangeAnswer(answer)) => decode_page(answer).ok_or(Some(FailureReason::Unknown)),
+        Ok(Body::Failed(error)) => {
+            let Ok(reason) = error.reason.parse();
+            Err(Some(reason))
+        }
+        Ok(_) => Err(Some(FailureReason::Unknown)),
+        Err(error) if error.may_have_arrived() => Err(None),
+        Err(_) => Err(Some(FailureReason::NodeDown)),
+    }
 }
 
 /// `None`: the peer breaks the protocol.
