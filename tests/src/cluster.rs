@@ -1,6 +1,6 @@
 //! Several nodes, each a process of its own with its own data directory, rack and address.
 
-use crate::process::Process;
+use crate::process::{Finished, Process, run};
 use crate::{binary, until};
 use bytes::Bytes;
 use helenus_client::{Admin, Client, NewReplication, Options, Routing, Scan};
@@ -40,6 +40,18 @@ pub fn free_port(ip: IpAddr) -> u16 {
         }
     }
     panic!("no port of {PORTS:?} is free on {ip}")
+}
+
+/// The first of `len` ports in a row that nobody listens on, on 127.0.0.1.
+pub fn free_ports(len: u16) -> u16 {
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    loop {
+        let first = free_port(ip);
+        let next = (1..len).all(|nth| free_port(ip) == first + nth);
+        if next {
+            return first;
+        }
+    }
 }
 
 /// What a node is told.
@@ -108,6 +120,26 @@ impl NodeSpec {
     /// Where its stderr goes.
     pub fn log(&self) -> PathBuf {
         self.data.with_extension("log")
+    }
+
+    /// What it would show Prometheus: the samples whose names begin with `name`, added up.
+    pub async fn metric(&self, name: &str) -> f64 {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let page = async {
+            let mut socket = tokio::net::TcpStream::connect(self.metrics).await?;
+            let ask = b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
+            socket.write_all(ask).await?;
+            let mut page = String::new();
+            socket.read_to_string(&mut page).await.map(|_| page)
+        };
+        let page = page.await.expect("a running node shows its metrics");
+        let samples = page.lines().filter(|line| line.starts_with(name));
+        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// Starts it where it cannot start, and gives back how it ended.
+    pub async fn refused(&self) -> Finished {
+        run(&binary("helenus"), [PathBuf::from("--config"), self.write()]).await
     }
 
     /// Starts it, and waits until it says that it takes requests.

@@ -16,7 +16,7 @@ mod cluster;
 pub mod load;
 
 pub use binaries::binary;
-pub use cluster::{Cluster, KEYSPACE, NodeSpec, TABLE, free_port, local_keys};
+pub use cluster::{Cluster, KEYSPACE, NodeSpec, TABLE, free_port, free_ports, local_keys};
 pub use process::{Finished, Process, run};
 
 use std::time::Duration;
