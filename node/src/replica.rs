@@ -8,6 +8,7 @@ use crate::seams::clock::Clock;
 use crate::seams::probe::{ApplyPath, Event, Probe};
 use crate::storage::{Applied, Engine, RangePage, RangeStart, StorageError, Write};
 use bytes::Bytes;
+use helenus_core::data::Content;
 use helenus_core::tally::FailureReason;
 use helenus_core::{
     GcSeconds, Key, Partition, TableId, TimestampMicros, Token, codec, merge, token,
@@ -22,6 +23,10 @@ use std::sync::{Arc, Mutex};
 
 /// The most partitions that one answer to a range read holds, whatever was asked for.
 const RANGE_PARTITIONS_MAX: usize = 5_000;
+/// Bytes that fill an answer to a range read, however few partitions they are. The one that goes over it is still in it.
+const RANGE_BYTES: usize = 4 * 1024 * 1024;
+/// Partitions read before it is known how large they are.
+const RANGE_FIRST_LOOK: usize = 64;
 
 /// What a replica counts.
 #[derive(Debug, Clone)]
@@ -182,14 +187,28 @@ impl Replica {
         limit: usize,
     ) -> Result<RangePage, StorageError> {
         self.metrics.read();
-        let page = self.engine.range(table, start, until, limit.min(RANGE_PARTITIONS_MAX));
-        let mut page = self.metrics.watch(Asked::Read, page)?;
-        // Partitions that only hold purgeable tombstones stay in the page, empty: the page's end is where it was.
-        for (_, _, partition) in &mut page.partitions {
-            let held = std::mem::take(partition);
-            *partition = self.for_reader(table, held).unwrap_or_default();
+        let limit = limit.min(RANGE_PARTITIONS_MAX);
+        let mut found = RangePage::default();
+        let (mut start, mut bytes, mut look) = (start.clone(), 0, RANGE_FIRST_LOOK);
+        loop {
+            let next = look.min(limit - found.partitions.len());
+            let page = self.engine.range(table, &start, until, next);
+            let page = self.metrics.watch(Asked::Read, page)?;
+            found.more = page.more;
+            for (token, key, partition) in page.partitions {
+                // Partitions that only hold purgeable tombstones stay in the page, empty: the page's end is where it was.
+                let partition = self.for_reader(table, partition).unwrap_or_default();
+                bytes += key.0.len() + value_bytes(&partition);
+                found.partitions.push((token, key, partition));
+            }
+            let Some((token, key, _)) = found.partitions.last() else { return Ok(found) };
+            if !found.more || found.partitions.len() >= limit || bytes >= RANGE_BYTES {
+                return Ok(found);
+            }
+            start = RangeStart::AfterKey(*token, key.clone());
+            let mean = (bytes / found.partitions.len()).max(1);
+            look = ((RANGE_BYTES - bytes) / mean).max(1);
         }
-        Ok(page)
     }
 
     fn for_reader(&self, table: TableId, partition: Partition) -> Option<Partition> {
@@ -202,6 +221,17 @@ impl Replica {
         let seconds = self.clock.wall_micros().div_euclid(1_000_000);
         GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
     }
+}
+
+/// About what a partition takes in an answer: what can be large in it is its values.
+fn value_bytes(partition: &Partition) -> usize {
+    let rows = partition.rows.iter().map(|(_, row)| row).chain(&partition.static_row);
+    let cells = rows.flat_map(|row| &row.cells);
+    let sizes = cells.map(|(_, cell)| match &cell.content {
+        Content::Value { value, .. } => value.len(),
+        Content::Tombstone { .. } => 0,
+    });
+    sizes.sum()
 }
 
 fn applied_event(write: &Write, by: ApplyPath) -> Event {

@@ -7,6 +7,7 @@
 //! CAVEAT: a page is read at one moment and the next at another. A scan is no snapshot.
 
 use super::error::{ReplicaFailure, failures};
+use super::read::stand_in;
 use super::route::TableRoute;
 use super::write::storage_reason;
 use super::{Coordinator, RequestError};
@@ -15,7 +16,7 @@ use crate::storage::{RangePage, RangeStart, StorageError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use helenus_core::level::Op;
 use helenus_core::placement::Replica as Holder;
-use helenus_core::reconcile::reconcile;
+use helenus_core::reconcile::{Reconciled, reconcile};
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
     Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, Token, codec, merge, token,
@@ -30,6 +31,8 @@ use std::time::Duration;
 const PAGE_DEFAULT: usize = 100;
 /// The most partitions on a page.
 const PAGE_MAX: usize = 5_000;
+/// Bytes of keys and values that fill a page, however few they are. The one that goes over it is still on it.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A client's scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,37 @@ pub struct ScanOutcome {
     pub entries: Vec<(Key, Bytes, TimestampMicros)>,
     /// Where the next page begins; empty: this was the last.
     pub next_page: Bytes,
+}
+
+/// A page while it is filled.
+struct Filling {
+    outcome: ScanOutcome,
+    limit: usize,
+    bytes: usize,
+}
+
+impl Filling {
+    /// Puts a partition on the page, if it is alive. True: the page is full.
+    fn put(&mut self, token: Token, key: &Key, live: Option<(&Bytes, TimestampMicros)>) -> bool {
+        if let Some((value, at)) = live {
+            self.bytes = self.bytes.saturating_add(key.0.len() + value.len());
+            self.outcome.entries.push((key.clone(), value.clone(), at));
+        }
+        let full = self.left() == 0 || self.bytes >= PAGE_BYTES;
+        if full {
+            // Even if it was the last: an empty page to follow is cheaper than looking ahead.
+            self.outcome.next_page = page_bytes(token, key);
+        }
+        full
+    }
+
+    fn left(&self) -> usize {
+        self.limit - self.outcome.entries.len()
+    }
+
+    fn is_full(&self) -> bool {
+        !self.outcome.next_page.is_empty()
+    }
 }
 
 /// A stretch of the ring whose tokens have the same replicas.
@@ -91,46 +125,40 @@ impl Coordinator {
         let table = self.routes.table(&request.keyspace, &request.table)?;
         let limit = if request.limit == 0 { PAGE_DEFAULT } else { request.limit.min(PAGE_MAX) };
         let mut start = page_start(&request.page)?;
-        let mut outcome = ScanOutcome::default();
+        let mut page = Filling { outcome: ScanOutcome::default(), limit, bytes: 0 };
         if request.node_local {
-            self.scan_own(&table, start, limit, &mut outcome)?;
-            return Ok(outcome);
+            self.scan_own(&table, start, &mut page)?;
+            return Ok(page.outcome);
         }
         while let Some(stretch) = next_stretch(&table, &start) {
-            let left = limit - outcome.entries.len();
             let until = stretch.until;
-            let merged = self.read_stretch(&table, request.level, stretch, left).await?;
+            let merged = self.read_stretch(&table, request.level, stretch, page.left()).await?;
             let end = merged.end.clone();
-            self.take(&table, request.level, merged, limit, &mut outcome).await?;
-            if !outcome.next_page.is_empty() {
-                return Ok(outcome);
+            self.take(&table, request.level, merged, &mut page).await?;
+            if page.is_full() {
+                break;
             }
             start = match end {
                 Some((token, key)) => RangeStart::AfterKey(token, key),
                 None => RangeStart::AfterToken(until),
             };
         }
-        Ok(outcome)
+        Ok(page.outcome)
     }
 
     fn scan_own(
         &self,
         table: &TableRoute,
         mut start: RangeStart,
-        limit: usize,
-        outcome: &mut ScanOutcome,
+        filling: &mut Filling,
     ) -> Result<(), RequestError> {
         loop {
             let page = self
                 .replica
-                .range(table.def.id, &start, Token::MAX, limit)
+                .range(table.def.id, &start, Token::MAX, filling.left())
                 .map_err(|error| self.own_failure(&error))?;
             for (token, key, partition) in &page.partitions {
-                if let Some((value, at)) = merge::live_value(partition, self.now_seconds()) {
-                    outcome.entries.push((key.clone(), value.clone(), at));
-                }
-                if outcome.entries.len() == limit {
-                    outcome.next_page = page_bytes(*token, key);
+                if filling.put(*token, key, merge::live_value(partition, self.now_seconds())) {
                     return Ok(());
                 }
             }
@@ -167,22 +195,22 @@ impl Coordinator {
     ) -> Result<Merged, RequestError> {
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
         let nearest = self.nearest_first(stretch.holders);
-        let mut wanted =
-            requirement.contacts(nearest.iter().copied(), |node| self.is_alive(node))?;
-        let spare: Vec<&Holder> =
-            nearest.into_iter().filter(|h| !wanted.contains(h) && self.is_alive(h.node)).collect();
-        let mut spare = spare.into_iter();
-        let mut tally = Tally::new(requirement, stretch.holders);
+        let contacts = requirement.contacts(nearest.iter().copied(), |n| self.is_alive(n))?;
+        let spare = nearest.iter().copied();
+        let mut spare: Vec<&Holder> =
+            spare.filter(|h| !contacts.contains(h) && self.is_alive(h.node)).collect();
+        let mut wanted: Vec<NodeId> = contacts.iter().map(|h| h.node).collect();
+        let mut tally = Tally::new(requirement.clone(), stretch.holders);
         let mut merged = Merged::default();
         let mut answered = Vec::with_capacity(wanted.len());
         let mut silence = false;
         let deadline = self.clock.now() + self.config.range_request_timeout;
         while !wanted.is_empty() {
             let left = deadline.saturating_sub(self.clock.now());
-            let contacts = std::mem::take(&mut wanted);
-            let mut inflight = self.ask_range(table, &stretch, &contacts, limit, left);
-            while let Some((node, answer)) = inflight.next().await {
-                match range_page(answer) {
+            let mut asked =
+                self.ask_range(table, &stretch, &std::mem::take(&mut wanted), limit, left);
+            while let Some((node, answer)) = asked.next().await {
+                match page_of(answer) {
                     Ok(page) => {
                         tally.record(node, Answer::Ack);
                         answered.push(node);
@@ -190,9 +218,9 @@ impl Coordinator {
                     }
                     Err(Some(reason)) => {
                         tally.record(node, Answer::Failed(reason));
-                        wanted.extend(spare.next());
+                        wanted.extend(stand_in(&requirement, node, stretch.holders, &mut spare));
                     }
-                    // It was sent the read, and time is up.
+                    // It was asked, and time is up.
                     Err(None) => silence = true,
                 }
             }
@@ -215,7 +243,7 @@ impl Coordinator {
         &self,
         table: &TableRoute,
         stretch: &Stretch<'_>,
-        contacts: &[&Holder],
+        nodes: &[NodeId],
         limit: usize,
         timeout: Duration,
     ) -> Inflight {
@@ -231,10 +259,9 @@ impl Coordinator {
             until_token: stretch.until.0,
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
         });
-        let there: Vec<NodeId> =
-            contacts.iter().map(|h| h.node).filter(|node| *node != self.id).collect();
+        let there: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != self.id).collect();
         let mut inflight = self.peers.call(&there, body, timeout);
-        if there.len() < contacts.len() {
+        if there.len() < nodes.len() {
             let own = self.replica.range(table.def.id, &stretch.start, stretch.until, limit);
             let answer = match own {
                 Ok(page) => crate::replica::range_answer(page),
@@ -251,23 +278,17 @@ impl Coordinator {
         table: &TableRoute,
         level: Level,
         merged: Merged,
-        limit: usize,
-        outcome: &mut ScanOutcome,
+        page: &mut Filling,
     ) -> Result<(), RequestError> {
         let mut repairs = Vec::new();
         let mut answered = Vec::new();
         for ((token, key), answers) in merged.answers {
             answered = answers.iter().map(|(node, _)| *node).collect();
-            let reconciled = reconcile(answers);
-            if let Some((value, at)) = merge::live_value(&reconciled.winner, self.now_seconds()) {
-                outcome.entries.push((key.clone(), value.clone(), at));
+            let Reconciled { winner, stale } = reconcile(answers);
+            if !stale.is_empty() {
+                repairs.push((key.clone(), stale));
             }
-            if !reconciled.stale.is_empty() {
-                repairs.push((key.clone(), reconciled.stale));
-            }
-            if outcome.entries.len() == limit {
-                // Even if it was the last: an empty page to follow is cheaper than looking ahead.
-                outcome.next_page = page_bytes(token, &key);
+            if page.put(token, &key, merge::live_value(&winner, self.now_seconds())) {
                 break;
             }
         }
@@ -311,9 +332,9 @@ impl Merged {
             self.answers.retain(|at, _| at <= end);
         }
         for answers in self.answers.values_mut() {
-            for asked in answered {
-                if !answers.iter().any(|(node, _)| node == asked) {
-                    answers.push((*asked, None));
+            for node in answered {
+                if !answers.iter().any(|(other, _)| other == node) {
+                    answers.push((*node, None));
                 }
             }
         }
@@ -340,8 +361,8 @@ fn same_set(a: &[Holder], b: &[Holder]) -> bool {
     a.len() == b.len() && a.iter().all(|holder| b.contains(holder))
 }
 
-/// One replica's page, or why there is none: a refusal, or (`None`) silence.
-fn range_page(answer: Result<Body, PeerError>) -> Result<RangePage, Option<FailureReason>> {
+/// A replica's page, or why there is none: a refusal, or (`None`) silence.
+fn page_of(answer: Result<Body, PeerError>) -> Result<RangePage, Option<FailureReason>> {
     match answer {
         Ok(Body::RangeAnswer(answer)) => decode_page(answer).ok_or(Some(FailureReason::Unknown)),
         Ok(Body::Failed(error)) => {

@@ -187,7 +187,7 @@ impl Reading<'_> {
                     }
                     Err(Some(reason)) => {
                         tally.record(node, Answer::Failed(reason));
-                        wanted.extend(self.stand_in(node, holders, &mut spare));
+                        wanted.extend(stand_in(&self.requirement, node, holders, &mut spare));
                     }
                     // It was sent the read, and time is up.
                     Err(None) => silence = true,
@@ -198,18 +198,6 @@ impl Reading<'_> {
             }
         }
         Err(if silence { self.timeout(tally.received()) } else { self.failure(&tally) })
-    }
-
-    /// The nearest replica left that counts where `failed` would have.
-    fn stand_in(
-        &self,
-        failed: NodeId,
-        holders: &[Holder],
-        spare: &mut Vec<&Holder>,
-    ) -> Option<NodeId> {
-        let failed = holders.iter().find(|h| h.node == failed)?;
-        let next = spare.iter().position(|s| self.requirement.may_stand_in(failed, s))?;
-        Some(spare.remove(next).node)
     }
 
     /// Everything, from everyone who sent a digest only.
@@ -316,6 +304,18 @@ impl Reading<'_> {
             failures: failures(tally),
         }
     }
+}
+
+/// The nearest replica left that counts where `failed` would have.
+pub(super) fn stand_in(
+    requirement: &Requirement,
+    failed: NodeId,
+    holders: &[Holder],
+    spare: &mut Vec<&Holder>,
+) -> Option<NodeId> {
+    let failed = holders.iter().find(|h| h.node == failed)?;
+    let next = spare.iter().position(|other| requirement.may_stand_in(failed, other))?;
+    Some(spare.remove(next).node)
 }
 
 impl Coordinator {
