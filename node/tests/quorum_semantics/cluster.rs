@@ -66,6 +66,11 @@ impl Probe for Notes {
     }
 }
 
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), StartError>>,
+}
+
 struct Slot {
     ip: IpAddr,
     config: Config,
@@ -74,7 +79,7 @@ struct Slot {
     notes: Arc<Notes>,
     boots: u64,
     id: Option<NodeId>,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), StartError>>)>,
+    running: Option<Running>,
     channel: Channel,
 }
 
@@ -236,12 +241,12 @@ impl Cluster {
             drop(stopped.await);
         }));
         slot.id = Some(ready.await.expect("the node starts").node);
-        slot.running = Some((stop, ended));
+        slot.running = Some(Running { stop, ended });
     }
 
     /// Stops a node in order.
     pub(crate) async fn stop(&mut self, i: usize) {
-        let (stop, ended) = self.slots[i].running.take().unwrap();
+        let Running { stop, ended } = self.slots[i].running.take().unwrap();
         stop.send(()).unwrap();
         ended.await.unwrap().unwrap();
         self.net.unplug(self.slots[i].ip);
@@ -251,7 +256,7 @@ impl Cluster {
     pub(crate) async fn kill(&mut self, i: usize) {
         let slot = &mut self.slots[i];
         self.net.unplug(slot.ip);
-        let (_stop, ended) = slot.running.take().unwrap();
+        let Running { stop: _stop, ended } = slot.running.take().unwrap();
         ended.abort();
         assert!(ended.await.unwrap_err().is_cancelled());
     }

@@ -150,18 +150,20 @@ async fn a_replica_that_refuses_is_owed_a_hint() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_without_a_hint_for_who_missed_it_is_acknowledged_with_a_warning() {
-    let refusals: [(fn(&mut Config), &str); 3] = [
-        (|config| config.hints.enabled = false, "no hint is kept"),
-        (|config| config.hints.max_hints_size = 64, "no hint is kept"),
-        (|config| config.hints.max_hint_window = Duration::ZERO, "no hint is kept"),
-    ];
-    for (change, words) in refusals {
+    for reason in ["disabled", "node_cap_reached", "target_cap_reached", "window_closed"] {
+        let change = |config: &mut Config| match reason {
+            "disabled" => config.hints.enabled = false,
+            "node_cap_reached" => config.hints.max_hints_size = 64,
+            "target_cap_reached" => config.hints.max_hints_size_per_host = 64,
+            _ => config.hints.max_hint_window = Duration::ZERO,
+        };
         let mut cluster = Cluster::three_with(change).await;
         lose(&mut cluster, C, 2).await;
         let key = cluster.key(B, 0);
         let written = cluster.write(A, put(Quorum, &key, "1")).await.unwrap();
         let [warning] = &written.warnings[..] else { panic!("{written:?}") };
-        assert!(warning.contains("10.0.0.3") && warning.contains(words), "{warning}");
+        assert!(warning.contains("10.0.0.3") && warning.contains("no hint is kept"), "{warning}");
+        assert!(warning.contains(reason), "{warning}");
         let outcomes = cluster.hints(A).await.outcomes.unwrap();
         assert_eq!((outcomes.created, outcomes.pending), (outcomes.refused, 0), "{outcomes:?}");
     }
