@@ -17,10 +17,11 @@ use crate::seams::probe::Probe;
 use crate::seams::rng::Rng;
 use crate::server::{AdminParts, AdminService, KvService};
 use crate::storage::lsm::{LsmEngine, LsmParts};
-use crate::storage::{Engine, SledEngine, StorageError};
+use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics};
 use crate::tasks::Tasks;
 use crate::{metrics, serve};
 use helenus_core::NodeId;
+use prometheus_client::registry::Registry;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -186,7 +187,7 @@ struct Node {
     hints: Arc<HintStore>,
     keeper: Arc<Keeper>,
     coordinator: Arc<Coordinator>,
-    registry: Arc<prometheus_client::registry::Registry>,
+    registry: Arc<Registry>,
     started: Duration,
 }
 
@@ -203,9 +204,9 @@ impl Node {
             .map_err(|e| StartError::DataDirectory { message: e.to_string() })?;
         let schema = Arc::new(schema);
         let engine = open_engine(parts, &schema, &tasks)?;
-        let hints = open_hints(parts)?;
-        let hints = Arc::new(hints);
-        registry.register_collector(Box::new(HintMetrics::new((*hints).clone())));
+        let storage = StorageMetrics::new(Arc::clone(&engine), Arc::clone(&schema));
+        registry.register_collector(Box::new(storage));
+        let hints = open_hints(parts, &mut registry)?;
 
         let peers = Peers::new(
             PeersConfig::new(config, identity.node, identity.generation, ports.internode_address),
@@ -367,8 +368,8 @@ fn open_engine(
     }
 }
 
-fn open_hints(parts: &Parts) -> Result<HintStore, StartError> {
-    HintStore::open(HintParts {
+fn open_hints(parts: &Parts, registry: &mut Registry) -> Result<Arc<HintStore>, StartError> {
+    let hints = HintStore::open(HintParts {
         dir: PathBuf::from("hints"),
         config: parts.config.hints.clone(),
         disk: Arc::clone(&parts.disk),
@@ -376,5 +377,7 @@ fn open_hints(parts: &Parts) -> Result<HintStore, StartError> {
         clock: Arc::clone(&parts.clock),
         probe: Arc::clone(&parts.probe),
     })
-    .map_err(|e| StartError::Hints { message: e.to_string() })
+    .map_err(|e| StartError::Hints { message: e.to_string() })?;
+    registry.register_collector(Box::new(HintMetrics::new(hints.clone())));
+    Ok(Arc::new(hints))
 }

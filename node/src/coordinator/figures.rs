@@ -33,6 +33,18 @@ pub struct RequestMetrics {
     repairs: Family<AtLevel, Counter>,
 }
 
+/// The levels that a read may have.
+const READS: [Level; 8] = [
+    Level::One,
+    Level::Two,
+    Level::Three,
+    Level::Quorum,
+    Level::All,
+    Level::LocalOne,
+    Level::LocalQuorum,
+    Level::EachQuorum,
+];
+
 fn latency_histogram() -> Histogram {
     // 50 us to 13 s, doubling.
     Histogram::new(exponential_buckets(0.000_05, 2.0, 19))
@@ -63,6 +75,10 @@ impl RequestMetrics {
             "Mutations sent to stale replicas before a read was answered",
             metrics.repairs.clone(),
         );
+        for level in READS {
+            // From 0, so that the first repair is an increase that a query sees.
+            drop(metrics.repairs.get_or_create(&AtLevel { level: level.to_string() }));
+        }
         metrics
     }
 

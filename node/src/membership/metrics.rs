@@ -25,8 +25,8 @@ impl Collector for Metrics {
         };
         let up = members.iter().filter(|member| member.up).count() as u64;
         let gauges = [
-            ("helenus_members", "Members known, this node included", members.len() as u64),
-            ("helenus_members_up", "Members held alive, this node included", up),
+            ("members", "Members known, this node included", members.len() as u64),
+            ("members_up", "Members held alive, this node included", up),
         ];
         for (name, help, value) in gauges {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -34,37 +34,33 @@ impl Collector for Metrics {
         }
         let counts = [
             (
-                "helenus_gossip_refused_cluster",
+                "gossip_refused_cluster",
                 "Gossip of other clusters refused",
                 counters.refused_cluster,
             ),
             (
-                "helenus_gossip_refused_generation",
+                "gossip_refused_generation",
                 "States refused because their generation is more than a year ahead",
                 counters.refused_generation,
             ),
             (
-                "helenus_gossip_refused_endpoints",
+                "gossip_refused_endpoints",
                 "States refused because too many nodes are known",
                 counters.refused_endpoints,
             ),
             (
-                "helenus_gossip_refused_values",
+                "gossip_refused_values",
                 "Values refused for their size, number or version",
                 counters.refused_values,
             ),
+            ("gossip_impostors", "News of this node that it never wrote", counters.impostors),
             (
-                "helenus_gossip_impostors",
-                "News of this node that it never wrote",
-                counters.impostors,
-            ),
-            (
-                "helenus_gossip_cut_messages",
+                "gossip_cut_messages",
                 "Messages cut at their bound; the rest went next round",
                 counters.cut_messages,
             ),
             (
-                "helenus_detector_local_pauses",
+                "detector_local_pauses",
                 "Pauses of this node itself, in which it convicted nobody",
                 pauses,
             ),
@@ -74,7 +70,7 @@ impl Collector for Metrics {
             metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
         }
         let help = "How suspicious a peer's silence is: the negative decimal logarithm of a chance";
-        let mut family = encoder.encode_descriptor("helenus_phi", help, None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor("phi", help, None, MetricType::Gauge)?;
         for member in members.iter().filter(|member| member.phi > 0.0) {
             // Labels are bounded by the members known.
             let labels = [("peer", member.node.to_string())];

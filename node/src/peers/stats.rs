@@ -179,19 +179,13 @@ impl EncodeMetric for Value {
 type LinkFigure = (&'static str, &'static str, MetricType, fn(&LinkStat) -> u64);
 
 const LINK_FIGURES: [LinkFigure; 7] = [
-    ("helenus_link_up", "Whether the link is up", MetricType::Gauge, |l| l.connected.into()),
-    ("helenus_link_queued_messages", "Messages waiting to be sent", MetricType::Gauge, |l| {
-        l.queued
-    }),
-    ("helenus_link_queued_bytes", "Bytes waiting to be sent", MetricType::Gauge, |l| {
-        l.queued_bytes
-    }),
-    ("helenus_link_sent_messages", "Messages sent", MetricType::Counter, |l| l.sent),
-    ("helenus_link_received_messages", "Answers received", MetricType::Counter, |l| l.received),
-    ("helenus_link_connects", "How often the link came up", MetricType::Counter, |l| l.connects),
-    ("helenus_link_refusals", "How often a handshake was refused", MetricType::Counter, |l| {
-        l.refusals
-    }),
+    ("link_up", "Whether the link is up", MetricType::Gauge, |l| l.connected.into()),
+    ("link_queued_messages", "Messages waiting to be sent", MetricType::Gauge, |l| l.queued),
+    ("link_queued_bytes", "Bytes waiting to be sent", MetricType::Gauge, |l| l.queued_bytes),
+    ("link_sent_messages", "Messages sent", MetricType::Counter, |l| l.sent),
+    ("link_received_messages", "Answers received", MetricType::Counter, |l| l.received),
+    ("link_connects", "How often the link came up", MetricType::Counter, |l| l.connects),
+    ("link_refusals", "How often a handshake was refused", MetricType::Counter, |l| l.refusals),
 ];
 
 impl<S: Source> Collector for Metrics<S> {
@@ -206,7 +200,7 @@ impl<S: Source> Collector for Metrics<S> {
             }
         }
         let mut family = encoder.encode_descriptor(
-            "helenus_dropped_messages",
+            "dropped_messages",
             "Messages between nodes that were dropped",
             None,
             MetricType::Counter,
@@ -217,17 +211,17 @@ impl<S: Source> Collector for Metrics<S> {
         }
         let singles = [
             (
-                "helenus_link_sessions",
+                "link_sessions",
                 "Links that peers have dialled to this node",
                 Value(MetricType::Gauge, figures.sessions),
             ),
             (
-                "helenus_link_sessions_refused",
+                "link_sessions_refused",
                 "Links that this node has refused",
                 Value(MetricType::Counter, figures.refusals_given),
             ),
             (
-                "helenus_open_calls",
+                "open_calls",
                 "Calls to peers under way",
                 Value(MetricType::Gauge, figures.open_calls),
             ),

@@ -601,7 +601,7 @@ async fn metrics_and_figures_tell_the_same() {
     let small = one.peers.link_stats().into_iter().find(|link| link.lane == Lane::Small).unwrap();
     assert_eq!((small.connected, small.sent, small.received, small.connects), (true, 1, 1, 1));
     assert_eq!(small.peer, Some(N2));
-    let mut registry = Registry::default();
+    let mut registry = Registry::with_prefix("helenus");
     one.peers.register_metrics(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -609,7 +609,7 @@ async fn metrics_and_figures_tell_the_same() {
         format!("helenus_link_up{{peer=\"{N2}\",lane=\"small\"}} 1"),
         format!("helenus_link_sent_messages_total{{peer=\"{N2}\",lane=\"small\"}} 1"),
         "helenus_dropped_messages_total{verb=\"MUTATION\",reason=\"filtered\"} 1".to_owned(),
-        "helenus_link_sessions 0".to_owned(),
+        "helenus_link_sessions 2".to_owned(),
         "helenus_open_calls 0".to_owned(),
     ] {
         assert!(text.lines().any(|l| l == line), "no `{line}` in:\n{text}");

@@ -10,9 +10,11 @@
 #[cfg(test)]
 mod conformance;
 pub mod lsm;
+mod metrics;
 mod sled_engine;
 
 pub use lsm::LsmEngine;
+pub use metrics::StorageMetrics;
 pub use sled_engine::SledEngine;
 
 use crate::seams::net::BoxFuture;

@@ -1,0 +1,106 @@
+//! Storage's figures for Prometheus, read from the engine at each scrape.
+//!
+//! SSTables and compactions that pile up are how a node that takes too many writes is noticed before its reads are slow.
+
+use super::{Engine, TableFigures};
+use crate::schema::SchemaStore;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use std::fmt;
+use std::sync::Arc;
+
+/// Register it with `Registry::register_collector`. Labels are bounded by the tables that exist.
+pub struct StorageMetrics {
+    engine: Arc<dyn Engine>,
+    /// For the tables' names.
+    schema: Arc<SchemaStore>,
+}
+
+impl fmt::Debug for StorageMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageMetrics").finish_non_exhaustive()
+    }
+}
+
+/// Name, help, type and value of a figure.
+type Figure = (&'static str, &'static str, MetricType, fn(&TableFigures) -> u64);
+const FIGURES: [Figure; 12] = [
+    ("table_sstables", "SSTables", MetricType::Gauge, |t| t.sstables),
+    ("table_live_bytes", "Bytes of SSTables", MetricType::Gauge, |t| t.live_bytes),
+    ("table_memtable_bytes", "Bytes in memtables", MetricType::Gauge, |t| t.memtable_bytes),
+    ("table_memtable_partitions", "Partitions in memtables", MetricType::Gauge, |t| {
+        t.memtable_partitions
+    }),
+    ("table_pending_compactions", "Compactions that wait", MetricType::Gauge, |t| {
+        t.pending_compactions
+    }),
+    ("table_reads", "Reads of storage", MetricType::Counter, |t| t.reads),
+    ("table_writes", "Writes to storage", MetricType::Counter, |t| t.writes),
+    ("table_flushes", "Memtables written to SSTables", MetricType::Counter, |t| t.flushes),
+    ("table_flushed_bytes", "Bytes that flushes wrote", MetricType::Counter, |t| t.flushed_bytes),
+    ("table_compactions", "Compactions done", MetricType::Counter, |t| t.compactions),
+    ("table_compacted_bytes", "Bytes that compactions wrote", MetricType::Counter, |t| {
+        t.compacted_bytes_written
+    }),
+    (
+        "table_bloom_false_positives",
+        "Reads of an SSTable that its bloom filter should have spared",
+        MetricType::Counter,
+        |t| t.bloom_false_positives,
+    ),
+];
+
+impl StorageMetrics {
+    /// The metrics of `engine`.
+    pub fn new(engine: Arc<dyn Engine>, schema: Arc<SchemaStore>) -> StorageMetrics {
+        StorageMetrics { engine, schema }
+    }
+}
+
+impl Collector for StorageMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let view = self.schema.current();
+        let figures = self.engine.table_figures();
+        // A table that was dropped a moment ago may still have figures, and has no name any more.
+        let tables: Vec<_> = figures
+            .iter()
+            .filter_map(|(id, figures)| {
+                let def = view.table(*id)?;
+                Some(([("keyspace", def.keyspace.clone()), ("table", def.name.clone())], figures))
+            })
+            .collect();
+        for (name, help, kind, value) in FIGURES {
+            let counts = matches!(kind, MetricType::Counter);
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (labels, figures) in &tables {
+                let mut sample = family.encode_family(labels)?;
+                match counts {
+                    true => {
+                        sample.encode_counter::<NoLabelSet, u64, u64>(&value(figures), None)?;
+                    }
+                    false => sample.encode_gauge(&value(figures))?,
+                }
+            }
+        }
+        let compaction = self.engine.compaction_figures();
+        let gauges = [
+            (
+                "compactions_pending",
+                "Compactions that wait, of all tables",
+                compaction.pending_tasks,
+            ),
+            ("compactions_running", "Compactions under way", compaction.running.len() as u64),
+            (
+                "storage_poisoned",
+                "1 when storage takes no more writes until a restart; the log says why",
+                u64::from(self.engine.poisoned().is_some()),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            metric.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+}
