@@ -122,8 +122,15 @@ impl NodeSpec {
         self.data.with_extension("log")
     }
 
-    /// What it would show Prometheus: the samples whose names begin with `name`, added up.
+    /// The samples of its metrics whose names begin with `name`, added up.
     pub async fn metric(&self, name: &str) -> f64 {
+        let page = self.metrics_page().await;
+        let samples = page.lines().filter(|line| line.starts_with(name));
+        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// What it shows Prometheus.
+    pub async fn metrics_page(&self) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let page = async {
             let mut socket = tokio::net::TcpStream::connect(self.metrics).await?;
@@ -132,9 +139,7 @@ impl NodeSpec {
             let mut page = String::new();
             socket.read_to_string(&mut page).await.map(|_| page)
         };
-        let page = page.await.expect("a running node shows its metrics");
-        let samples = page.lines().filter(|line| line.starts_with(name));
-        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        page.await.expect("a running node shows its metrics")
     }
 
     /// Starts it where it cannot start, and gives back how it ended.

@@ -325,10 +325,11 @@ fn knows(help: &str, option: &str) -> bool {
 async fn unknown(name: &str, words: &[&str]) -> Option<String> {
     let binary = binary(name);
     let top = run(&binary, ["--help"]).await.ok();
-    let verb = words
-        .iter()
-        .copied()
-        .find(|word| top.lines().any(|line| line.split_whitespace().next() == Some(word)));
+    let is_verb = |word: &&str| {
+        let first = |line: &str| line.split_whitespace().next() == Some(*word);
+        !word.starts_with('-') && top.lines().any(first)
+    };
+    let verb = words.iter().copied().find(is_verb);
     let help = match verb {
         Some(verb) => run(&binary, [verb, "--help"]).await.ok() + &top,
         None => top,
