@@ -18,6 +18,10 @@ pub struct Judged {
     pub holds: bool,
     /// What was measured; `None` when nothing was.
     pub measured: Option<f64>,
+    /// How many real things one of the measured stands for.
+    pub scale: u64,
+    /// The other figure that it was compared with.
+    pub against: Option<f64>,
     /// What physics says.
     pub predicted: Option<f64>,
     /// The arithmetic behind it.
@@ -33,9 +37,19 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// The measured figure for people.
+    /// The measured figure for people, with the one that it was compared with and what it stands for.
     pub fn measured_text(&self) -> String {
-        self.measured.map_or_else(|| "not measured".to_owned(), |value| show(value, self.unit))
+        let Some(measured) = self.measured else { return "not measured".to_owned() };
+        let mut text = show(measured, self.unit);
+        if let Some(against) = self.against {
+            text = format!("{text} against {}", show(against, self.unit));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a scale is far below 2^53")]
+        let real = measured * self.scale as f64;
+        if self.scale > 1 && measured > 0.0 {
+            text = format!("{text}\n(stands for {})", show(real, self.unit));
+        }
+        text
     }
 
     /// The predicted figure for people.
@@ -68,6 +82,11 @@ pub fn judge(expectation: &Expectation, lens: &Lens<'_>) -> Judged {
         when,
         holds: outcome.holds.unwrap_or(false),
         measured: outcome.measured,
+        scale: lens.scenario.scale_of(expectation.that.figure.figure()),
+        against: match expectation.that.operand {
+            Operand::Figure(..) => outcome.right,
+            _ => None,
+        },
         predicted: prediction.as_ref().map(|(value, _)| *value),
         arithmetic: prediction.map(|(_, sum)| sum),
         unit: expectation.that.figure.figure().unit,
@@ -79,6 +98,7 @@ pub fn judge(expectation: &Expectation, lens: &Lens<'_>) -> Judged {
 
 struct Outcome {
     measured: Option<f64>,
+    right: Option<f64>,
     /// `None`: one of the two sides was not measured.
     holds: Option<bool>,
 }
@@ -88,11 +108,12 @@ fn weigh(that: &Comparison, lens: &Lens<'_>, span: Span, every: bool, any: bool)
     if that.figure.figure().kind != Kind::Gauge || !(every || any) {
         return weigh_once(that, lens, span);
     }
-    let mut last = Outcome { measured: None, holds: None };
+    let mut last = Outcome { measured: None, right: None, holds: None };
     for (at, left) in lens.series(&that.figure, span) {
         let upto = (span.0, at + Duration::from_nanos(1));
-        let holds = right_side(that, lens, upto).map(|right| that.holds(left, right));
-        last = Outcome { measured: Some(left), holds };
+        let right = right_side(that, lens, upto);
+        let holds = right.map(|right| that.holds(left, right));
+        last = Outcome { measured: Some(left), right, holds };
         // The sample that decides is the one that is shown.
         if (every && holds != Some(true)) || (any && holds == Some(true)) {
             break;
@@ -105,19 +126,14 @@ fn weigh_once(that: &Comparison, lens: &Lens<'_>, span: Span) -> Outcome {
     let measured = lens.value(&that.figure, span);
     let right = right_side(that, lens, span);
     let holds = measured.zip(right).map(|(left, right)| that.holds(left, right));
-    Outcome { measured, holds }
+    Outcome { measured, right, holds }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a scale is far below 2^53")]
 fn right_side(that: &Comparison, lens: &Lens<'_>, span: Span) -> Option<f64> {
     match &that.operand {
         Operand::Number(number) => Some(*number),
-        Operand::Real(real) => {
-            let bytes = that.figure.figure().unit == Unit::Bytes;
-            let scale = lens.scenario.scale as f64;
-            let sizes = if bytes { lens.scenario.value_scale as f64 } else { 1.0 };
-            Some(real / scale / sizes)
-        }
+        Operand::Real(real) => Some(real / lens.scenario.scale_of(that.figure.figure()) as f64),
         Operand::Figure(factor, other) => lens.value(other, span).map(|value| factor * value),
         Operand::Predicted => lens.predicted(&that.figure, span).map(|(value, _)| value),
     }

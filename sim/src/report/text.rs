@@ -121,7 +121,7 @@ fn write_verdict(run: &Run, replay: &str, style: Style, out: &mut dyn Write) -> 
             judged.id,
             judged.that,
             judged.when,
-            judged.measured_text(),
+            judged.measured_text().replace('\n', " "),
             judged.because
         );
         writeln!(out, "{}", paint("31", &text))?;

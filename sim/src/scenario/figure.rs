@@ -10,6 +10,7 @@
 //! Counts are of simulated things; `750000 real` stands for what they stand for. Bytes are always written at full size.
 //! A figure is a name and labels that narrow it. A label that is left out means "all of them together".
 
+use super::Scenario;
 use super::problem::unknown;
 use super::units;
 use helenus_core::Level;
@@ -283,7 +284,8 @@ pub static FIGURES: &[Figure] = &[
 
 /// The labels' names; their values are checked by [`check_label`].
 const KINDS: [&str; 3] = ["unavailable", "timeout", "failure"];
-const REASONS: [&str; 6] = ["cap", "window", "disabled", "expired", "truncated", "damaged"];
+const REASONS: [&str; 7] =
+    ["cap", "evicted", "window", "disabled", "expired", "truncated", "damaged"];
 
 /// A figure and the labels that narrow it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -559,6 +561,19 @@ fn check_label(label: &str, value: &str, racks: &[String]) -> Result<String, Str
             let rack = value.strip_prefix("rack:").unwrap_or(value);
             let racks: Vec<&str> = racks.iter().map(String::as_str).collect();
             among("rack", &racks, rack)
+        }
+    }
+}
+
+impl Scenario {
+    /// How many real things or bytes one simulated one of a figure stands for.
+    pub fn scale_of(&self, figure: &Figure) -> u64 {
+        match figure.unit {
+            // Files are as many as at full size: what they hold shrinks.
+            Unit::Count if figure.name.starts_with("storage.") => 1,
+            Unit::Count => self.scale,
+            Unit::Bytes => self.scale * self.value_scale,
+            Unit::Seconds | Unit::Percent => 1,
         }
     }
 }
