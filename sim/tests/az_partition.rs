@@ -5,7 +5,9 @@
 mod common;
 
 use common::{run, short, short_with};
+use helenus_node::seams::probe::HintLoss;
 use helenus_sim::lab::Run;
+use helenus_sim::ledger::HintFate;
 use std::collections::BTreeSet;
 
 /// In five minutes of cut fewer SSTables pile up than the expectation, written for fifteen, asks for.
@@ -54,8 +56,16 @@ fn drop_oldest_forgets_the_first_minutes_instead_of_the_last() {
         Some(true),
         "this is the FIFO eviction that the source speaks of"
     );
-    // As much is missing, but it is the oldest that is: what was delivered was stored later than most.
     assert!(measured(&run, "handoff-cannot-heal").unwrap() > 0.0);
+    // What was kept and delivered is younger than what gave way.
+    let mean_order = |wanted: fn(HintFate) -> bool| {
+        let orders = run.ledger.hints.iter().filter(|h| wanted(h.fate)).filter_map(|h| h.order);
+        let orders: Vec<f64> = orders.map(f64::from).collect();
+        orders.iter().sum::<f64>() / f64::from(u32::try_from(orders.len()).unwrap())
+    };
+    let delivered = mean_order(|fate| fate == HintFate::Delivered);
+    let evicted = mean_order(|fate| fate == HintFate::Lost(HintLoss::Evicted));
+    assert!(delivered > evicted, "{delivered} {evicted}");
 }
 
 #[test]

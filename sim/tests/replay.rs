@@ -1,6 +1,6 @@
 //! The same seed twice, in two processes, is the same run to the last event; another seed is another run.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
 mod common;
 

@@ -1,0 +1,53 @@
+//! What a person who types something wrong is told: where, what, and an exit code of 2.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::process::{Command, Output};
+
+fn lab(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_helenus-lab")).args(args).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_library_lists_and_checks_itself() {
+    let list = lab(&["list"]);
+    assert_eq!(list.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&list.stdout).contains("az-partition"));
+    let check =
+        lab(&["check", concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/az-partition.toml")]);
+    assert_eq!(check.status.code(), Some(0), "{}", told(&check));
+}
+
+#[test]
+fn a_wrong_word_is_told_with_file_line_column_and_the_nearest_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wrong.toml");
+    std::fs::write(&file, "format = 1\nid = \"x\"\nsede = 5\n").unwrap();
+    let file = file.to_str().unwrap();
+    for verb in ["check", "run"] {
+        let output = lab(&[verb, file]);
+        assert_eq!(output.status.code(), Some(2));
+        let told = told(&output);
+        assert!(told.contains(&format!("{file}:3:1: unknown key")), "{told}");
+        assert!(told.contains("did you mean `seed`?"), "{told}");
+    }
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_told_with_those_that_are() {
+    let output = lab(&["run", "az-partitoin"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told(&output).contains("az-partition"), "{}", told(&output));
+}
+
+#[test]
+fn wrong_flags_and_unwritable_reports_end_before_anything_runs() {
+    assert_eq!(lab(&["run", "--scale", "0"]).status.code(), Some(2));
+    let output = lab(&["run", "--json", "/nowhere/at/all.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told(&output).contains("/nowhere/at/all.json"));
+}
