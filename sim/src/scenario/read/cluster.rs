@@ -1,0 +1,155 @@
+//! `[cluster]`: data centres, racks, keyspaces and hints.
+
+use crate::scenario::problem::{Collector, unknown};
+use crate::scenario::section::{Section, as_section, whole};
+use crate::scenario::units;
+use crate::scenario::{Cluster, Hints, Keyspace};
+use helenus_node::config::Overflow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// More nodes than this would be simulated for hours.
+const NODES_MAX: usize = 100;
+
+pub(super) fn read_cluster(
+    mut section: Section<'_, '_>,
+    problems: &mut Collector<'_>,
+) -> Option<Cluster> {
+    let dcs = section.section("dcs", problems);
+    section.missing("dcs", "dcs = { us-east-1 = { a = 3, b = 3, c = 3 } }", problems);
+    let dcs = read_dcs(dcs, problems);
+    let keyspaces = section.section("keyspace", problems);
+    section.missing("keyspace", "keyspace.orders = { rf = { us-east-1 = 3 } }", problems);
+    let keyspaces = read_keyspaces(keyspaces, &dcs, problems);
+    let hints = section.section("hints", problems).map(|s| read_hints(s, problems));
+    let num_tokens = section.number("num_tokens", problems).map_or(4, |(n, span)| {
+        if !(1..=256).contains(&n) {
+            problems.add(&span, "`num_tokens` is between 1 and 256");
+        }
+        n.clamp(1, 256)
+    });
+    let memtable = section.parsed("memtable_heap_space", problems, units::bytes);
+    let write = section.parsed("write_request_timeout", problems, units::duration);
+    let read = section.parsed("read_request_timeout", problems, units::duration);
+    section.finish(problems);
+    Some(Cluster {
+        dcs,
+        keyspaces,
+        num_tokens,
+        hints: hints.unwrap_or(Hints {
+            cap: 1 << 30,
+            overflow: Overflow::DropNewest,
+            throttle: 1 << 20,
+            window: Duration::from_secs(3 * 3600),
+            paused: false,
+        }),
+        memtable: memtable.map_or(64 << 20, |m| m.0),
+        write_timeout: write.map_or(Duration::from_secs(2), |w| w.0),
+        read_timeout: read.map_or(Duration::from_secs(5), |r| r.0),
+    })
+}
+
+type Dcs = BTreeMap<String, BTreeMap<String, u64>>;
+
+fn read_dcs(section: Option<Section<'_, '_>>, problems: &mut Collector<'_>) -> Dcs {
+    let mut dcs = Dcs::new();
+    let mut seen = BTreeSet::new();
+    let mut nodes: u64 = 0;
+    let Some(mut section) = section else { return dcs };
+    for (dc, span, value) in section.named() {
+        let Some(mut racks) = as_section(format!("the data centre `{dc}`"), value, span, problems)
+        else {
+            continue;
+        };
+        let mut counts = BTreeMap::new();
+        for (rack, span, count) in racks.named() {
+            match whole(count.get_ref()) {
+                Some(count) if (1..=99).contains(&count) => {
+                    nodes += count;
+                    counts.insert(rack.to_owned(), count);
+                }
+                _ => problems.add(&count.span(), "a rack has 1 to 99 nodes"),
+            }
+            let plain = rack.chars().all(|c| c.is_ascii_alphabetic() || c == '-');
+            if rack.is_empty() || !plain {
+                // Digits would make `a1` both a rack and a node.
+                problems.add(&span, format!("the rack `{rack}` is named with letters only"));
+            }
+            if !seen.insert(rack.to_owned()) {
+                problems
+                    .add(&span, format!("two racks are called `{rack}`; nodes are named by them"));
+            }
+        }
+        dcs.insert(dc.to_owned(), counts);
+    }
+    if nodes == 0 || nodes > NODES_MAX as u64 {
+        problems.add(&section.span, format!("a cluster has 1 to {NODES_MAX} nodes, not {nodes}"));
+    }
+    dcs
+}
+
+fn read_keyspaces(
+    section: Option<Section<'_, '_>>,
+    dcs: &Dcs,
+    problems: &mut Collector<'_>,
+) -> BTreeMap<String, Keyspace> {
+    let mut keyspaces = BTreeMap::new();
+    let Some(mut section) = section else { return keyspaces };
+    for (name, span, value) in section.named() {
+        let what = format!("the keyspace `{name}`");
+        let Some(mut keyspace) = as_section(what, value, span, problems) else { continue };
+        let rf = keyspace.section("rf", problems);
+        keyspace.missing("rf", "rf = { us-east-1 = 3 }", problems);
+        let mut copies = BTreeMap::new();
+        for (dc, span, count) in rf.map(|mut s| s.named()).unwrap_or_default() {
+            let Some(racks) = dcs.get(dc) else {
+                problems.add(&span, unknown("data centre", dc, dcs.keys().map(String::as_str)));
+                continue;
+            };
+            let nodes: u64 = racks.values().sum();
+            match whole(count.get_ref()) {
+                Some(n) if (1..=nodes).contains(&n) => {
+                    copies.insert(dc.to_owned(), n);
+                }
+                _ => problems.add(&count.span(), format!("`{dc}` holds 1 to {nodes} copies")),
+            }
+        }
+        let table = keyspace.text("table", problems).map_or(name, |(t, _)| t).to_owned();
+        let mut options = BTreeMap::new();
+        if let Some((repair, span)) = keyspace.text("read_repair", problems) {
+            if ["BLOCKING", "NONE"].contains(&repair) {
+                options.insert("read_repair".to_owned(), repair.to_owned());
+            } else {
+                problems.add(&span, unknown("read repair", repair, ["BLOCKING", "NONE"]));
+            }
+        }
+        if let Some((compaction, span)) = keyspace.text("compaction", problems)
+            && compaction != "stcs"
+        {
+            problems.add(&span, unknown("compaction strategy", compaction, ["stcs"]));
+        }
+        keyspace.finish(problems);
+        keyspaces.insert(name.to_owned(), Keyspace { rf: copies, table, options });
+    }
+    keyspaces
+}
+
+fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hints {
+    let cap = section.parsed("cap", problems, units::bytes);
+    let overflow = section.parsed("overflow", problems, |text| match text {
+        "drop-newest" => Ok(Overflow::DropNewest),
+        "drop-oldest" => Ok(Overflow::DropOldest),
+        other => Err(unknown("overflow policy", other, ["drop-newest", "drop-oldest"])),
+    });
+    let throttle = section.parsed("throttle", problems, units::byte_rate);
+    let window = section.parsed("window", problems, units::duration);
+    let paused = section.flag("paused", problems);
+    section.finish(problems);
+    Hints {
+        cap: cap.map_or(1 << 30, |c| c.0),
+        overflow: overflow.map_or(Overflow::DropNewest, |o| o.0),
+        throttle: throttle.map_or(1 << 20, |t| t.0),
+        window: window.map_or(Duration::from_secs(3 * 3600), |w| w.0),
+        paused: paused.is_some_and(|p| p.0),
+    }
+}
