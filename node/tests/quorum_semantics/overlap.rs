@@ -316,3 +316,31 @@ async fn with_batch_sync_an_acknowledged_write_survives_a_power_cut() {
     assert_eq!(cluster.held(A, &key).await.as_deref(), Some("1"));
     assert_eq!(cluster.held(B, &key).await.as_deref(), Some("1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn with_batch_sync_nobody_acknowledges_before_its_own_sync() {
+    let batch = helenus_node::config::CommitlogSync::Batch;
+    let cluster = Cluster::three_with(|config| config.storage.commitlog_sync = batch).await;
+    let slow = std::time::Duration::from_millis(300);
+    cluster.arm(A, vec![cluster.drops("MUTATION", C)]).await;
+    for (nth, node) in [A, B].into_iter().enumerate() {
+        let healthy = cluster.disk(node).faults().latency;
+        cluster.disk(node).set_faults(|faults| faults.latency = slow);
+        let began = tokio::time::Instant::now();
+        let key = cluster.key(B, nth);
+        cluster.write(A, put(Two, &key, "1")).await.unwrap();
+        assert!(began.elapsed() >= slow, "node {node} acknowledged what it had not synced");
+        cluster.disk(node).set_faults(|faults| faults.latency = healthy);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_cannot_log_the_repair_of_its_coordinator_times_out() {
+    let cluster = Cluster::three().await;
+    let key = cluster.key(B, 0);
+    cluster.arm(B, vec![cluster.drops("MUTATION", A), cluster.drops("MUTATION", C)]).await;
+    cluster.write(B, put(One, &key, "1")).await.unwrap();
+    cluster.disk(A).set_faults(|faults| faults.write_error = 1.0);
+    let timeout = cluster.read(A, Quorum, &key).await.unwrap_err().timeout();
+    assert_eq!((timeout.received, timeout.block_for, timeout.write), (1, 2, false));
+}

@@ -92,6 +92,24 @@ async fn l21_a_short_page_full_of_tombstones_hides_nothing_that_is_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l21_what_lies_behind_the_shortest_page_is_left_for_the_next_round() {
+    let cluster = Cluster::three().await;
+    let mut keys: Vec<String> = (0..4).map(|nth| cluster.key(A, nth)).collect();
+    keys.sort_by_key(|key| helenus_core::token::of(key.as_bytes()));
+    cluster.write(A, put(All, &keys[2], "2")).await.unwrap();
+    cluster.write(A, put(All, &keys[3], "3")).await.unwrap();
+    // B knows nothing of the first two, and not that the third is gone. A page of two ends at the second for A and at
+    // the fourth for B.
+    cluster.arm(A, vec![cluster.drops("MUTATION", B)]).await;
+    for key in &keys[..3] {
+        cluster.write(A, delete(Quorum, key)).await.unwrap();
+    }
+    let found = entries(&pages(&cluster, &[A], Quorum, 2).await);
+    assert_eq!(found, [(keys[3].clone(), "3".to_owned())]);
+    assert_eq!(cluster.holdings(B).await.keys().collect::<Vec<_>>(), [&keys[3]], "and repaired");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scan_at_quorum_repairs_who_is_behind_and_one_without_read_repair_does_not() {
     for (read_repair, repaired) in [("BLOCKING", true), ("NONE", false)] {
         let mut cluster = Cluster::three().await;
