@@ -328,6 +328,16 @@ impl Node {
             tracing::warn!(requests, messages, "stopping with work under way");
         }
         self.peers.close();
+        // With the links, what was under way has failed: every replica that was still silent is owed a hint by now, or as
+        // soon as its write's task has run.
+        let settled = async {
+            while self.coordinator.settling() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, settled).await.is_err() {
+            tracing::warn!(writes = self.coordinator.settling(), "stopping with writes unsettled");
+        }
         let hints = self.hints.flush().await;
         self.engine.shutdown().await?;
         self.tasks.0.abort_all();

@@ -111,3 +111,23 @@ async fn all_nodes_killed_at_once_come_back_with_all_that_was_acknowledged() {
     }
     assert!(all.len() >= ROUNDS * WRITES);
 }
+
+#[tokio::test]
+async fn a_coordinator_that_is_stopped_leaves_no_debt_unwritten() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.create(3).await;
+    // It hangs: the others have sent it the writes, and do not know yet that it will not answer.
+    let hung = cluster.take(2);
+    hung.signal("STOP").await;
+    let client = cluster.client().await;
+    let load = Load::start(&client, "hung", WRITERS, &[Routing::Pinned(cluster.rpc(0))]);
+    load.more(WRITES / 4).await;
+    let ledger = load.stop().await;
+    // Before `write_request_timeout` has made the silence a hint.
+    assert_eq!(cluster.take(0).interrupt().await.code(), Some(0));
+    hung.kill().await;
+    cluster.start_missing().await;
+    let late = cluster.rpc(2);
+    let holds_all = async || missing(&ledger, &local_keys(late).await).is_empty().then_some(());
+    until(|| format!("{late} gets all {} by hints alone", ledger.len()), holds_all).await;
+}

@@ -52,6 +52,8 @@ pub struct Coordinator {
     pub(crate) metrics: RequestMetrics,
     /// Client requests being worked on.
     in_flight: AtomicUsize,
+    /// Writes whose clients have their answer while a replica does not have the write yet.
+    settling: AtomicUsize,
     /// The last timestamp given to a write; the next is larger, whatever the wall clock does.
     last_timestamp: AtomicI64,
 }
@@ -94,6 +96,7 @@ impl Coordinator {
             tasks: parts.tasks,
             metrics: parts.metrics,
             in_flight: AtomicUsize::new(0),
+            settling: AtomicUsize::new(0),
             last_timestamp: AtomicI64::new(0),
         }
     }
@@ -113,6 +116,16 @@ impl Coordinator {
     /// Client requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Writes that are answered and not yet settled: each ends with every replica's acknowledgement or a hint for it.
+    pub fn settling(&self) -> usize {
+        self.settling.load(Ordering::Relaxed)
+    }
+
+    fn settles(self: &Arc<Self>) -> Settling {
+        self.settling.fetch_add(1, Ordering::Relaxed);
+        Settling { coordinator: Arc::clone(self) }
     }
 
     /// A timestamp for a write that brings none: the wall clock, but never one that was given before.
@@ -152,5 +165,17 @@ pub(crate) struct InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.coordinator.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A write that is being settled, counted until this is dropped.
+#[derive(Debug)]
+struct Settling {
+    coordinator: Arc<Coordinator>,
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.coordinator.settling.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -473,7 +473,9 @@ impl Drop for Sent {
             encoded: self.owed.encoded.clone(),
             created_ms: self.owed.created_ms,
         };
+        let settling = coordinator.settles();
         self.coordinator.tasks.spawn(async move {
+            let _settling = settling;
             // Bounded by the links: they end every call after `write_request_timeout`.
             while let Some((node, answer)) = inflight.next().await {
                 owed.settle(&coordinator, node, &answer);
