@@ -1,6 +1,6 @@
 //! What a node does as a coordinator: plan, send, tally, hint, answer.
 //!
-//! Read [`write`] first: it is the story the rest serves. Plans and tallies are values of `helenus_core`; links are
+//! Read `write` first: it is the story the rest serves. Plans and tallies are values of `helenus_core`; links are
 //! `crate::peers`; what this node holds itself is `crate::replica`.
 //!
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.

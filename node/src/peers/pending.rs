@@ -1,7 +1,7 @@
 //! Calls that wait for answers: one table a node, no task and no channel a message.
 //!
 //! A call is a slot of the table. An answer finds its slot by the id that it echoes, is put into it and wakes whoever
-//! awaits [`Inflight::next`]. One sweeper expires what was not answered in time, so a call ends for each of its peers
+//! awaits `Inflight::next`. One sweeper expires what was not answered in time, so a call ends for each of its peers
 //! even when nobody polls it.
 //!
 //! Invariants: every peer that was sent a message is answered for exactly once, by an answer or by a [`PeerError`]; a
