@@ -461,6 +461,11 @@ impl Cluster {
         merged.count()
     }
 
+    /// Everything that a node decided, in order.
+    pub(crate) fn story(&self, at: usize) -> Vec<Event> {
+        self.slots[at].notes.0.lock().unwrap().clone()
+    }
+
     /// Waits until every running node holds exactly `alive` nodes alive.
     pub(crate) async fn all_see_alive(&self, alive: usize) {
         for i in 0..self.slots.len() {

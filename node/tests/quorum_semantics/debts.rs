@@ -188,3 +188,17 @@ async fn a_hint_replayed_twice_or_after_a_newer_write_changes_nothing() {
     assert_eq!(cluster.applied(C, &key, ApplyPath::Hint), 2);
     assert_eq!(cluster.held(C, &key).await.as_deref(), Some("new"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_in_order_leaves_no_straggler_without_its_hint() {
+    let mut cluster = Cluster::three().await;
+    let key = cluster.key(B, 0);
+    cluster.arm(A, vec![cluster.drops("MUTATION", B), cluster.drops("MUTATION", C)]).await;
+    cluster.write(A, put(One, &key, "1")).await.unwrap();
+    cluster.stop(A).await;
+    cluster.boot(A).await;
+    cluster.all_see_alive(3).await;
+    assert_eq!(cluster.owed(A).await, 2);
+    cluster.replay_hints(A).await;
+    assert_eq!(cluster.held(C, &key).await.as_deref(), Some("1"));
+}

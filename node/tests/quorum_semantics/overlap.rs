@@ -344,3 +344,25 @@ async fn a_read_that_cannot_log_the_repair_of_its_coordinator_times_out() {
     let timeout = cluster.read(A, Quorum, &key).await.unwrap_err().timeout();
     assert_eq!((timeout.received, timeout.block_for, timeout.write), (1, 2, false));
 }
+
+/// Without this, none of the others would mean anything the second time.
+#[tokio::test(start_paused = true)]
+async fn the_same_schedule_does_the_same_twice() {
+    let mut stories = Vec::new();
+    for _ in 0..2 {
+        let began = tokio::time::Instant::now();
+        let mut cluster = Cluster::three().await;
+        let key = cluster.key(B, 0);
+        cluster.write(A, put(All, &key, "0")).await.unwrap();
+        leaves_one_copy(&cluster, A, &key, "1").await;
+        cluster.power_off(C).await;
+        cluster.all_see_alive(2).await;
+        cluster.write(B, put(Quorum, &key, "2").at(1)).await.unwrap();
+        cluster.boot(C).await;
+        cluster.all_see_alive(3).await;
+        cluster.replay_hints(A).await;
+        assert_eq!(cluster.value(C, Quorum, &key).await.as_deref(), Some("1"));
+        stories.push(([A, B, C].map(|node| cluster.story(node)), began.elapsed()));
+    }
+    assert_eq!(stories[0], stories[1]);
+}
