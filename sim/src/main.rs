@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 const EXAMPLES: &str = "Examples:
   helenus-lab                                   run the flagship, az-partition
   helenus-lab run az-partition --seed 7         the same story with other chance
+  helenus-lab run power-loss                    a node that forgets, in a store that does not
   helenus-lab run my.toml --json report.json    a scenario of your own, and a report for programs
   helenus-lab check my.toml                     say what is wrong with it before running it
   helenus-lab figures                           what expectations may measure";

@@ -149,7 +149,7 @@ impl Story<'_> {
                 "SQL has it; its write was never acknowledged: lag, not a stale read".to_owned()
             }
             (ReadVerdict::Refused(refusal, why), _) => {
-                self.why_refused(*refusal, read.coordinator, why)
+                self.why_refused(*refusal, read.coordinator, read.ended, why)
             }
             _ => "the bytes are not those that were written under this key".to_owned(),
         }
@@ -187,10 +187,21 @@ impl Story<'_> {
         }
     }
 
-    fn why_refused(&self, refusal: Refusal, coordinator: NodeIndex, why: &str) -> String {
+    fn why_refused(
+        &self,
+        refusal: Refusal,
+        coordinator: NodeIndex,
+        at: Duration,
+        why: &str,
+    ) -> String {
         let name = self.name(coordinator);
-        let cut = self.lens.scenario.first(|a| matches!(a, Action::Cut { .. }));
-        let since = cut.map_or_else(String::new, |at| format!(" (cut at {})", self.lens.clock(at)));
+        let before = self.lens.scenario.events.iter().filter(|event| event.at <= at);
+        let faults =
+            before.filter(|e| matches!(e.action, Action::Cut { .. } | Action::Crash { .. }));
+        let cut = faults.last().map(|event| event.at);
+        let since = cut.map_or_else(String::new, |at| {
+            format!(" (the last fault was at {})", self.lens.clock(at))
+        });
         match refusal {
             Refusal::Unavailable => {
                 format!(
@@ -213,7 +224,7 @@ impl Story<'_> {
             level: write.level.to_string(),
             coordinator: self.name(write.coordinator),
             replicas: Vec::new(),
-            why: self.why_refused(write.refusal, write.coordinator, &write.why),
+            why: self.why_refused(write.refusal, write.coordinator, write.at, &write.why),
         }
     }
 

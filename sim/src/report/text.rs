@@ -106,7 +106,10 @@ fn write_verdict(run: &Run, replay: &str, style: Style, out: &mut dyn Write) -> 
     let failed: Vec<&Judged> = run.judged.iter().filter(|j| !j.holds).collect();
     let claims = run.judged.iter().filter(|j| j.source_holds.is_some()).count();
     let wrong = run.judged.iter().filter(|j| j.source_holds == Some(false)).count();
-    writeln!(out, "\n{wrong} of the source's {claims} claims do not hold in this run.")?;
+    writeln!(out)?;
+    if claims > 0 {
+        writeln!(out, "{wrong} of the source's {claims} claims do not hold in this run.")?;
+    }
     writeln!(out, "trace {:016x} over {} events", run.trace_hash, run.trace_events)?;
     let paint = |code: &str, text: &str| {
         if style.color { format!("\u{1b}[1;{code}m{text}\u{1b}[0m") } else { text.to_owned() }

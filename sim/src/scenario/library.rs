@@ -12,8 +12,15 @@ pub struct Embedded {
 }
 
 /// All of them; the first is what runs when none is named.
-pub const LIBRARY: [Embedded; 1] = [Embedded {
-    id: "az-partition",
-    file: "sim/scenarios/az-partition.toml",
-    text: include_str!("../../scenarios/az-partition.toml"),
-}];
+pub const LIBRARY: [Embedded; 2] = [
+    Embedded {
+        id: "az-partition",
+        file: "sim/scenarios/az-partition.toml",
+        text: include_str!("../../scenarios/az-partition.toml"),
+    },
+    Embedded {
+        id: "power-loss",
+        file: "sim/scenarios/power-loss.toml",
+        text: include_str!("../../scenarios/power-loss.toml"),
+    },
+];
