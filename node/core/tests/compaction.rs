@@ -1,7 +1,9 @@
 //! Runs the golden scripts of the choice of what to compact (`testscripts/compaction`).
 
+mod common;
+
+use common::Outcome;
 use helenus_core::compaction::{Candidate, Choice, SizeTiered, choose, pending_tasks};
-use std::error::Error;
 
 /// Sizes are in MiB, ages in seconds.
 #[derive(goldenscript::Command)]
@@ -62,11 +64,7 @@ impl Runner {
 impl goldenscript::Runner for Runner {
     type Command = Command;
 
-    fn run(
-        &mut self,
-        command: &Command,
-        _: &goldenscript::Context,
-    ) -> Result<String, Box<dyn Error>> {
+    fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Outcome<String> {
         let mut output = String::new();
         match command {
             Command::Options { min, max, small } => {
@@ -105,12 +103,5 @@ impl goldenscript::Runner for Runner {
 
 #[test]
 fn scripts_hold() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/compaction");
-    let mut scripts: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    scripts.sort();
-    assert!(!scripts.is_empty());
-    for script in scripts {
-        println!("{}", script.display());
-        goldenscript::run(&mut Runner::default(), script).unwrap();
-    }
+    common::scripts_hold("compaction", Runner::default);
 }

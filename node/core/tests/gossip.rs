@@ -1,11 +1,13 @@
 //! Runs the golden scripts of gossip (`testscripts/gossip`): a few nodes, a network that delivers when it is told to.
 
+mod common;
+
+use common::Outcome;
 use helenus_core::gossip::{
     Ack2, Digest, Effect, Event, Gossip, Limits, Message, StateDelta, StateKey, Syn, To, Versioned,
 };
 use helenus_core::{Generation, NodeId};
 use std::collections::{BTreeMap, VecDeque};
-use std::error::Error;
 use std::fmt::Write as _;
 
 /// Nodes are numbers, values are named by `StateKey`'s names or by numbers. The wall clock is the command's, 1000 at
@@ -84,7 +86,7 @@ impl Runner {
     }
 
     /// Steps a node, puts its messages on the wire and says what else it wants done.
-    fn step(&mut self, node: u128, event: Event<'_>) -> Result<String, Box<dyn Error>> {
+    fn step(&mut self, node: u128, event: Event<'_>) -> Outcome<String> {
         let effects = self.node(node)?.step(event);
         let mut said = String::new();
         for effect in effects {
@@ -145,12 +147,7 @@ impl Runner {
         String::new()
     }
 
-    fn receive(
-        &mut self,
-        from: u128,
-        to: u128,
-        message: Message,
-    ) -> Result<String, Box<dyn Error>> {
+    fn receive(&mut self, from: u128, to: u128, message: Message) -> Outcome<String> {
         let wall_s = self.wall_s;
         self.step(to, Event::Received { from: NodeId(from), message, wall_s })
     }
@@ -177,7 +174,7 @@ fn show(message: &Message) -> String {
     }
 }
 
-fn key(name: &str) -> Result<StateKey, Box<dyn Error>> {
+fn key(name: &str) -> Outcome<StateKey> {
     match StateKey::NAMED.iter().find(|key| key.name() == Some(name)) {
         Some(key) => Ok(*key),
         None => Ok(StateKey(name.parse()?)),
@@ -187,11 +184,7 @@ fn key(name: &str) -> Result<StateKey, Box<dyn Error>> {
 impl goldenscript::Runner for Runner {
     type Command = Command;
 
-    fn run(
-        &mut self,
-        command: &Command,
-        _: &goldenscript::Context,
-    ) -> Result<String, Box<dyn Error>> {
+    fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Outcome<String> {
         match command {
             Command::Start { .. } => Ok(self.start(command)),
             Command::Set { node, values } => {
@@ -264,13 +257,9 @@ impl goldenscript::Runner for Runner {
 
 #[test]
 fn gossip_scripts_hold() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/gossip");
-    let mut scripts: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    scripts.sort();
-    assert!(!scripts.is_empty());
-    for script in scripts {
-        println!("{}", script.display());
-        let mut runner = Runner { nodes: BTreeMap::new(), wire: VecDeque::new(), wall_s: 1000 };
-        goldenscript::run(&mut runner, script).unwrap();
-    }
+    common::scripts_hold("gossip", || Runner {
+        nodes: BTreeMap::new(),
+        wire: VecDeque::new(),
+        wall_s: 1000,
+    });
 }

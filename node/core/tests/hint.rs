@@ -1,9 +1,11 @@
 //! Runs the golden scripts of the hint budget and accounts (`testscripts/hint`).
 
+mod common;
+
+use common::Outcome;
 use helenus_core::NodeId;
 use helenus_core::hint::{Accounts, Admission, Budget, Limits, Loss, Overflow};
 use std::collections::VecDeque;
-use std::error::Error;
 
 /// Targets are numbers, sizes are bytes.
 #[derive(goldenscript::Command)]
@@ -90,11 +92,7 @@ impl Runner {
 impl goldenscript::Runner for Runner {
     type Command = Command;
 
-    fn run(
-        &mut self,
-        command: &Command,
-        _: &goldenscript::Context,
-    ) -> Result<String, Box<dyn Error>> {
+    fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Outcome<String> {
         let mut output = String::new();
         match command {
             Command::New { node, target, overflow } => {
@@ -133,13 +131,6 @@ impl goldenscript::Runner for Runner {
 
 #[test]
 fn scripts_hold() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/hint");
-    let mut scripts: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    scripts.sort();
-    assert!(!scripts.is_empty());
-    for script in scripts {
-        println!("{}", script.display());
-        let nothing = Limits { node_bytes: 0, target_bytes: None, overflow: Overflow::DropNewest };
-        goldenscript::run(&mut runner(nothing), script).unwrap();
-    }
+    let nothing = Limits { node_bytes: 0, target_bytes: None, overflow: Overflow::DropNewest };
+    common::scripts_hold("hint", || runner(nothing));
 }

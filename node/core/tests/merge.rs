@@ -1,6 +1,9 @@
 //! Runs the golden scripts of the merge (`testscripts/merge`): replicas with one-letter names hold one partition each.
 
+mod common;
+
 use bytes::Bytes;
+use common::Outcome;
 use helenus_core::merge;
 use helenus_core::reconcile::{Reconciled, reconcile};
 use helenus_core::{
@@ -8,7 +11,6 @@ use helenus_core::{
     RangeTombstone, Row, TimestampMicros,
 };
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt::Write as _;
 
 /// `ts` is a timestamp in microseconds, `at` a second of the replica's clock.
@@ -206,11 +208,7 @@ fn describe(partition: &Partition) -> String {
 impl goldenscript::Runner for Runner {
     type Command = Command;
 
-    fn run(
-        &mut self,
-        command: &Command,
-        _: &goldenscript::Context,
-    ) -> Result<String, Box<dyn Error>> {
+    fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Outcome<String> {
         let mut output = String::new();
         if let Some((replica, update)) = write(command) {
             merge::merge(self.replicas.entry(replica.clone()).or_default(), update);
@@ -259,12 +257,5 @@ impl goldenscript::Runner for Runner {
 
 #[test]
 fn scripts_hold() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/merge");
-    let mut scripts: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    scripts.sort();
-    assert!(!scripts.is_empty());
-    for script in scripts {
-        println!("{}", script.display());
-        goldenscript::run(&mut Runner::default(), script).unwrap();
-    }
+    common::scripts_hold("merge", Runner::default);
 }

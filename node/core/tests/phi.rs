@@ -1,8 +1,10 @@
 //! Runs the golden scripts of the failure detector (`testscripts/phi`).
 
+mod common;
+
+use common::Outcome;
 use helenus_core::NodeId;
 use helenus_core::phi::{Detector, Parameters};
-use std::error::Error;
 use std::time::Duration;
 
 /// Times are in seconds.
@@ -59,11 +61,7 @@ impl Runner {
 impl goldenscript::Runner for Runner {
     type Command = Command;
 
-    fn run(
-        &mut self,
-        command: &Command,
-        _: &goldenscript::Context,
-    ) -> Result<String, Box<dyn Error>> {
+    fn run(&mut self, command: &Command, _: &goldenscript::Context) -> Outcome<String> {
         let mut output = String::new();
         match command {
             Command::New { threshold } => {
@@ -105,13 +103,8 @@ impl goldenscript::Runner for Runner {
 
 #[test]
 fn phi_scripts_hold() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/phi");
-    let mut scripts: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    scripts.sort();
-    assert!(!scripts.is_empty());
-    for script in scripts {
-        println!("{}", script.display());
-        let mut runner = Runner { detector: Detector::new(Parameters::default()), now: 0.0 };
-        goldenscript::run(&mut runner, script).unwrap();
-    }
+    common::scripts_hold("phi", || Runner {
+        detector: Detector::new(Parameters::default()),
+        now: 0.0,
+    });
 }

@@ -1,14 +1,14 @@
 //! Runs the golden scripts of the ring and of placement: `testscripts/ring/<claim>`.
 
+mod common;
+
+use common::Outcome;
 use goldenscript::{Argument, Command, Context, Runner};
 use helenus_core::placement::{Placement, Replica};
 use helenus_core::ring::Ring;
 use helenus_core::{Dc, Endpoint, NodeId, Rack, Replication, Token, token};
-use std::error::Error;
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Nodes are written `n1`, `n2`; their host ids are 1, 2.
 #[derive(Default)]
@@ -139,12 +139,5 @@ impl Runner for Script {
 
 #[test]
 fn every_claim_holds() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/ring");
-    let scripts = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut ran = 0;
-    for script in scripts {
-        goldenscript::run(&mut Script::default(), &script).expect("the script runs");
-        ran += 1;
-    }
-    assert!(ran > 0, "no scripts in {folder}");
+    common::scripts_hold("ring", Script::default);
 }

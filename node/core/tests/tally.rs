@@ -1,14 +1,14 @@
 //! Runs the golden scripts of levels and tallies: `testscripts/tally/<claim>`.
 
+mod common;
+
+use common::Outcome;
 use goldenscript::{Argument, Command, Context, Runner};
 use helenus_core::level::Op;
 use helenus_core::placement::Replica;
 use helenus_core::tally::{Answer, Tally};
 use helenus_core::{Dc, Level, NodeId, Replication};
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Replicas are written `n1` or, outside dc1, `n4@dc2`; dc1 is the coordinator's data centre.
 struct Script {
@@ -137,12 +137,5 @@ impl Runner for Script {
 
 #[test]
 fn every_claim_holds() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testscripts/tally");
-    let scripts = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut ran = 0;
-    for script in scripts {
-        goldenscript::run(&mut Script::default(), &script).expect("the script runs");
-        ran += 1;
-    }
-    assert!(ran > 0, "no scripts in {folder}");
+    common::scripts_hold("tally", Script::default);
 }
