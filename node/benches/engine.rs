@@ -54,7 +54,8 @@ async fn measure(name: &'static str, keys: u64) {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let keys = if name == "sled" { keys.min(SLED_KEYS_MAX) } else { keys };
     let clock = Arc::new(SystemClock::new());
-    let engine = open(name, dir.path(), &clock).await;
+    let tasks = Arc::new(Tasks::new());
+    let engine = open(name, dir.path(), &clock, &tasks);
     let meter = Meter { name, clock: clock.clone() };
 
     let row = meter.start();
@@ -97,13 +98,13 @@ async fn measure(name: &'static str, keys: u64) {
     engine.shutdown().await.expect("the engine stops");
     drop(engine);
     let row = meter.start();
-    let engine = open(name, dir.path(), &clock).await;
+    let engine = open(name, dir.path(), &clock, &tasks);
     row.end("open", 1);
     engine.shutdown().await.expect("the engine stops");
     println!("{name:>6} {:>10} {} MB on disk", "", disk_bytes(dir.path()) / 1_000_000);
 }
 
-async fn open(name: &str, dir: &Path, clock: &Arc<SystemClock>) -> Arc<dyn Engine> {
+fn open(name: &str, dir: &Path, clock: &Arc<SystemClock>, tasks: &Arc<Tasks>) -> Arc<dyn Engine> {
     let background = Arc::new(ThreadBackground::start().expect("the system gives threads"));
     let config = StorageConfig {
         block_cache_size: 256 << 20,
@@ -133,7 +134,7 @@ async fn open(name: &str, dir: &Path, clock: &Arc<SystemClock>) -> Arc<dyn Engin
         background,
         clock: clock.clone(),
         probe: Arc::new(Silent),
-        tasks: Arc::new(Tasks::new()),
+        tasks: Arc::clone(tasks),
         tables: vec![table],
     });
     Arc::new(engine.expect("an empty directory opens"))

@@ -78,7 +78,7 @@ pub struct LsmParts {
     pub clock: Arc<dyn Clock>,
     /// Told of flushes and compactions.
     pub probe: Arc<dyn Probe>,
-    /// Owns the engine's tasks.
+    /// Owns the engine's tasks: once it is dropped nothing is synced, flushed or compacted any more.
     pub tasks: Arc<Tasks>,
     /// Tables that are open from the start. Others follow by [`Engine::open_table`], when the schema was read.
     pub tables: Vec<TableDef>,
