@@ -209,6 +209,9 @@ fn pace(simulated: Duration, took: Duration) -> String {
     format!("{} simulated minutes took {:.1} s", simulated.as_secs() / 60, took.as_secs_f64())
 }
 
+/// With fewer hints in a full store than this, one hint more or less is more than two percent.
+const RECORDS_COARSE: u64 = 50;
+
 fn headline(scenario: &Scenario, seed: u64) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", scenario.id, scenario.title)?;
@@ -222,7 +225,15 @@ fn headline(scenario: &Scenario, seed: u64) -> std::io::Result<()> {
         scenario.end,
         scenario.scale,
         scenario.value_scale
-    )
+    )?;
+    if let Some(records) = scenario.records_per_store().filter(|n| *n < RECORDS_COARSE) {
+        writeln!(
+            out,
+            "note: at this scale a hint store holds {records} records, so figures come in coarse steps; \
+             a smaller --scale is finer and slower"
+        )?;
+    }
+    Ok(())
 }
 
 /// In simulated time, on stderr; hidden by itself where stderr is no terminal.

@@ -196,9 +196,9 @@ impl Story<'_> {
     ) -> String {
         let name = self.name(coordinator);
         let before = self.lens.scenario.events.iter().filter(|event| event.at <= at);
-        let faults =
+        let mut faults =
             before.filter(|e| matches!(e.action, Action::Cut { .. } | Action::Crash { .. }));
-        let cut = faults.last().map(|event| event.at);
+        let cut = faults.next_back().map(|event| event.at);
         let since = cut.map_or_else(String::new, |at| {
             format!(" (the last fault was at {})", self.lens.clock(at))
         });

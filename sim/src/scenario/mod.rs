@@ -387,6 +387,15 @@ impl Scenario {
         (bytes / self.value_scale).max(1)
     }
 
+    /// About how many orders one node's hint store holds, as simulated.
+    pub fn records_per_store(&self) -> Option<u64> {
+        let value = self.actors.values().find_map(|actor| match actor {
+            Actor::Shop { value, .. } => Some(*value),
+            _ => None,
+        });
+        value.map(|bytes| self.scaled_bytes(self.cluster.hints.cap) / self.scaled_value(bytes))
+    }
+
     /// A rate per second, as simulated.
     pub fn scaled_rate(&self, rate: Rate) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a scale is far below 2^53")]
