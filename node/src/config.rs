@@ -3,7 +3,7 @@
 //!
 //! Every key is described in one table (`keys`): what it is called, how it is read, how it is written. The reader, the
 //! suggestions for misspelt keys and the example file all come from it, so they cannot disagree. What one value may be
-//! is checked where it is read (`raw`), what two values may be together at the end (`Config::from_toml`).
+//! is checked where it is read, what two values may be together when all are: both in `raw`.
 //!
 //! Invariant: all problems of a file are reported at once, each with its line and column.
 

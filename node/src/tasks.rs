@@ -16,8 +16,7 @@ impl Tasks {
         Tasks::default()
     }
 
-    /// Starts a task on the node's own runtime. A panic in it is resumed by [`Tasks::abort_all`]'s caller or, with
-    /// `tokio_unstable` in simulation, at once.
+    /// Starts a task on the node's own runtime. A panic in it ends this task and no other.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let mut set = self.set.lock().expect("no task panics while it holds this lock");
         // Finished tasks are reaped here, so the set is as large as what runs.

@@ -1,7 +1,8 @@
 //! The lab: scenarios are run against real nodes in a simulated world, and what was expected is checked.
 //!
 //! Read in this order: what a scenario says (`scenario`), the world it happens in (`world`), who acts in it
-//! (`actors`), who watches (`oracle`), and what is told at the end (`report`).
+//! (`actors`), what is noted as it happens (`ledger`), who watches (`oracle`), and what is told at the end (`report`).
+//! `lab` puts them together: one run.
 
 pub mod actors;
 pub mod lab;

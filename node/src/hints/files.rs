@@ -1,4 +1,5 @@
-//! Where hint files are, and what is done to them: the only part of the hint store that touches the disk.
+//! Where hint files are, and how they are read and removed, and positions kept. Segments are appended to by `state` and
+//! synced by `writer`.
 
 use super::record::{self, Found, HEADER_BYTES, Hint, POSITIONS_BYTES, Position};
 use crate::seams::disk::{Disk, File};

@@ -1,4 +1,4 @@
-//! The bytes of hint files. Integers are little-endian; a CRC covers everything behind it (a header's: before it).
+//! The bytes of hint files. Integers are little-endian; a CRC covers everything behind it (a header's and a slot's: before it).
 //!
 //! ```text
 //! segment    <target>-<seq>.hints   | header | record | record | ...

@@ -1,7 +1,8 @@
 //! The state of the hint store: what is owed, in which segments, and how many bytes that takes.
 //!
-//! Everything here runs on the node's thread, under one lock, without waiting; the two disk operations it makes are a
-//! buffered write (`write_out`) and, when a full store evicts, the removal of one segment.
+//! Everything here runs on the node's thread, under one lock, without waiting; what it does on the disk is a buffered
+//! write (`write_out`, which makes the segment's file the first time) and, when a full store evicts, the removal of one
+//! segment, read first for the names of what is lost with it.
 //!
 //! Invariant: `budget.used(target)` is the sum of the target's segments' `len`, of the files waiting to be removed, and
 //! of its position file. As `len` counts what is written and what waits in memory to be, the bound holds for files and

@@ -1,4 +1,4 @@
-//! The five places where a node touches the world. Production and simulation differ here and nowhere else.
+//! The six places where a node touches the world. Production and simulation differ here and nowhere else.
 //!
 //! - `clock`: what time it is (sleeping is tokio's, whose clock the simulation drives);
 //! - `rng`: chance, as streams keyed by purpose;

@@ -1,4 +1,4 @@
-//! What is told at the end: for people (`text`) and for programs (`json`).
+//! What is told at the end: for people (`text`) and for programs (`json`), both with what happened when (`timeline`).
 
 mod json;
 mod text;
