@@ -1,5 +1,6 @@
 //! What is wrong with a scenario, and where: file, line, column, and the nearest known word.
 
+use helenus_node::config::did_you_mean;
 use std::fmt;
 use std::ops::Range;
 
@@ -87,23 +88,13 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The known word nearest to `word`, if one is near enough to be what was meant.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    known
-        .into_iter()
-        .map(|k| (strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase()), k))
-        .filter(|(distance, k)| *distance <= 1 + k.chars().count() / 3)
-        .min()
-        .map(|(_, k)| k)
-}
-
 /// "unknown `what` `word`" with the nearest known word, or all of them when none is near.
 pub(super) fn unknown<'k>(
     what: &str,
     word: &str,
     known: impl IntoIterator<Item = &'k str> + Clone,
 ) -> String {
-    match nearest(word, known.clone()) {
+    match did_you_mean(word, known.clone()) {
         Some(near) => format!("unknown {what} `{word}`; did you mean `{near}`?"),
         None => {
             let words: Vec<String> = known.into_iter().map(|k| format!("`{k}`")).collect();
@@ -129,8 +120,8 @@ mod tests {
 
     #[test]
     fn the_nearest_word_is_named_only_when_it_is_near() {
-        assert_eq!(nearest("becuase", ["because", "claimed"]), Some("because"));
-        assert_eq!(nearest("xyz", ["because", "claimed"]), None);
-        assert!(unknown("key", "xyz", ["because"]).contains("known: `because`"));
+        let told = |word| unknown("key", word, ["because", "claimed"]);
+        assert_eq!(told("becuase"), "unknown key `becuase`; did you mean `because`?");
+        assert_eq!(told("xyz"), "unknown key `xyz`; known: `because`, `claimed`");
     }
 }

@@ -1,6 +1,6 @@
 //! Values with units, as a scenario writes them: `"500MB"`, `"512KiB/s"`, `"5000/min"`, `"10ms"`, `"14:19"`.
 
-use super::problem::nearest;
+use helenus_node::config::did_you_mean;
 use std::fmt;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ fn unit_of(unit: &str, table: &[(&str, u64)], example: &str) -> Result<u64, Stri
     if unit.is_empty() {
         return Err(format!("a unit is missing; write it as {example}"));
     }
-    Err(match nearest(unit, table.iter().map(|(name, _)| *name)) {
+    Err(match did_you_mean(unit, table.iter().map(|(name, _)| *name)) {
         Some(near) => format!("unknown unit `{unit}`; did you mean `{near}`?"),
         None => {
             let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
