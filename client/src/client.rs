@@ -15,6 +15,8 @@ use crate::task::Task;
 use crate::timestamps::Timestamps;
 use crate::topology::{Ask, Topology, next_host};
 use crate::wire::Asked;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use helenus_core::{Dc, TimestampMicros};
 use helenus_proto::{level, v1};
 use std::collections::BTreeMap;
@@ -165,9 +167,16 @@ impl Client {
         let mut again: Option<SocketAddr> = None;
         let mut attempt = 0;
         loop {
+            let mut next = again.take().or_else(|| inner.next_host(&plan, &tried));
+            if inner.is_cut_off(&plan, next) {
+                // Nodes that were asked before and come back are as good as any: what they met is over.
+                if inner.first_up(plan.deadline).await {
+                    tried.clear();
+                }
+                next = inner.next_host(&plan, &tried);
+            }
             // When every node was asked, or the time is over, what the attempts met says why.
             let late = attempt > 0 && Instant::now() >= plan.deadline;
-            let next = again.take().or_else(|| inner.next_host(&plan, &tried));
             let Some(addr) = next.filter(|_| !late) else { return Err(OpError::of(failed)) };
             attempt += 1;
             if attempt > 1 {
@@ -299,6 +308,30 @@ impl Inner {
         next_host(&topology, ask, tried, |addr| {
             links.get(&addr).map_or(Readiness::Connecting, |kept| kept.link.readiness())
         })
+    }
+
+    /// Whether `next`, the best that there is to ask, is out of reach, and so is every other node. A pinned operation is
+    /// a question to one node, and that the node is not there is an answer: it does not wait.
+    fn is_cut_off(&self, plan: &Plan, next: Option<SocketAddr>) -> bool {
+        if matches!(plan.routing, Routing::Pinned(_)) {
+            return false;
+        }
+        let links = self.links();
+        let down = |addr: &SocketAddr| {
+            links.get(addr).is_some_and(|kept| kept.link.readiness() == Readiness::Down)
+        };
+        next.as_ref().is_none_or(down) && self.topology().hosts().all(|host| down(&host.addr))
+    }
+
+    /// Makes the links of all nodes dial, and waits until the first is up. False: none was until the deadline.
+    async fn first_up(&self, deadline: Instant) -> bool {
+        let links: Vec<Arc<Link>> =
+            self.topology().hosts().map(|host| self.link(host.addr)).collect();
+        let mut ups: FuturesUnordered<_> = links.iter().map(|link| link.up()).collect();
+        if ups.is_empty() {
+            return false;
+        }
+        tokio::time::timeout_at(deadline, ups.next()).await.is_ok()
     }
 
     async fn attempt(&self, addr: SocketAddr, plan: &Plan) -> Result<v1::KvResponse, KvError> {

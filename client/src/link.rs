@@ -6,7 +6,8 @@
 //!
 //! The link connects by itself, again after each loss, with a backoff that grows and is jittered. While it has no
 //! connection, requests fail at once (the caller has other nodes to ask); only during the very first attempt, and the
-//! first one after a loss, do they wait.
+//! first one after a loss, do they wait. A caller that has no other node to ask *wants* the link ([`Link::up`]): while
+//! anybody does, the link rests only for the least backoff between two attempts.
 //!
 //! Invariants: `outbox` is a subset of `pending`; `pending` never exceeds `in_flight_max`; every entry of `pending` has
 //! exactly one caller waiting for it.
@@ -82,6 +83,8 @@ struct Shared {
     in_flight_max: usize,
     state: Mutex<State>,
     phase: watch::Sender<Phase>,
+    /// Callers that wait for this link because no node is connected.
+    wanted: watch::Sender<usize>,
     counters: Arc<Counters>,
 }
 
@@ -122,6 +125,7 @@ impl Link {
             in_flight_max: options.in_flight_max,
             state: Mutex::new(State::default()),
             phase: watch::Sender::new(Phase::Connecting),
+            wanted: watch::Sender::new(0),
             counters,
         });
         let task = Task::spawn(run(Arc::clone(&shared), connector, options));
@@ -143,6 +147,17 @@ impl Link {
             Ok(Phase::Up(channel)) => Ok(channel.clone()),
             Ok(Phase::Down { reason }) => Err(reason.clone()),
             Ok(Phase::Connecting) | Err(_) => Err("the link was closed".to_owned()),
+        }
+    }
+
+    /// Waits until the link is up, however long that takes, and makes it dial soon meanwhile. Dropping the future takes
+    /// the wish back.
+    pub(crate) async fn up(&self) {
+        let _wish = Wish::new(&self.shared);
+        let mut phase = self.shared.phase.subscribe();
+        if phase.wait_for(|phase| matches!(phase, Phase::Up(_))).await.is_err() {
+            // The sender lives as long as `self`.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -292,6 +307,24 @@ impl Shared {
     }
 }
 
+/// Somebody waits for a link, until this is dropped.
+struct Wish<'a> {
+    shared: &'a Shared,
+}
+
+impl Wish<'_> {
+    fn new(shared: &Shared) -> Wish<'_> {
+        shared.wanted.send_modify(|wanted| *wanted += 1);
+        Wish { shared }
+    }
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        self.shared.wanted.send_modify(|wanted| *wanted -= 1);
+    }
+}
+
 /// One request in flight. Dropping it gives up waiting and frees its place.
 struct Flight {
     id: u64,
@@ -340,6 +373,7 @@ impl Stream for Outgoing {
 /// Connects, carries the stream until it breaks, and again, for as long as the link exists.
 async fn run(shared: Arc<Shared>, connector: Arc<dyn Connect>, options: LinkOptions) {
     let mut backoff = Backoff::new(&options, shared.addr);
+    let mut wanted = shared.wanted.subscribe();
     loop {
         match channel::open(shared.addr, Arc::clone(&connector), options.channel).await {
             Ok(channel) => {
@@ -360,7 +394,15 @@ async fn run(shared: Arc<Shared>, connector: Arc<dyn Connect>, options: LinkOpti
                 shared.phase.send_replace(Phase::Down { reason });
             }
         }
-        sleep(backoff.next()).await;
+        // The least rest is kept even if somebody waits, or a node that is down would be dialled in a tight loop.
+        let rest = backoff.next();
+        let least = rest.min(options.backoff_min);
+        sleep(least).await;
+        tokio::select! {
+            biased;
+            _ = wanted.wait_for(|wanted| *wanted > 0) => {}
+            () = sleep(rest - least) => {}
+        }
     }
 }
 
@@ -452,6 +494,7 @@ mod tests {
             in_flight_max: options().in_flight_max,
             state: Mutex::new(state),
             phase: watch::Sender::new(Phase::Connecting),
+            wanted: watch::Sender::new(0),
             counters: Arc::default(),
         })
     }

@@ -321,6 +321,70 @@ async fn a_node_that_breaks_every_stream_is_not_stormed() {
     assert!((8..=40).contains(&connects), "{connects} connects in a minute");
 }
 
+/// All of three nodes go away for a minute, so that the links' rests have grown to their longest.
+async fn after_an_outage() -> (Arc<World>, Client) {
+    let world = World::new(3);
+    let builder = world.builder().backoff(Duration::from_millis(100), Duration::from_secs(600));
+    let client = builder.connect().await.unwrap();
+    connected(&world, &client).await;
+    for node in [1, 2, 3] {
+        world.node(node).set_up(false);
+    }
+    world.answer(|_, _| Reply::Break);
+    let at_once = Options::new().timeout(Duration::from_millis(1));
+    let orders = client.table("shop", "orders");
+    for node in [1, 2, 3] {
+        let pinned = at_once.clone().routing(Routing::Pinned(addr(node)));
+        orders.put_with("k", "v", &pinned).await.unwrap_err();
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.answer(|_, request| written(timestamp(request).unwrap()));
+    (world, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_all_nodes_were_gone_an_operation_waits_for_the_first_that_is_back() {
+    let (world, client) = after_an_outage().await;
+    let start = Instant::now();
+    world.node(2).set_up(true);
+    let orders = client.table("shop", "orders");
+    let put = orders.put("k", "v").await.unwrap();
+    assert_eq!(put.answer.coordinator, addr(2));
+    assert!(start.elapsed() < Duration::from_millis(10), "{:?}", start.elapsed());
+    // Also if it comes back only while the operation waits.
+    let (world, client) = after_an_outage().await;
+    let orders = client.table("shop", "orders");
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.node(3).set_up(true);
+    };
+    let (put, ()) = tokio::join!(orders.put("k", "v"), back);
+    assert_eq!(put.unwrap().answer.coordinator, addr(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_waits_for_a_node_until_its_deadline_and_storms_nobody() {
+    let (world, client) = after_an_outage().await;
+    let orders = client.table("shop", "orders");
+    let before = world.connects.load(Ordering::SeqCst);
+    let start = Instant::now();
+    let options = Options::new().timeout(Duration::from_secs(2));
+    let puts = (0..50).map(|_| orders.put_with("k", "v", &options));
+    for put in futures_util::future::join_all(puts).await {
+        let err = put.unwrap_err();
+        assert_eq!((err.kind(), err.may_have_applied()), ("not-connected", false), "{err}");
+    }
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_millis(2100), "{waited:?}");
+    // One dial a link at a time, with the least rest between two, however many operations wait.
+    let dials = world.connects.load(Ordering::SeqCst) - before;
+    assert!((3 * 15..=3 * 21).contains(&dials), "{dials} dials of three links in two seconds");
+    // The wish ends with the operations.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let later = world.connects.load(Ordering::SeqCst) - before - dials;
+    assert!(later <= 3, "{later} dials for nobody");
+}
+
 #[tokio::test(start_paused = true)]
 async fn too_much_in_flight_is_refused_and_counted() {
     let world = World::new(1);
