@@ -107,7 +107,7 @@ impl Coordinator {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Err(RequestError::Overloaded(format!(
-                "{limit} requests are in flight on this node already (max_concurrent_requests); try again, or another node"
+                "{limit} requests are in flight on this node already (native_transport_max_concurrent_requests); try again, or another node"
             )));
         }
         Ok(InFlight { coordinator: Arc::clone(self) })

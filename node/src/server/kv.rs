@@ -5,7 +5,8 @@
 //! then gives out answers.
 //!
 //! Bounds: [`STREAM_REQUESTS_MAX`] requests of one stream are worked on at once; past it no more are read from its socket,
-//! which is the client's backpressure. Over all streams the coordinator's `max_concurrent_requests` holds.
+//! which is the client's backpressure. Over all streams the coordinator's `native_transport_max_concurrent_requests`
+//! holds.
 
 use super::error_to_wire;
 use crate::coordinator::{

@@ -194,7 +194,11 @@ async fn a_node_with_its_hands_full_says_overloaded() {
     first.unwrap();
     let refused = second.unwrap_err();
     assert!(matches!(refused.kind, Kind::Overloaded(_)), "{refused:?}");
-    assert!(refused.message.contains("max_concurrent_requests"), "{}", refused.message);
+    assert!(
+        refused.message.contains("native_transport_max_concurrent_requests"),
+        "{}",
+        refused.message
+    );
     cluster.read(A, One, &key).await.expect("there is room again");
 }
 
