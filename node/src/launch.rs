@@ -87,7 +87,12 @@ fn drive(
     ready: oneshot::Sender<Ready>,
     stopping: oneshot::Receiver<()>,
 ) -> Result<(), LaunchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // A panic is a bug, and what it was in the middle of is unknown: the node stops, as a process would, rather than going
+    // on without one of its tasks. The simulation does the same.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .unhandled_panic(tokio::runtime::UnhandledPanic::ShutdownRuntime)
+        .build();
     let runtime = runtime.map_err(|source| LaunchError::System { what: "runtime", source })?;
     let background = ThreadBackground::start();
     let background = background.map_err(|source| LaunchError::System { what: "thread", source })?;

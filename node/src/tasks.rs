@@ -16,7 +16,8 @@ impl Tasks {
         Tasks::default()
     }
 
-    /// Starts a task on the node's own runtime. A panic in it ends this task and no other.
+    /// Starts a task on the node's own runtime. A panic in it is a bug, and stops the node: both the production runtime
+    /// (`launch`) and the simulation's shut down on it.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let mut set = self.set.lock().expect("no task panics while it holds this lock");
         // Finished tasks are reaped here, so the set is as large as what runs.
