@@ -97,6 +97,18 @@ pub enum KvError {
         /// The bound that was reached.
         in_flight_max: usize,
     },
+    /// The node does not read a request that large: only its length was looked at, nothing was applied.
+    #[error(
+        "the value is larger than the server takes (max_value_size): the request has {bytes} bytes and {addr} reads at most {bytes_max}; split it, or raise the limit on every node"
+    )]
+    TooLarge {
+        /// The node.
+        addr: SocketAddr,
+        /// The request's size on the wire.
+        bytes: usize,
+        /// The most that the node reads.
+        bytes_max: usize,
+    },
     /// There is no connection to the node. Nothing was sent.
     #[error("cannot connect to {addr}: {reason}; is a node listening there?")]
     NotConnected {
@@ -160,6 +172,7 @@ impl KvError {
             | KvError::Invalid { .. }
             | KvError::Overloaded { .. }
             | KvError::TooMuchInFlight { .. }
+            | KvError::TooLarge { .. }
             | KvError::NotConnected { .. }
             | KvError::NoHosts => false,
             KvError::Timeout { write, .. }
@@ -179,6 +192,7 @@ impl KvError {
             KvError::Invalid { .. } => "invalid",
             KvError::Overloaded { .. } => "overloaded",
             KvError::TooMuchInFlight { .. } => "too-much-in-flight",
+            KvError::TooLarge { .. } => "too-large",
             KvError::NotConnected { .. } => "not-connected",
             KvError::ConnectionLost { .. } => "connection-lost",
             KvError::Deadline { .. } => "deadline",
@@ -403,6 +417,7 @@ mod tests {
             (KvError::Invalid { message: String::new() }, false),
             (KvError::Overloaded { message: String::new() }, false),
             (KvError::TooMuchInFlight { addr: addr(), in_flight_max: 1 }, false),
+            (KvError::TooLarge { addr: addr(), bytes: 2, bytes_max: 1 }, false),
             (KvError::NotConnected { addr: addr(), reason: String::new(), source: None }, false),
             (lost(true), true),
             (lost(false), false),

@@ -18,7 +18,7 @@ use crate::error::{KvError, SharedError, root_cause};
 use crate::stats::Counters;
 use crate::task::Task;
 use futures_util::Stream;
-use helenus_proto::v1;
+use helenus_proto::{limit, v1};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
@@ -97,19 +97,33 @@ struct State {
     last_id: u64,
     /// Not yet taken by the transport, in order of their ids.
     outbox: BTreeMap<u64, v1::KvRequest>,
-    pending: BTreeMap<u64, oneshot::Sender<Result<v1::KvResponse, Lost>>>,
+    pending: BTreeMap<u64, Pending>,
+    /// The largest request that the node said it reads, if it said so on this connection.
+    request_bytes_max: Option<usize>,
     /// The transport's, while it waits for the outbox to fill.
     transport: Option<Waker>,
     answered: bool,
 }
 
-/// The connection went away under a request.
+/// A request without an answer yet.
+struct Pending {
+    /// Its size on the wire.
+    bytes: usize,
+    sender: oneshot::Sender<Result<v1::KvResponse, Unanswered>>,
+}
+
+/// Why a request gets no answer.
 #[derive(Debug, Clone)]
-struct Lost {
-    /// Whether the transport had taken the request.
-    handed_over: bool,
-    reason: String,
-    source: Option<SharedError>,
+enum Unanswered {
+    /// The connection went away under it.
+    Lost {
+        /// Whether the transport had taken the request.
+        handed_over: bool,
+        reason: String,
+        source: Option<SharedError>,
+    },
+    /// The node does not read it.
+    TooLarge { bytes: usize, bytes_max: usize },
 }
 
 impl Link {
@@ -183,11 +197,11 @@ impl Link {
         let mut flight = shared.enqueue(request)?;
         match timeout_at(context.deadline, &mut flight.answer).await {
             Ok(Ok(Ok(response))) => Ok(response),
-            Ok(Ok(Err(lost))) => Err(lost.into_error(shared.addr, context.write)),
+            Ok(Ok(Err(unanswered))) => Err(unanswered.into_error(shared.addr, context.write)),
             Ok(Err(_)) => {
                 let handed_over = flight.handed_over();
                 let reason = "the client was closed".to_owned();
-                let lost = Lost { handed_over, reason, source: None };
+                let lost = Unanswered::Lost { handed_over, reason, source: None };
                 Err(lost.into_error(shared.addr, context.write))
             }
             Err(_) => Err(deadline(flight.handed_over())),
@@ -203,13 +217,18 @@ impl Drop for Link {
     }
 }
 
-impl Lost {
+impl Unanswered {
     fn into_error(self, addr: SocketAddr, write: bool) -> KvError {
-        let Lost { handed_over, reason, source } = self;
-        if handed_over {
-            KvError::ConnectionLost { addr, reason, write, source }
-        } else {
-            KvError::NotConnected { addr, reason, source }
+        match self {
+            Unanswered::Lost { handed_over: true, reason, source } => {
+                KvError::ConnectionLost { addr, reason, write, source }
+            }
+            Unanswered::Lost { handed_over: false, reason, source } => {
+                KvError::NotConnected { addr, reason, source }
+            }
+            Unanswered::TooLarge { bytes, bytes_max } => {
+                KvError::TooLarge { addr, bytes, bytes_max }
+            }
         }
     }
 }
@@ -239,8 +258,13 @@ impl Shared {
         state.last_id += 1;
         let id = state.last_id;
         request.id = id;
+        let bytes = limit::request_bytes(&request);
+        if let Some(bytes_max) = state.request_bytes_max.filter(|max| bytes > *max) {
+            // Sending it would end the stream for all the others.
+            return Err(KvError::TooLarge { addr: self.addr, bytes, bytes_max });
+        }
         let (sender, answer) = oneshot::channel();
-        state.pending.insert(id, sender);
+        state.pending.insert(id, Pending { bytes, sender });
         state.outbox.insert(id, request);
         let waker = state.transport.take();
         drop(state);
@@ -256,6 +280,7 @@ impl Shared {
         state.connection += 1;
         state.open = true;
         state.answered = false;
+        state.request_bytes_max = None;
         let connection = state.connection;
         drop(state);
         self.counters.connects.add(1);
@@ -271,11 +296,31 @@ impl Shared {
         state.outbox.remove(&response.id);
         drop(state);
         let late = match waiting {
-            Some(sender) => sender.send(Ok(response)).is_err(),
+            Some(pending) => pending.sender.send(Ok(response)).is_err(),
             None => true,
         };
         if late {
             self.counters.late_answers.add(1);
+        }
+    }
+
+    /// The node says how large a request it reads: those that are larger end here, whether they were handed over or not.
+    fn reads_at_most(&self, bytes_max: usize) {
+        let mut state = self.state();
+        state.request_bytes_max = Some(bytes_max);
+        let pending = std::mem::take(&mut state.pending);
+        let (too_large, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            pending.into_iter().partition(|(_, pending)| pending.bytes > bytes_max);
+        state.pending = rest;
+        for id in too_large.keys() {
+            state.outbox.remove(id);
+        }
+        // That was an answer: the node is well, and if this ends the connection, the next one is made at once.
+        state.answered |= !too_large.is_empty();
+        drop(state);
+        for Pending { bytes, sender } in too_large.into_values() {
+            // Whoever stopped waiting meanwhile needs no word.
+            drop(sender.send(Err(Unanswered::TooLarge { bytes, bytes_max })));
         }
     }
 
@@ -294,10 +339,10 @@ impl Shared {
         let pending = std::mem::take(&mut state.pending);
         let waker = state.transport.take();
         drop(state);
-        for (id, sender) in pending {
+        for (id, Pending { sender, .. }) in pending {
             let handed_over = !outbox.contains_key(&id);
-            let lost = Lost { handed_over, reason: reason.to_owned(), source: source.clone() };
-            // Whoever stopped waiting meanwhile needs no word.
+            let (reason, source) = (reason.to_owned(), source.clone());
+            let lost = Unanswered::Lost { handed_over, reason, source };
             drop(sender.send(Err(lost)));
         }
         if let Some(waker) = waker {
@@ -329,7 +374,7 @@ impl Drop for Wish<'_> {
 struct Flight {
     id: u64,
     shared: Arc<Shared>,
-    answer: oneshot::Receiver<Result<v1::KvResponse, Lost>>,
+    answer: oneshot::Receiver<Result<v1::KvResponse, Unanswered>>,
 }
 
 impl Flight {
@@ -413,19 +458,27 @@ async fn carry(
     outgoing: Outgoing,
 ) -> (String, Option<SharedError>) {
     let mut answers = match channel::kv(channel).stream(outgoing).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return why(status),
+        Ok(response) => {
+            if let Some(bytes_max) = limit::announced(response.metadata()) {
+                shared.reads_at_most(bytes_max);
+            }
+            response.into_inner()
+        }
+        Err(status) => return why(shared, status),
     };
     loop {
         match answers.message().await {
             Ok(Some(response)) => shared.answered(response),
             Ok(None) => return ("the node closed the stream".to_owned(), None),
-            Err(status) => return why(status),
+            Err(status) => return why(shared, status),
         }
     }
 }
 
-fn why(status: tonic::Status) -> (String, Option<SharedError>) {
+fn why(shared: &Shared, status: tonic::Status) -> (String, Option<SharedError>) {
+    if let Some(bytes_max) = limit::announced(status.metadata()) {
+        shared.reads_at_most(bytes_max);
+    }
     (root_cause(&status), Some(Arc::new(status)))
 }
 
@@ -541,7 +594,7 @@ mod tests {
         assert_eq!(outgoing.next().await.unwrap().id, sent.id);
         shared.lost("reset", None);
         assert!(outgoing.next().await.is_none(), "an old connection gets nothing");
-        let error = |lost: Lost| lost.into_error(shared.addr, true);
+        let error = |lost: Unanswered| lost.into_error(shared.addr, true);
         let sent = error((&mut sent.answer).await.unwrap().unwrap_err());
         assert_eq!((sent.kind(), sent.may_have_applied()), ("connection-lost", true));
         let waiting = error((&mut waiting.answer).await.unwrap().unwrap_err());

@@ -122,6 +122,7 @@ mod tests {
             ("invalid", KvError::Invalid { message: message.clone() }),
             ("overloaded", KvError::Overloaded { message: message.clone() }),
             ("too much in flight", KvError::TooMuchInFlight { addr, in_flight_max: 1 }),
+            ("too large", KvError::TooLarge { addr, bytes: 2, bytes_max: 1 }),
             (
                 "not connected",
                 KvError::NotConnected { addr, reason: message.clone(), source: None },
@@ -164,6 +165,7 @@ mod tests {
             ("invalid", [No; 6]),
             ("overloaded", [Next; 6]),
             ("too much in flight", [No; 6]),
+            ("too large", [No; 6]),
             ("not connected", [Next; 6]),
             ("lost write", [Next, No, Next, No, Next, Next]),
             ("deadline", [No; 6]),

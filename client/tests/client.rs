@@ -321,6 +321,47 @@ async fn a_node_that_breaks_every_stream_is_not_stormed() {
     assert!((8..=40).contains(&connects), "{connects} connects in a minute");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_too_large_for_the_node_fails_alone_and_is_not_repeated() {
+    let world = World::new(3);
+    let client = world.builder().connect().await.unwrap();
+    connected(&world, &client).await;
+    let large = vec![0; 2000];
+    let pinned = Options::new().routing(Routing::Pinned(addr(1)));
+    // The first request is not answered before the second, which is too large, ends the stream under both.
+    let calls = AtomicUsize::new(0);
+    world.answer(move |_, request| match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Silence,
+        1 => Reply::ReadsAtMost(1000),
+        _ => written(timestamp(request).unwrap()),
+    });
+    let orders = client.table("shop", "orders");
+    let (small, large) =
+        tokio::join!(orders.put_with("k", "v", &pinned), orders.put_with("l", large, &pinned));
+    let large = large.unwrap_err();
+    assert!(matches!(large.error(), KvError::TooLarge { bytes_max: 1000, .. }), "{large}");
+    assert!(!large.may_have_applied() && large.attempts() == 1);
+    assert!(large.to_string().contains("larger than the server takes (max_value_size)"), "{large}");
+    let small = small.unwrap_err();
+    assert!(matches!(small.error(), KvError::ConnectionLost { write: true, .. }), "{small}");
+    // The connection is made again at once: the node never was away.
+    orders.put_with("k", "v", &pinned).await.unwrap();
+    assert_eq!(world.asked(), [1; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_said_it_does_not_read_is_not_sent() {
+    let world = World::new(1);
+    *world.announces.lock().unwrap() = Some(1000);
+    let client = world.builder().connect().await.unwrap();
+    let orders = client.table("shop", "orders");
+    orders.put("k", "v").await.unwrap();
+    let large = orders.put("l", vec![0; 2000]).await.unwrap_err();
+    assert_eq!((large.kind(), large.may_have_applied()), ("too-large", false), "{large}");
+    orders.put("k", vec![0; 500]).await.unwrap();
+    assert_eq!((world.asked().len(), client.stats().connections_lost), (2, 0));
+}
+
 /// All of three nodes go away for a minute, so that the links' rests have grown to their longest.
 async fn after_an_outage() -> (Arc<World>, Client) {
     let world = World::new(3);

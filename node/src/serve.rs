@@ -16,6 +16,13 @@ const ENVELOPE_BYTES: u64 = 256 * 1024;
 /// HTTP/2 flow control: what may be under way unread on a stream.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// The largest request that is read. Twice the limit on values, so that a value that is somewhat too large is answered
+/// with a sentence and not with the end of the stream.
+pub(crate) fn request_bytes_max(max_value_size: u64) -> usize {
+    let largest = max_value_size.saturating_mul(2).saturating_add(ENVELOPE_BYTES);
+    usize::try_from(largest).unwrap_or(usize::MAX)
+}
+
 /// Serves until the task that polls it ends.
 pub(crate) async fn clients(
     listener: Box<dyn Listener>,
@@ -23,15 +30,13 @@ pub(crate) async fn clients(
     admin: AdminService,
     max_value_size: u64,
 ) {
-    // Twice the limit is still read, so that a value that is too large is answered with a sentence, not a lost stream.
-    let largest = usize::try_from(max_value_size * 2 + ENVELOPE_BYTES).unwrap_or(usize::MAX);
     let served = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .layer(grpc::fixed_date())
-        .add_service(KvServer::new(kv).max_decoding_message_size(largest))
+        .add_service(KvServer::new(kv).max_decoding_message_size(request_bytes_max(max_value_size)))
         .add_service(AdminServer::new(admin))
         .serve_with_incoming(grpc::incoming(listener))
         .await;

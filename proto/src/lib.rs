@@ -24,6 +24,7 @@ mod error;
 // Domain values, one file a kind.
 pub mod ids;
 pub mod level;
+pub mod limit;
 pub mod schema;
 pub mod gossip;
 

@@ -99,6 +99,14 @@ async fn a_request_that_makes_no_sense_says_why() {
     for (args, code, said) in cases {
         ctl(host, args).await.failed(code, said);
     }
+    // So large that the node does not even read it.
+    let dir = TempDir::new().unwrap();
+    let huge = dir.path().join("huge");
+    std::fs::write(&huge, "x".repeat(1 << 20)).unwrap();
+    let put = ctl(host, &["put", "shop.orders", "k", "--file", huge.to_str().unwrap()]).await;
+    put.failed(1, &["larger than the server takes (max_value_size)", "raise the limit"]);
+    assert!(!put.stderr.contains("may have been applied"), "{put:?}");
+    assert!(!put.stderr.contains("attempts"), "{put:?}");
     let wide = ctl(host, &["create-keyspace", "wide", "--rf", "3"]).await;
     assert!(wide.stderr.contains("replication factor 3, but the ring has 1 node"), "{wide:?}");
     wide.ok();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use helenus_client::v1::admin_server::{Admin, AdminServer};
 use helenus_client::v1::kv_server::{Kv, KvServer};
 use helenus_client::{BoxFuture, BoxIo, Builder, Client, Connect, v1};
+use helenus_proto::limit;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ pub(crate) enum Reply {
     Silence,
     /// Break the stream.
     Break,
+    /// End the stream as a node does that reads no request larger than this.
+    ReadsAtMost(usize),
 }
 
 type Handler = Arc<dyn Fn(usize, &v1::KvRequest) -> Reply + Send + Sync>;
@@ -43,6 +46,8 @@ pub(crate) struct World {
     pub(crate) streams_open: AtomicUsize,
     pub(crate) connects: AtomicUsize,
     servers: Mutex<JoinSet<()>>,
+    /// What nodes say about how large a request they read, in the headers of each stream.
+    pub(crate) announces: Mutex<Option<usize>>,
     /// Where each node says that clients reach it.
     addrs: Mutex<Vec<SocketAddr>>,
 }
@@ -82,6 +87,7 @@ impl World {
             streams_open: AtomicUsize::new(0),
             connects: AtomicUsize::new(0),
             servers: Mutex::new(JoinSet::new()),
+            announces: Mutex::default(),
             addrs: Mutex::new((1..=nodes).map(addr).collect()),
         })
     }
@@ -306,7 +312,9 @@ impl Kv for Service {
         let request = request.into_inner();
         match self.reply(&request) {
             Reply::Answer(outcome) => Ok(Response::new(Self::response(&request, outcome))),
-            Reply::Silence | Reply::Break => Err(Status::unavailable("mock")),
+            Reply::Silence | Reply::Break | Reply::ReadsAtMost(_) => {
+                Err(Status::unavailable("mock"))
+            }
         }
     }
 
@@ -334,13 +342,24 @@ impl Kv for Service {
                         drop(broken);
                         return;
                     }
+                    Reply::ReadsAtMost(bytes) => {
+                        let mut status = Status::out_of_range("mock: too large");
+                        limit::announce(status.metadata_mut(), bytes);
+                        drop(answers.send(Err(status)).await);
+                        return;
+                    }
                 };
                 if sent.is_err() {
                     return;
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(out))))
+        let mut response: Response<Self::StreamStream> =
+            Response::new(Box::pin(ReceiverStream::new(out)));
+        if let Some(bytes) = *self.world.announces.lock().unwrap() {
+            limit::announce(response.metadata_mut(), bytes);
+        }
+        Ok(response)
     }
 }
 

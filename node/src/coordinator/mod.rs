@@ -113,6 +113,11 @@ impl Coordinator {
         Ok(InFlight { coordinator: Arc::clone(self) })
     }
 
+    /// The largest request of a client that is read, in bytes.
+    pub(crate) fn request_bytes_max(&self) -> usize {
+        crate::serve::request_bytes_max(self.config.max_value_size)
+    }
+
     /// Client requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)

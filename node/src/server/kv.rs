@@ -17,14 +17,14 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use helenus_core::{Level, NodeId, TimestampMicros};
 use helenus_proto::v1::kv_request::Op;
 use helenus_proto::v1::kv_response::Outcome;
-use helenus_proto::{ids, level, v1};
+use helenus_proto::{ids, level, limit, v1};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Requests of one stream that are worked on at once.
 const STREAM_REQUESTS_MAX: usize = 1024;
@@ -52,6 +52,9 @@ pub(crate) struct KvStream {
     running: FuturesUnordered<Answering>,
     /// Answered, and the log is written.
     ready: VecDeque<Answer>,
+    /// Something came that is too large to be read, and nothing behind it can be. Said once the requests before it are
+    /// answered.
+    unreadable: bool,
 }
 
 #[tonic::async_trait]
@@ -73,13 +76,28 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<Streaming<v1::KvRequest>>,
     ) -> Result<Response<KvStream>, Status> {
-        Ok(Response::new(KvStream {
+        let mut response = Response::new(KvStream {
             coordinator: Arc::clone(&self.coordinator),
             inbound: request.into_inner(),
             inbound_ended: false,
             running: FuturesUnordered::new(),
             ready: VecDeque::new(),
-        }))
+            unreadable: false,
+        });
+        limit::announce(response.metadata_mut(), self.coordinator.request_bytes_max());
+        Ok(response)
+    }
+}
+
+impl KvStream {
+    /// A request of which only the length was read: nothing of it was done.
+    fn too_large(&self) -> Status {
+        let largest = self.coordinator.request_bytes_max();
+        let mut status = Status::out_of_range(format!(
+            "the request is larger than the {largest} bytes that this node reads (max_value_size)"
+        ));
+        limit::announce(status.metadata_mut(), largest);
+        status
     }
 }
 
@@ -96,6 +114,9 @@ impl Stream for KvStream {
                 Poll::Ready(Some(Ok(request))) => {
                     this.running.push(Box::pin(answer(Arc::clone(&this.coordinator), request)));
                 }
+                Poll::Ready(Some(Err(status))) if status.code() == Code::OutOfRange => {
+                    (this.inbound_ended, this.unreadable) = (true, true);
+                }
                 // A client that goes away ends its stream; what it asked for is still carried through by `Sent`.
                 Poll::Ready(Some(Err(_)) | None) => this.inbound_ended = true,
                 Poll::Pending => break,
@@ -106,7 +127,14 @@ impl Stream for KvStream {
         }
         if this.ready.is_empty() {
             let over = this.inbound_ended && this.running.is_empty();
-            return if over { Poll::Ready(None) } else { Poll::Pending };
+            return match (over, std::mem::take(&mut this.unreadable)) {
+                (true, true) => Poll::Ready(Some(Err(this.too_large()))),
+                (true, false) => Poll::Ready(None),
+                (false, unreadable) => {
+                    this.unreadable = unreadable;
+                    Poll::Pending
+                }
+            };
         }
         commit(&this.coordinator, &mut this.ready);
         Poll::Ready(this.ready.pop_front().map(|answer| Ok(answer.response)))

@@ -309,6 +309,12 @@ impl Cluster {
         AdminClient::new(self.slots[i].channel.clone())
     }
 
+    pub(crate) fn kv(&self, i: usize) -> KvClient<Channel> {
+        KvClient::new(self.slots[i].channel.clone())
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX)
+    }
+
     pub(crate) async fn create_keyspace(&self, at: usize, name: &str, rf: u32, dcs: &[&str]) {
         let per_dc: BTreeMap<String, u32> = dcs.iter().map(|dc| ((*dc).to_owned(), rf)).collect();
         let rf = if dcs.is_empty() { rf } else { 0 };
@@ -341,9 +347,7 @@ impl Cluster {
             trace: true,
             op: Some(write.op),
         };
-        let mut kv = KvClient::new(self.slots[at].channel.clone())
-            .max_decoding_message_size(usize::MAX)
-            .max_encoding_message_size(usize::MAX);
+        let mut kv = self.kv(at);
         let response = kv.execute(request).await.unwrap().into_inner();
         match response.outcome {
             Some(Outcome::Error(error)) => {

@@ -203,6 +203,36 @@ async fn a_node_with_its_hands_full_says_overloaded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_even_read_ends_its_stream_after_the_answers_before_it() {
+    let cluster = Cluster::three_with(|config| config.max_value_size = 1024).await;
+    let request = |id, bytes: usize| v1::KvRequest {
+        id,
+        level: v1::Level::One.into(),
+        keyspace: cluster.keyspace.clone(),
+        table: cluster.table.clone(),
+        op: Some(v1::kv_request::Op::Put(v1::Put {
+            key: "k".into(),
+            value: vec![0; bytes].into(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    // More than the windows hold: the end is heard although the client is still sending.
+    let requests = [request(1, 5), request(2, 4 << 20), request(3, 5)];
+    let response = cluster.kv(A).stream(tokio_stream::iter(requests)).await.unwrap();
+    let announced = helenus_proto::limit::announced(response.metadata()).unwrap();
+    assert!((2048..1 << 20).contains(&announced), "{announced}");
+    let mut answers = response.into_inner();
+    let first = answers.message().await.unwrap().unwrap();
+    assert!(matches!(first.outcome, Some(v1::kv_response::Outcome::Written(_))), "{first:?}");
+    assert_eq!(first.id, 1);
+    let status = answers.message().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::OutOfRange, "{status}");
+    assert!(status.message().contains("max_value_size"), "{status}");
+    assert_eq!(helenus_proto::limit::announced(status.metadata()), Some(announced));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_is_wrong_is_told_what_is_wrong_and_what_to_do() {
     let mut cluster = Cluster::three_with(|config| config.max_value_size = 1024).await;
     let key = cluster.key(B, 0);
