@@ -109,6 +109,13 @@ calls! {
     /// Bounds compaction's writing, in bytes per second; 0 lifts the bound.
     set_compaction_throughput(bytes_per_s: u64)
         -> v1::SetCompactionThroughputRequest { bytes_per_s } => Done;
+    /// Puts these rules about messages between nodes in the place of those that this node had; their counts start anew.
+    /// Refused unless the node runs with `fault_injection = true`.
+    arm_filter(rules: Vec<v1::FilterRule>) -> v1::ArmFilterRequest { rules } => Done;
+    /// The rules that are armed, and how many messages each has matched.
+    list_filter() -> v1::ListFilterRequest {} => ListFilterResponse;
+    /// Disarms all rules.
+    disarm_filter() -> v1::DisarmFilterRequest {} => Done;
 }
 
 impl Admin {

@@ -4,6 +4,7 @@
 
 mod mock;
 
+use helenus_client::v1;
 use mock::{World, unavailable};
 use serde_json::Value;
 use std::io::Write;
@@ -141,6 +142,49 @@ async fn verbs_about_a_node_are_done_on_every_host_that_can() {
     assert_eq!(described.code, 0, "{}", described.stderr);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_about_messages_are_armed_listed_and_disarmed() {
+    let world = World::on_tcp(1).await;
+    let to = ["--verb", "READ_REPAIR", "--to", "127.0.0.2:7000", "--action", "drop", "--nth", "3"];
+    let armed = ctl(&world, &[&["faults", "arm"], &to[..]].concat());
+    assert_eq!((armed.code, armed.stderr.as_str()), (0, ""));
+    let said =
+        "armed: drop READ_REPAIR from any to 127.0.0.2:7000, at the send side, on number 3 only";
+    assert!(armed.stdout.contains(said), "{}", armed.stdout);
+    let late = ["--action", "delay", "--delay", "200ms", "--every", "2", "--side", "receive"];
+    assert_eq!(ctl(&world, &[&["faults", "arm"], &late[..]].concat()).code, 0);
+    let rules = world.rules.lock().unwrap().clone();
+    let drop = v1::FilterRule {
+        verb: "READ_REPAIR".into(),
+        to: "127.0.0.2:7000".into(),
+        nth: Some(v1::filter_rule::Nth::Only(3)),
+        action: v1::FilterAction::Drop.into(),
+        ..Default::default()
+    };
+    let delay = v1::FilterRule {
+        side: v1::FilterSide::Receive.into(),
+        nth: Some(v1::filter_rule::Nth::EveryMultipleOf(2)),
+        action: v1::FilterAction::Delay.into(),
+        delay_ms: 200,
+        ..Default::default()
+    };
+    assert_eq!(rules, [drop, delay], "the second stands beside the first");
+    let listed = ctl(&world, &["faults", "list"]);
+    for words in ["number 3 only", "delay 200 ms", "every multiple of 2", "matched"] {
+        assert!(listed.stdout.contains(words), "{words}: {}", listed.stdout);
+    }
+    let listed = json(&ctl(&world, &["--format", "json", "faults", "list"]).stdout);
+    let rule = &listed[0]["rules"][1];
+    assert_eq!((&rule["delay_ms"], &rule["matched"]), (&200.into(), &7.into()), "{listed}");
+    assert_eq!(listed[0]["rules"][0]["to"], "127.0.0.2:7000");
+    let only = ["faults", "arm", "--action", "duplicate", "--from-nth", "5", "--only"];
+    assert_eq!(ctl(&world, &only).code, 0);
+    assert_eq!(world.rules.lock().unwrap().len(), 1);
+    assert_eq!(ctl(&world, &["faults", "disarm"]).code, 0);
+    assert!(world.rules.lock().unwrap().is_empty());
+    assert!(ctl(&world, &["faults", "list"]).stdout.contains("no rule is armed"));
+}
+
 #[test]
 fn nobody_there_is_said_with_where_and_what_to_do() {
     let host = "127.0.0.1:1";
@@ -166,6 +210,12 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
         &["create-keyspace", "x", "--rf", "3", "--dc", "dc1=3"],
         &["create-keyspace", "x", "--dc", "dc1=1", "--dc", "dc1=2"],
         &["truncatehints"],
+        &["faults"],
+        &["faults", "arm"],
+        &["faults", "arm", "--action", "delay"],
+        &["faults", "arm", "--action", "drop", "--delay", "1s"],
+        &["faults", "arm", "--action", "drop", "--nth", "0"],
+        &["faults", "arm", "--action", "drop", "--nth", "1", "--every", "2"],
         &["truncatehints", "--all", "10.0.0.1:7000"],
         &["setcompactionthroughput", "fast"],
         &["scan", "a.b", "--local"],

@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) streams_open: AtomicUsize,
     pub(crate) connects: AtomicUsize,
     servers: Mutex<JoinSet<()>>,
+    /// The message filter, one for all nodes.
+    pub(crate) rules: Mutex<Vec<v1::FilterRule>>,
     /// What nodes say about how large a request they read, in the headers of each stream.
     pub(crate) announces: Mutex<Option<usize>>,
     /// Where each node says that clients reach it.
@@ -87,6 +89,7 @@ impl World {
             streams_open: AtomicUsize::new(0),
             connects: AtomicUsize::new(0),
             servers: Mutex::new(JoinSet::new()),
+            rules: Mutex::default(),
             announces: Mutex::default(),
             addrs: Mutex::new((1..=nodes).map(addr).collect()),
         })
@@ -406,6 +409,32 @@ macro_rules! not_mocked {
                 }))
             }
 
+            async fn arm_filter(
+                &self,
+                request: Request<v1::ArmFilterRequest>,
+            ) -> Result<Response<v1::Done>, Status> {
+                *self.world.rules.lock().unwrap() = request.into_inner().rules;
+                Ok(Response::new(v1::Done {}))
+            }
+
+            async fn list_filter(
+                &self,
+                _: Request<v1::ListFilterRequest>,
+            ) -> Result<Response<v1::ListFilterResponse>, Status> {
+                let rules = self.world.rules.lock().unwrap().clone().into_iter();
+                let armed = |rule| v1::ArmedRule { rule: Some(rule), matched: 7 };
+                let rules = rules.map(armed).collect();
+                Ok(Response::new(v1::ListFilterResponse { rules }))
+            }
+
+            async fn disarm_filter(
+                &self,
+                _: Request<v1::DisarmFilterRequest>,
+            ) -> Result<Response<v1::Done>, Status> {
+                self.world.rules.lock().unwrap().clear();
+                Ok(Response::new(v1::Done {}))
+            }
+
             $(async fn $name(
                 &self,
                 _: Request<v1::$request>,
@@ -436,7 +465,4 @@ not_mocked! {
     enable_auto_compaction(StorageTarget) -> Done;
     disable_auto_compaction(StorageTarget) -> Done;
     set_compaction_throughput(SetCompactionThroughputRequest) -> Done;
-    arm_filter(ArmFilterRequest) -> Done;
-    list_filter(ListFilterRequest) -> ListFilterResponse;
-    disarm_filter(DisarmFilterRequest) -> Done;
 }

@@ -7,6 +7,7 @@ mod bench;
 mod cluster;
 mod context;
 mod data;
+mod faults;
 mod hints;
 mod input;
 mod out;
@@ -105,6 +106,8 @@ enum Verb {
     #[command(name = "setcompactionthroughput")]
     SetCompactionThroughput(storage::SetCompactionThroughput),
 
+    Faults(faults::Faults),
+
     Bench(bench::Bench),
 }
 
@@ -137,6 +140,7 @@ impl Verb {
             Verb::EnableAutoCompaction(verb) => verb.run(context).await,
             Verb::DisableAutoCompaction(verb) => verb.run(context).await,
             Verb::SetCompactionThroughput(verb) => verb.run(context).await,
+            Verb::Faults(verb) => verb.run(context).await,
             Verb::Bench(verb) => verb.run(context).await,
         }
     }
