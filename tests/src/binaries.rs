@@ -49,17 +49,32 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a folder of the workspace")
 }
 
-/// Whether the binary is newer than every source that Cargo noted beside it, and than the manifests.
+/// What the binaries are made of. The list that Cargo keeps beside a binary is no help: `cargo test` builds binaries
+/// without writing it.
+const SOURCES: [&str; 9] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "node/Cargo.toml",
+    "node/src",
+    "node/core/Cargo.toml",
+    "node/core/src",
+    "client/Cargo.toml",
+    "client/src",
+    "proto",
+];
+
+/// Whether the binary is newer than all that it is made of.
 fn is_fresh(binary: &Path) -> bool {
     let Some(built) = modified(binary) else { return false };
-    let Ok(noted) = fs::read_to_string(binary.with_extension("d")) else { return false };
-    // `BINARY: SOURCE SOURCE ...`, with `\ ` for a space in a path.
-    let Some((_, sources)) = noted.split_once(": ") else { return false };
-    let sources = sources.trim_end().replace("\\ ", "\0");
-    let sources = sources.split(' ').map(|source| PathBuf::from(source.replace('\0', " ")));
-    let manifests = ["Cargo.toml", "Cargo.lock", "node/Cargo.toml", "client/Cargo.toml"];
-    let manifests = manifests.into_iter().map(|file| workspace().join(file));
-    sources.chain(manifests).all(|source| modified(&source).is_some_and(|at| at <= built))
+    SOURCES.iter().all(|source| older(&workspace().join(source), built))
+}
+
+/// Whether a file, or every file below a directory, was changed no later than `built`.
+fn older(path: &Path, built: SystemTime) -> bool {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().all(|entry| older(&entry.path(), built)),
+        Err(_) => modified(path).is_some_and(|at| at <= built),
+    }
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
