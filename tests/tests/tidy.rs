@@ -369,7 +369,9 @@ async fn every_command_that_a_page_shows_exists() {
     let mut broken = Vec::new();
     let mut seen = 0;
     for (name, page) in with_extension("md") {
-        for command in commands(&page) {
+        let commands = commands(&page);
+        let mut copied = Vec::new();
+        for command in &commands {
             let words: Vec<&str> = command.split_whitespace().collect();
             let Some((program, rest)) = words.split_first() else { continue };
             let program =
@@ -384,7 +386,11 @@ async fn every_command_that_a_page_shows_exists() {
                         .collect();
                     unknown(program, &until_pipe).await
                 }
-                "helenus-lab" => unknown_scenario(rest),
+                "helenus-lab" => unknown_scenario(rest, &copied),
+                "cp" => {
+                    copied.extend(rest.last().copied());
+                    continue;
+                }
                 _ => continue,
             };
             seen += 1;
@@ -396,10 +402,11 @@ async fn every_command_that_a_page_shows_exists() {
 }
 
 /// The lab is not built here; what it is told to run must at least be there.
-fn unknown_scenario(words: &[&str]) -> Option<String> {
+/// `copied` are the files that the page has had its reader make.
+fn unknown_scenario(words: &[&str], copied: &[&str]) -> Option<String> {
     let [verb, rest @ ..] = words else { return None };
     let scenario = rest.first().filter(|word| *verb == "run" && !word.starts_with('-'))?;
     let file: PathBuf = root().join("sim/scenarios").join(format!("{scenario}.toml"));
-    let there = file.is_file() || root().join(scenario).is_file();
+    let there = file.is_file() || root().join(scenario).is_file() || copied.contains(scenario);
     (!there).then(|| format!("helenus-lab {}: no such scenario", words.join(" ")))
 }
