@@ -8,7 +8,7 @@ use helenus_proto::v1::kv_server::KvServer;
 use std::time::Duration;
 
 /// Pings an idle client as often as this, so that the connections of those that vanished are given back.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it waits for the answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a request carries beside its value: keys, names, numbers.

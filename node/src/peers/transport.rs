@@ -20,11 +20,11 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 /// How often the dialler pings.
-pub(crate) const DIALLER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const DIALLER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long it waits for the answer before it gives the link up.
 pub(crate) const DIALLER_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the listener pings.
-const LISTENER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const LISTENER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it waits for the answer.
 const LISTENER_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 flow control: what may be under way unread on a stream. Above the frame size, so that one frame in flight

@@ -179,6 +179,8 @@ pub(super) async fn bring_up(
         .contact_points(setup.nodes.clone())
         .connector(connector)
         .retry(RetryPolicy::NEVER)
+        // The actors stand outside every cut, so their links never fall silent; pings would be most of what they say.
+        .keepalive(Duration::from_secs(60), Duration::from_secs(10))
         .seed(setup.seed)
         .wall_clock(Arc::new(move || {
             began_micros + i64::try_from(now.elapsed().as_micros()).unwrap_or(i64::MAX)
