@@ -12,15 +12,16 @@ mod conformance;
 pub mod lsm;
 mod metrics;
 mod sled_engine;
+mod upkeep;
 
 pub use lsm::LsmEngine;
 pub use metrics::StorageMetrics;
 pub use sled_engine::SledEngine;
+pub use upkeep::{CompactionFigures, RunningCompaction, TableFigures, Upkeep};
 
 use crate::seams::net::BoxFuture;
 use bytes::Bytes;
 use helenus_core::{Key, Partition, TableDef, TableId, Token};
-use std::collections::BTreeMap;
 
 /// Why an operation on the engine failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -114,44 +115,6 @@ impl std::fmt::Debug for Applied {
     }
 }
 
-/// Figures of one table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it; units are in them")]
-pub struct TableFigures {
-    pub sstables: u64,
-    pub live_bytes: u64,
-    pub memtable_bytes: u64,
-    pub memtable_partitions: u64,
-    pub reads: u64,
-    pub writes: u64,
-    pub flushes: u64,
-    pub compactions: u64,
-    pub bloom_false_positives: u64,
-    pub pending_compactions: u64,
-    pub compacted_bytes_written: u64,
-    pub flushed_bytes: u64,
-}
-
-/// A compaction under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it; units are in them")]
-pub struct RunningCompaction {
-    pub table: TableId,
-    pub done_bytes: u64,
-    pub total_bytes: u64,
-}
-
-/// What `compactionstats` shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it; units are in them")]
-pub struct CompactionFigures {
-    pub pending_tasks: u64,
-    pub running: Vec<RunningCompaction>,
-    pub auto_compaction: bool,
-    pub throughput_bytes_per_s: u64,
-    pub completed: u64,
-}
-
 /// A page of a token range.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RangePage {
@@ -174,7 +137,7 @@ pub enum RangeStart {
 
 /// A storage engine. `apply` and `read` run on the node's thread and must not wait for the disk longer than one
 /// buffered write or one block read; everything slow goes through the background seam.
-pub trait Engine: Send + Sync {
+pub trait Engine: Upkeep + Send + Sync {
     /// Makes a table readable and writable, or takes over changed options. Idempotent.
     fn open_table(&self, def: &TableDef) -> Result<(), StorageError>;
     /// Forgets a table and removes its files.
@@ -202,18 +165,6 @@ pub trait Engine: Send + Sync {
         until: Token,
         limit: usize,
     ) -> Result<RangePage, StorageError>;
-    /// Resolves when all that was applied before is in SSTables (or their like). `None`: every table.
-    fn flush(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>>;
-    /// A major compaction of one table, or all; resolves when it is done.
-    fn compact(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>>;
-    /// Automatic compaction of one table, or all, on or off. A compaction under way pauses at its next step.
-    fn set_auto_compaction(&self, table: Option<TableId>, on: bool);
-    /// The compaction throttle; 0 is none.
-    fn set_compaction_throughput(&self, bytes_per_s: u64);
-    /// Figures per table.
-    fn table_figures(&self) -> BTreeMap<TableId, TableFigures>;
-    /// What compaction is doing.
-    fn compaction_figures(&self) -> CompactionFigures;
     /// Why writes are refused, if they are.
     fn poisoned(&self) -> Option<String>;
     /// Syncs the log and stops the engine's own tasks. Everything acknowledged is durable when it resolves.

@@ -13,7 +13,7 @@
 //! the process, and an entry in that buffer would die with it. One flush serves all writes that wait when it begins; it
 //! runs on the log lane. On Linux sled's flush is a `sync_file_range`, which neither empties the drive's own cache nor
 //! keeps the file's length, so with `commitlog_sync` `batch` or `group` an `fdatasync` follows before the
-//! acknowledgement. With `periodic` it follows only an [`Engine::flush`] and the shutdown: until then a power cut may
+//! acknowledgement. With `periodic` it follows only an [`Upkeep::flush`] and the shutdown: until then a power cut may
 //! take what the kernel had not written back.
 //!
 //! CAVEATS, for which sled is not the default: one flipped bit lost acknowledged keys without a word in 6 of 20 trials;
@@ -22,7 +22,8 @@
 //! nothing to compact, and sled cannot say how much of its files belongs to which table.
 
 use super::{
-    Applied, CompactionFigures, Engine, RangePage, RangeStart, StorageError, TableFigures, Write,
+    Applied, CompactionFigures, Engine, RangePage, RangeStart, StorageError, TableFigures, Upkeep,
+    Write,
 };
 use crate::config::CommitlogSync;
 use crate::seams::background::{self, Background, Lane};
@@ -357,6 +358,18 @@ impl Engine for SledEngine {
     }
 
     /// sled has one log for all tables, so each is flushed with the others.
+    fn poisoned(&self) -> Option<String> {
+        lock(&self.inner.poisoned).clone()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, Result<(), StorageError>> {
+        self.inner.stopped.store(true, Ordering::Release);
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { inner.flush(true).await })
+    }
+}
+
+impl Upkeep for SledEngine {
     fn flush(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
@@ -375,7 +388,7 @@ impl Engine for SledEngine {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Nothing to switch; [`Engine::compaction_figures`] goes on saying that it is off.
+    /// Nothing to switch; [`Upkeep::compaction_figures`] goes on saying that it is off.
     fn set_auto_compaction(&self, _table: Option<TableId>, _on: bool) {}
 
     /// Nothing to throttle.
@@ -393,16 +406,6 @@ impl Engine for SledEngine {
 
     fn compaction_figures(&self) -> CompactionFigures {
         CompactionFigures { auto_compaction: false, ..CompactionFigures::default() }
-    }
-
-    fn poisoned(&self) -> Option<String> {
-        lock(&self.inner.poisoned).clone()
-    }
-
-    fn shutdown(&self) -> BoxFuture<'static, Result<(), StorageError>> {
-        self.inner.stopped.store(true, Ordering::Release);
-        let inner = Arc::clone(&self.inner);
-        Box::pin(async move { inner.flush(true).await })
     }
 }
 

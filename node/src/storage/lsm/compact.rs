@@ -12,6 +12,7 @@ use super::flush::{Place, abandon};
 use super::manifest::StoreError;
 use super::memtable;
 use super::sstable::{Cursor, SsTable, Writer};
+use super::state::Table;
 use super::{Shared, io_error};
 use crate::seams::background::{self, Lane};
 use crate::seams::probe::Event;
@@ -405,18 +406,7 @@ impl Merging {
         let Some(shared) = self.shared.upgrade() else { return TimestampMicros(i64::MIN) };
         let state = shared.lock();
         let Some(table) = state.tables.get(&self.table) else { return TimestampMicros(i64::MIN) };
-        let frozen = &table.view.frozen;
-        if table.active.contains(here) || frozen.iter().any(|f| f.memtable.contains(here)) {
-            return TimestampMicros(i64::MIN);
-        }
-        table
-            .view
-            .sstables
-            .iter()
-            .filter(|s| !self.inputs.contains(&s.generation) && s.may_contain(here.token))
-            .map(|s| s.content.statistics.min_timestamp.unwrap_or(TimestampMicros(i64::MIN)))
-            .min()
-            .unwrap_or(TimestampMicros(i64::MAX))
+        (shared.elsewhere)(table, &self.inputs, here)
     }
 
     /// Completes the output. `None`: nothing was left.
@@ -436,6 +426,28 @@ impl Merging {
     fn abandon(self) {
         self.writer.abandon();
     }
+}
+
+/// What else of a table may hold a partition, and how old it may be at the oldest: tombstones as new as that stay.
+pub(super) type Elsewhere = fn(&Table, &[u64], &memtable::Place) -> TimestampMicros;
+
+/// The right answer: memtables count as older than everything, and of the SSTables outside `inputs` every one whose
+/// filter admits the token.
+pub(super) fn oldest_elsewhere(
+    table: &Table,
+    inputs: &[u64],
+    here: &memtable::Place,
+) -> TimestampMicros {
+    let frozen = &table.view.frozen;
+    if table.active.contains(here) || frozen.iter().any(|f| f.memtable.contains(here)) {
+        return TimestampMicros(i64::MIN);
+    }
+    let others = table.view.sstables.iter().filter(|s| !inputs.contains(&s.generation));
+    others
+        .filter(|s| s.may_contain(here.token))
+        .map(|s| s.content.statistics.min_timestamp.unwrap_or(TimestampMicros(i64::MIN)))
+        .min()
+        .unwrap_or(TimestampMicros(i64::MAX))
 }
 
 /// Bounds for the output of inputs without tombstones: exact but for rows that were in several inputs.

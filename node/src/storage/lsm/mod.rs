@@ -36,33 +36,28 @@ mod compact;
 mod scan;
 mod recover;
 mod sync;
+mod engine;
+mod upkeep;
 #[cfg(test)]
 mod tests;
 
-use super::{
-    Applied, CompactionFigures, Engine, RangePage, RangeStart, StorageError, TableFigures, Write,
-};
+use super::StorageError;
 use crate::config::StorageConfig;
-use crate::seams::background::{self, Background, Lane};
+use crate::seams::background::{Background, Lane};
 use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
-use crate::seams::net::BoxFuture;
 use crate::seams::probe::Probe;
 use crate::tasks::Tasks;
+use compact::Elsewhere;
 use flush::Progress;
-use helenus_core::{GcSeconds, Key, Partition, TableDef, TableId, Token};
-use memtable::Place;
+use helenus_core::{GcSeconds, TableDef, TableId};
 use sstable::BlockCache;
-use state::{Major, State, Stirred};
-use std::collections::BTreeMap;
+use state::State;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use sync::SyncState;
-use tokio::sync::{Notify, oneshot, watch};
-
-/// Operators who may wait for a major compaction at a time.
-const MAJORS_MAX: usize = 64;
+use tokio::sync::{Notify, watch};
 
 /// What an engine is made of.
 pub struct LsmParts {
@@ -80,7 +75,7 @@ pub struct LsmParts {
     pub probe: Arc<dyn Probe>,
     /// Owns the engine's tasks: once it is dropped nothing is synced, flushed or compacted any more.
     pub tasks: Arc<Tasks>,
-    /// Tables that are open from the start. Others follow by [`Engine::open_table`], when the schema was read.
+    /// Tables that are open from the start. Others follow by [`crate::storage::Engine::open_table`], when the schema was read.
     pub tables: Vec<TableDef>,
 }
 
@@ -138,6 +133,7 @@ struct Shared {
     cache: Arc<BlockCache>,
     state: Mutex<State>,
     report: RecoveryReport,
+    elsewhere: Elsewhere,
     sync_wanted: Notify,
     flush_wanted: Notify,
     compaction_wanted: Notify,
@@ -150,6 +146,11 @@ impl LsmEngine {
     /// Reads back what is in `parts.dir` and starts the engine's tasks. Blocks until the log is replayed; must be called
     /// on the node's runtime.
     pub fn open(parts: LsmParts) -> Result<LsmEngine, StorageError> {
+        LsmEngine::open_with(parts, compact::oldest_elsewhere)
+    }
+
+    /// As [`LsmEngine::open`], with another answer to what a purge asks, so that a test can see a wrong one caught.
+    fn open_with(parts: LsmParts, elsewhere: Elsewhere) -> Result<LsmEngine, StorageError> {
         let cache = Arc::new(BlockCache::new(parts.config.block_cache_size));
         let now = gc_seconds(parts.clock.as_ref());
         let recovered = recover::recover(&parts, &cache, now)?;
@@ -176,6 +177,7 @@ impl LsmEngine {
             cache,
             state: Mutex::new(state),
             report: recovered.report,
+            elsewhere,
             sync_wanted: Notify::new(),
             flush_wanted: Notify::new(),
             compaction_wanted: Notify::new(),
@@ -207,246 +209,6 @@ impl LsmEngine {
             overloaded: state.overloaded,
             recovery: self.shared.report,
         }
-    }
-
-    fn acknowledge(&self, stirred: Stirred, upto: log::Position) -> Applied {
-        if stirred.flush {
-            self.shared.flush_wanted.notify_one();
-        }
-        if stirred.sync {
-            self.shared.sync_wanted.notify_one();
-        }
-        self.shared.durable_after(upto)
-    }
-}
-
-impl Engine for LsmEngine {
-    fn open_table(&self, def: &TableDef) -> Result<(), StorageError> {
-        self.shared.lock().define(def, table_dir(&self.shared.dir, def.id));
-        self.shared.compaction_wanted.notify_one();
-        Ok(())
-    }
-
-    fn drop_table(&self, table: TableId) -> Result<(), StorageError> {
-        let Some(place) = self.shared.place(table) else { return Ok(()) };
-        let done = {
-            let mut state = self.shared.lock();
-            let upto = state.forget(table);
-            (upto, state.flushed_sequence())
-        };
-        let (Some(upto), done) = done else { return Ok(()) };
-        self.shared.flushes.send_modify(|progress| progress.done = done);
-        self.shared.compaction_wanted.notify_one();
-        let removal = move || {
-            if let Err(error) = compact::remove_files(&place, upto) {
-                tracing::warn!(%table, %error, "a dropped table's files stay");
-            }
-        };
-        drop(self.shared.background.submit(Lane::Flush, 0, Box::new(removal)));
-        Ok(())
-    }
-
-    fn apply(&self, write: Write) -> Result<Applied, StorageError> {
-        let (stirred, upto) = {
-            let mut state = self.shared.lock();
-            state.admit()?;
-            let stirred = state.apply(write)?;
-            (stirred, state.log.end())
-        };
-        Ok(self.acknowledge(stirred, upto))
-    }
-
-    fn apply_all(&self, writes: Vec<Write>) -> Result<Applied, StorageError> {
-        if writes.is_empty() {
-            return Ok(Applied::Now);
-        }
-        let mut all = Stirred::default();
-        let upto = {
-            let mut state = self.shared.lock();
-            state.admit()?;
-            // All or nothing, as far as it can be known before.
-            writes.iter().try_for_each(|write| state.open_table(write.table).map(drop))?;
-            if writes.is_empty() {
-                // No sync would follow, and the log may end behind the last one: with the mark that it left.
-                return Ok(Applied::Now);
-            }
-            for write in writes {
-                let stirred = state.apply(write)?;
-                all.flush |= stirred.flush;
-                all.sync |= stirred.sync;
-            }
-            state.log.end()
-        };
-        Ok(self.acknowledge(all, upto))
-    }
-
-    fn commit(&self) -> Result<(), StorageError> {
-        self.shared.lock().log.write_out()
-    }
-
-    fn read(
-        &self,
-        table: TableId,
-        token: Token,
-        key: &Key,
-    ) -> Result<Option<Partition>, StorageError> {
-        let place = Place::new(token, &key.0);
-        let (found, view) = {
-            let mut state = self.shared.lock();
-            let table = state.open_table(table)?;
-            table.figures.reads += 1;
-            (table.active.get(&place)?, Arc::clone(&table.view))
-        };
-        view.read(&place, found)
-    }
-
-    fn range(
-        &self,
-        table: TableId,
-        start: &RangeStart,
-        until: Token,
-        limit: usize,
-    ) -> Result<RangePage, StorageError> {
-        let bound = scan::bound(start);
-        let mut gathered = scan::Gathered::new();
-        let view = {
-            let mut state = self.shared.lock();
-            let table = state.open_table(table)?;
-            table.figures.reads += 1;
-            let Some(bound) = &bound else { return Ok(RangePage::default()) };
-            let wanted = limit.saturating_add(1);
-            scan::gather(&table.active, bound, until, wanted, &mut gathered)?;
-            Arc::clone(&table.view)
-        };
-        match bound {
-            Some(bound) => scan::page(&view, &bound, until, limit, gathered),
-            None => Ok(RangePage::default()),
-        }
-    }
-
-    fn flush(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>> {
-        let wanted = {
-            let mut state = self.shared.lock();
-            let tables: Vec<TableId> = match table {
-                Some(table) => vec![table],
-                None => state.tables.keys().copied().collect(),
-            };
-            tables.into_iter().for_each(|table| state.freeze(table));
-            state.last_sequence()
-        };
-        self.shared.flush_wanted.notify_one();
-        let mut progress = self.shared.flushes.subscribe();
-        let mut stop = self.shared.stop.subscribe();
-        let failures = progress.borrow().failures;
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            // What was empty before has nothing to wait for.
-            if shared.lock().flushed_sequence() >= wanted {
-                return Ok(());
-            }
-            let ended = progress.wait_for(|p| p.done >= wanted || p.failures > failures);
-            tokio::select! { biased;
-                ended = ended => match ended.map_err(|_| StorageError::Stopped)?.clone() {
-                    Progress { done, .. } if done >= wanted => Ok(()),
-                    Progress { last_error, .. } => Err(last_error.unwrap_or(StorageError::Stopped)),
-                },
-                _ = stop.wait_for(|stop| *stop) => Err(StorageError::Stopped),
-            }
-        })
-    }
-
-    fn compact(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>> {
-        let mut waiting = Vec::new();
-        {
-            let mut state = self.shared.lock();
-            let tables: Vec<TableId> = match table {
-                Some(table) => vec![table],
-                None => {
-                    let open = state.tables.values().filter(|table| table.options.is_some());
-                    open.map(|table| table.id).collect()
-                }
-            };
-            for table in tables {
-                if state.majors.len() >= MAJORS_MAX {
-                    // Past the bound the older ones' runs cover the same SSTables.
-                    break;
-                }
-                let (done, ended) = oneshot::channel();
-                state.majors.push_back(Major { table, done });
-                waiting.push(ended);
-            }
-        }
-        self.shared.compaction_wanted.notify_one();
-        Box::pin(async move {
-            for ended in waiting {
-                ended.await.unwrap_or(Err(StorageError::Stopped))?;
-            }
-            Ok(())
-        })
-    }
-
-    fn set_auto_compaction(&self, table: Option<TableId>, on: bool) {
-        {
-            let mut state = self.shared.lock();
-            match table {
-                Some(table) => {
-                    if let Some(table) = state.tables.get_mut(&table) {
-                        table.auto_compaction = on;
-                    }
-                }
-                None => {
-                    state.auto_compaction = on;
-                    state.tables.values_mut().for_each(|table| table.auto_compaction = on);
-                }
-            }
-        }
-        self.shared.compaction_wanted.notify_one();
-    }
-
-    fn set_compaction_throughput(&self, bytes_per_s: u64) {
-        self.shared.lock().compaction_throughput = bytes_per_s;
-    }
-
-    fn table_figures(&self) -> BTreeMap<TableId, TableFigures> {
-        let now = self.shared.now();
-        let state = self.shared.lock();
-        let open = state.tables.values().filter(|table| table.options.is_some());
-        open.map(|table| (table.id, table.figures(now))).collect()
-    }
-
-    fn compaction_figures(&self) -> CompactionFigures {
-        let now = self.shared.now();
-        let state = self.shared.lock();
-        let open = state.tables.values().filter(|table| table.options.is_some());
-        CompactionFigures {
-            pending_tasks: open.map(|table| table.figures(now).pending_compactions).sum::<u64>()
-                + state.majors.len() as u64,
-            running: state.running.iter().cloned().collect(),
-            auto_compaction: state.auto_compaction,
-            throughput_bytes_per_s: state.compaction_throughput,
-            completed: state.compactions_completed,
-        }
-    }
-
-    fn poisoned(&self) -> Option<String> {
-        self.shared.lock().log.poisoned().map(str::to_owned)
-    }
-
-    fn shutdown(&self) -> BoxFuture<'static, Result<(), StorageError>> {
-        let shared = Arc::clone(&self.shared);
-        shared.lock().stopping = true;
-        // Its tasks end; jobs that are under way run to their end below.
-        shared.stop.send_replace(true);
-        Box::pin(async move {
-            let synced = sync::close(&shared).await;
-            for lane in [Lane::Compaction, Lane::Flush] {
-                // Another engine may open the directory next: nothing of this one may still write.
-                background::run(shared.background.as_ref(), lane, 0, || ())
-                    .await
-                    .map_err(|_| StorageError::Stopped)?;
-            }
-            synced
-        })
     }
 }
 

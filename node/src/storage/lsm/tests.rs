@@ -12,7 +12,7 @@ use crate::seams::background::SimBackground;
 use crate::seams::clock::Clock;
 use crate::seams::disk::{Faults, SimDisk};
 use crate::seams::probe::{Event, Probe};
-use crate::storage::{Applied, Engine, RangeStart, StorageError, Write};
+use crate::storage::{Applied, Engine, RangeStart, StorageError, Upkeep, Write};
 use crate::tasks::Tasks;
 use bytes::Bytes;
 use helenus_core::merge;

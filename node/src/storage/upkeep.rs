@@ -1,0 +1,60 @@
+//! What an engine does besides serving requests: what operators ask for, and what they are shown.
+
+use super::StorageError;
+use crate::seams::net::BoxFuture;
+use helenus_core::TableId;
+use std::collections::BTreeMap;
+
+/// Figures of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct TableFigures {
+    pub sstables: u64,
+    pub live_bytes: u64,
+    pub memtable_bytes: u64,
+    pub memtable_partitions: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub flushes: u64,
+    pub compactions: u64,
+    pub bloom_false_positives: u64,
+    pub pending_compactions: u64,
+    pub compacted_bytes_written: u64,
+    pub flushed_bytes: u64,
+}
+
+/// A compaction under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct RunningCompaction {
+    pub table: TableId,
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// What `compactionstats` shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct CompactionFigures {
+    pub pending_tasks: u64,
+    pub running: Vec<RunningCompaction>,
+    pub auto_compaction: bool,
+    pub throughput_bytes_per_s: u64,
+    pub completed: u64,
+}
+
+/// The operator's side of an engine. What takes long is a future; nothing here holds up requests.
+pub trait Upkeep: Send + Sync {
+    /// Resolves when all that was applied before is in SSTables (or their like). `None`: every table.
+    fn flush(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>>;
+    /// A major compaction of one table, or all; resolves when it is done.
+    fn compact(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>>;
+    /// Automatic compaction of one table, or all, on or off. A compaction under way pauses at its next step.
+    fn set_auto_compaction(&self, table: Option<TableId>, on: bool);
+    /// The compaction throttle; 0 is none.
+    fn set_compaction_throughput(&self, bytes_per_s: u64);
+    /// Figures per table.
+    fn table_figures(&self) -> BTreeMap<TableId, TableFigures>;
+    /// What compaction is doing.
+    fn compaction_figures(&self) -> CompactionFigures;
+}
