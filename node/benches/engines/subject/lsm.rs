@@ -14,8 +14,9 @@ use helenus_node::seams::clock::SystemClock;
 use helenus_node::seams::disk::{Disk, StdDisk};
 use helenus_node::seams::probe::Silent;
 use helenus_node::storage::lsm::LsmParts;
-use helenus_node::storage::{Engine, LsmEngine, RangeStart, StorageError, Upkeep, Write};
+use helenus_node::storage::{Applied, Engine, LsmEngine, RangeStart, StorageError, Upkeep, Write};
 use helenus_node::tasks::Tasks;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -25,8 +26,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 const TABLE: TableId = TableId(1);
-/// Partitions of one page of a scan.
-const PAGE: usize = 1000;
 const SYNC_PERIOD: Duration = Duration::from_secs(10);
 
 fn table() -> TableDef {
@@ -128,6 +127,8 @@ pub(super) struct Lsm {
     micros: AtomicI64,
     /// Puts that were refused because flushing did not keep up, and tried again.
     refused: AtomicU64,
+    /// Puts that were slowed before that.
+    slowed: AtomicU64,
     settings: Settings,
 }
 
@@ -146,6 +147,7 @@ impl Lsm {
             _tasks: tasks,
             micros: AtomicI64::new(1_700_000_000_000_000),
             refused: AtomicU64::new(0),
+            slowed: AtomicU64::new(0),
             settings: *settings,
         }
     }
@@ -156,7 +158,12 @@ impl Subject for Lsm {
         loop {
             let timestamp = self.micros.fetch_add(1, Ordering::Relaxed);
             match self.engine.apply(write(timestamp, key, value)) {
-                Ok(_) => return,
+                Ok(Applied::Now) => return,
+                // Flushing is behind: the acknowledgement is held back, and a client waits for it.
+                Ok(Applied::After(slowed)) => {
+                    self.slowed.fetch_add(1, Ordering::Relaxed);
+                    return self.driver.handle.block_on(slowed).expect("the log can be written");
+                }
                 Err(StorageError::Overloaded { .. }) => {
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(1));
@@ -179,20 +186,12 @@ impl Subject for Lsm {
     }
 
     fn scan(&self, each: &mut dyn FnMut(&[u8], &[u8])) {
-        let mut start = RangeStart::First;
-        loop {
-            let page =
-                self.engine.range(TABLE, &start, Token::MAX, PAGE).expect("the engine scans");
-            for (_, key, partition) in &page.partitions {
-                each(&key.0, value(partition).unwrap_or_default());
-            }
-            if let Some((token, key, _)) = page.partitions.last() {
-                start = RangeStart::AfterKey(*token, key.clone());
-            }
-            if !page.more {
-                return;
-            }
-        }
+        let mut visit = |_: Token, key: &[u8], encoded: &[u8]| {
+            each(key, codec::peek_put(encoded).map_or(&[], |put| put.value));
+            ControlFlow::Continue(())
+        };
+        let scanned = self.engine.scan(TABLE, &RangeStart::First, Token::MAX, &mut visit);
+        scanned.expect("the engine scans");
     }
 
     fn settle(&self) {
@@ -222,8 +221,10 @@ impl Subject for Lsm {
         let sstables: u64 = figures.iter().map(|table| table.sstables).sum();
         let replayed = self.engine.figures().recovery.records;
         let refused = self.refused.load(Ordering::Relaxed);
+        let slowed = self.slowed.load(Ordering::Relaxed);
         format!(
-            "{sstables} SSTables, {refused} puts refused and repeated, {replayed} records replayed at open"
+            "{sstables} SSTables, {slowed} puts slowed, {refused} refused and repeated, {replayed} records replayed at \
+             open"
         )
     }
 }
