@@ -97,6 +97,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "close ms", phase: "close", figure: milliseconds },
     Row { name: "reopen ms", phase: "reopen", figure: milliseconds },
     Row { name: "log replay records/s", phase: "replay", figure: Figures::rate },
+    Row { name: "log replay CPU us", phase: "replay", figure: Figures::cpu_us },
 ];
 /// The highest of all phases.
 const PEAK: &str = "peak MB, all phases";
@@ -165,10 +166,17 @@ impl Results {
         }
         self.print_notes();
         self.print_batch();
-        print(format!("\n{:58}{:>12}{:>12}", "goal", "measured", ""));
+        print(format!("\n{:58}{:>10}{:>10}{:>10}", "goal", "measured", "", "by CPU"));
         for goal in goals(self) {
-            print(format!("{:58}{:>12}{:>12}", goal.text, goal.shown(), goal.verdict()));
+            let by_cpu = goal.by_cpu.map(human).unwrap_or_default();
+            print(format!(
+                "{:58}{:>10}{:>10}{by_cpu:>10}",
+                goal.text,
+                goal.shown(),
+                goal.verdict()
+            ));
         }
+        print("(by CPU: their CPU an operation over ours, which other load on the machine disturbs less)".to_owned());
     }
 
     fn print_notes(&self) {
