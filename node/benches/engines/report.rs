@@ -48,6 +48,8 @@ pub(crate) struct Row {
     figure: fn(&Figures) -> f64,
 }
 
+type BatchFigure = fn(&Batch) -> f64;
+
 const MB: f64 = 1e6;
 /// Bytes of a key and its value.
 const ENTRY_BYTES: f64 = 116.0;
@@ -207,11 +209,10 @@ impl Results {
     }
 
     fn print_batch(&self) {
-        let spread =
-            |figure: fn(&Batch) -> f64| Spread::of(self.batch.iter().map(figure).collect());
+        let spread = |figure: BatchFigure| Spread::of(self.batch.iter().map(figure).collect());
         let Some(first) = self.batch.first() else { return };
         print(format!("\ncommitlog_sync = \"batch\", {} writers", first.writers));
-        let rows: [(&str, fn(&Batch) -> f64); 9] = [
+        let rows: [(&str, BatchFigure); 9] = [
             ("writes/s", |b| b.writes_per_s),
             ("records per group", |b| b.records_per_group),
             ("bytes per group", |b| b.bytes_per_group),
