@@ -163,8 +163,25 @@ fn reset_peak_rss() {
     std::fs::write("/proc/self/clear_refs", "5").ok();
 }
 
+/// [`disk_bytes`] once they have stopped changing: engines remove what they no longer need a little after they need it no
+/// more. Not waited for without end: what then is still there is there.
+pub(crate) fn disk_bytes_at_rest(dir: &Path) -> u64 {
+    const STEP: Duration = Duration::from_millis(50);
+    const SAME_STEPS: u32 = 6;
+    let (mut bytes, mut same) = (disk_bytes(dir), 0);
+    for _ in 0..100 {
+        std::thread::sleep(STEP);
+        let before = std::mem::replace(&mut bytes, disk_bytes(dir));
+        same = if before == bytes { same + 1 } else { 0 };
+        if same == SAME_STEPS {
+            break;
+        }
+    }
+    bytes
+}
+
 /// Bytes that a directory takes on its disk: blocks, not lengths, so preallocation counts and holes do not.
-pub(crate) fn disk_bytes(dir: &Path) -> u64 {
+fn disk_bytes(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),

@@ -48,6 +48,8 @@ pub(crate) struct Row {
     figure: fn(&Figures) -> f64,
 }
 
+type BatchFigure = fn(&Batch) -> f64;
+
 const MB: f64 = 1e6;
 /// Bytes of a key and its value.
 const ENTRY_BYTES: f64 = 116.0;
@@ -97,6 +99,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "close ms", phase: "close", figure: milliseconds },
     Row { name: "reopen ms", phase: "reopen", figure: milliseconds },
     Row { name: "log replay records/s", phase: "replay", figure: Figures::rate },
+    Row { name: "log replay CPU us", phase: "replay", figure: Figures::cpu_us },
 ];
 /// The highest of all phases.
 const PEAK: &str = "peak MB, all phases";
@@ -165,10 +168,17 @@ impl Results {
         }
         self.print_notes();
         self.print_batch();
-        print(format!("\n{:58}{:>12}{:>12}", "goal", "measured", ""));
+        print(format!("\n{:58}{:>10}{:>10}{:>10}", "goal", "measured", "", "by CPU"));
         for goal in goals(self) {
-            print(format!("{:58}{:>12}{:>12}", goal.text, goal.shown(), goal.verdict()));
+            let by_cpu = goal.by_cpu.map(human).unwrap_or_default();
+            print(format!(
+                "{:58}{:>10}{:>10}{by_cpu:>10}",
+                goal.text,
+                goal.shown(),
+                goal.verdict()
+            ));
         }
+        print("(by CPU: their CPU an operation over ours, which other load on the machine disturbs less)".to_owned());
     }
 
     fn print_notes(&self) {
@@ -199,11 +209,10 @@ impl Results {
     }
 
     fn print_batch(&self) {
-        let spread =
-            |figure: fn(&Batch) -> f64| Spread::of(self.batch.iter().map(figure).collect());
+        let spread = |figure: BatchFigure| Spread::of(self.batch.iter().map(figure).collect());
         let Some(first) = self.batch.first() else { return };
         print(format!("\ncommitlog_sync = \"batch\", {} writers", first.writers));
-        let rows: [(&str, fn(&Batch) -> f64); 9] = [
+        let rows: [(&str, BatchFigure); 9] = [
             ("writes/s", |b| b.writes_per_s),
             ("records per group", |b| b.records_per_group),
             ("bytes per group", |b| b.bytes_per_group),

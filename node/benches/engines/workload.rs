@@ -4,7 +4,7 @@
 //! operation's latency is the time between two readings: it holds the making of the next key and value as well (some
 //! tens of nanoseconds). What that takes is measured on its own and taken off the CPU figures, not off the latencies.
 
-use crate::meter::{Figures, Meter, clock_ns, cpu, disk_bytes, histogram, now};
+use crate::meter::{Figures, Meter, clock_ns, cpu, disk_bytes_at_rest, histogram, now};
 use crate::subject::{self, Key, Settings, Subject, VALUE_BYTES, Value};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,8 @@ pub(crate) fn run(engine: &str, dir: &Path, settings: &Settings, work: &Work) ->
     let own = Harness::measure();
     let mut note = |mut figures: Figures, own_ns: f64| {
         figures.harness_cpu_s = own_ns * figures.ops as f64 / 1e9;
-        figures.disk_bytes = disk_bytes(dir);
+        // What writes leaves something to remove; between closing and reopening nothing should wait.
+        figures.disk_bytes = if figures.settle_s > 0.0 { disk_bytes_at_rest(dir) } else { 0 };
         round.phases.push(figures);
     };
     note(puts(subject.as_ref(), "load", work, work.keys, 0), own.put_ns);
