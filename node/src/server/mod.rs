@@ -2,6 +2,7 @@
 
 mod admin;
 mod filter;
+mod integrity;
 mod kv;
 
 pub(crate) use admin::{AdminParts, AdminService};
