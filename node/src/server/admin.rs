@@ -1,5 +1,6 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
+use super::replication::{copies, replication};
 use super::{filter, integrity};
 use crate::coordinator::Coordinator;
 use crate::hints::HintStore;
@@ -9,10 +10,9 @@ use crate::schema::{Change, ChangeError, Changed, Keeper};
 use crate::storage::{Engine, StorageError};
 use helenus_core::hint::Account;
 use helenus_core::placement::Placement;
-use helenus_core::{Dc, NodeId, Replication, TableId, TableOptions, token};
+use helenus_core::{NodeId, Replication, TableId, TableOptions, token};
 use helenus_proto::{ids, v1};
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -140,13 +140,6 @@ impl AdminService {
     }
 }
 
-fn copies(replication: &Replication) -> u32 {
-    match replication {
-        Replication::Simple { rf } => rf.get(),
-        Replication::NetworkTopology { per_dc } => per_dc.values().map(|rf| rf.get()).sum(),
-    }
-}
-
 fn change_status(error: &ChangeError) -> Status {
     let message = error.to_string();
     match error {
@@ -185,30 +178,6 @@ fn outcomes(account: Account) -> v1::HintOutcomes {
 /// 0: not known.
 fn micros(ms: Option<u64>) -> i64 {
     ms.and_then(|ms| i64::try_from(ms.saturating_mul(1000)).ok()).unwrap_or(0)
-}
-
-/// RF 0 cannot exist, and a keyspace has one kind of replication.
-fn replication(rf: u32, per_dc: BTreeMap<String, u32>) -> Result<Replication, Status> {
-    let copies = |rf: u32, place: &str| {
-        NonZeroU32::new(rf).ok_or_else(|| {
-            Status::invalid_argument(format!(
-                "a replication factor of 0{place} would keep no copy of anything: give at least 1"
-            ))
-        })
-    };
-    match (rf, per_dc.is_empty()) {
-        (rf, true) => Ok(Replication::Simple { rf: copies(rf, "")? }),
-        (0, false) => {
-            let per_dc = per_dc.into_iter().map(|(dc, rf)| {
-                let rf = copies(rf, &format!(" in data centre {dc}"))?;
-                Ok((Dc::from(dc), rf))
-            });
-            Ok(Replication::NetworkTopology { per_dc: per_dc.collect::<Result<_, Status>>()? })
-        }
-        (_, false) => Err(Status::invalid_argument(
-            "give either one replication factor or one per data centre, not both",
-        )),
-    }
 }
 
 #[tonic::async_trait]

@@ -3,6 +3,7 @@
 mod admin;
 mod filter;
 mod integrity;
+mod replication;
 mod kv;
 
 pub(crate) use admin::{AdminParts, AdminService};

@@ -22,7 +22,7 @@ use super::manifest::Manifest;
 use super::replay::read_all;
 use super::sstable::SsTable;
 use super::state::Frozen;
-use super::{LsmEngine, Shared, io_error};
+use super::{LsmEngine, Shared, corrupt, io_error};
 use crate::seams::background::{self, Lane};
 use crate::seams::disk::Disk;
 use crate::storage::{SnapshotFigures, StorageError, Upkeep};
@@ -35,6 +35,8 @@ use std::sync::{Arc, Mutex};
 
 const PARTIAL: &str = ".partial-";
 const SCHEMA: &str = "schema.json";
+const GONE: &str =
+    "As long as the node runs it has it open: `helenusctl scrub --no-snapshot` writes it anew";
 const TAG_BYTES_MAX: usize = 128;
 /// Snapshots whose names were made here, of one millisecond, that get names of their own.
 const SAME_NAME_MAX: u32 = 1000;
@@ -208,7 +210,10 @@ fn link(disk: &dyn Disk, dir: &Path, source: &Source, now_ms: i64) -> Result<(),
     for generation in &manifest.generations {
         let name = SsTable::name(*generation);
         let (from, to) = (source.dir.join(&name), dir.join(&name));
-        disk.hard_link(&from, &to).map_err(|e| io_error(&from, &e))?;
+        disk.hard_link(&from, &to).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => corrupt(&from, 0, "the SSTable is gone", GONE),
+            _ => io_error(&from, &e),
+        })?;
     }
     let mut own = Manifest {
         next_generation: manifest.next_generation,
