@@ -109,6 +109,24 @@ calls! {
     /// Bounds compaction's writing, in bytes per second; 0 lifts the bound.
     set_compaction_throughput(bytes_per_s: u64)
         -> v1::SetCompactionThroughputRequest { bytes_per_s } => Done;
+    /// Reads everything that is on the node's disk, and reports what does not hold.
+    verify(tables: TableFilter, quick: bool)
+        -> v1::VerifyRequest { target: Some(tables.into()), quick } => VerifyResponse;
+    /// Writes damaged SSTables anew, with all that can still be read; with `all`, the others too.
+    scrub(tables: TableFilter, all: bool, no_snapshot: bool)
+        -> v1::ScrubRequest { target: Some(tables.into()), all, no_snapshot } => ScrubResponse;
+    /// Keeps tables as they are now under a name, by hard links.
+    take_snapshot(tag: &str, tables: TableFilter)
+        -> v1::TakeSnapshotRequest { target: Some(tables.into()), tag: tag.to_owned() } => Done;
+    /// The snapshots that this node has.
+    list_snapshots() -> v1::ListSnapshotsRequest {} => ListSnapshotsResponse;
+    /// Removes a snapshot; every one when `tag` is `None`.
+    clear_snapshot(tag: Option<&str>, tables: TableFilter)
+        -> v1::ClearSnapshotRequest {
+            target: Some(tables.into()),
+            tag: tag.unwrap_or_default().to_owned(),
+            all: tag.is_none(),
+        } => ClearSnapshotResponse;
     /// Puts these rules about messages between nodes in the place of those that this node had; their counts start anew.
     /// Refused unless the node runs with `fault_injection = true`.
     arm_filter(rules: Vec<v1::FilterRule>) -> v1::ArmFilterRequest { rules } => Done;

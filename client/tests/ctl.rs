@@ -218,6 +218,8 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
         &["faults", "arm", "--action", "drop", "--nth", "1", "--every", "2"],
         &["truncatehints", "--all", "10.0.0.1:7000"],
         &["setcompactionthroughput", "fast"],
+        &["clearsnapshot"],
+        &["clearsnapshot", "--tag", "a", "--all"],
         &["scan", "a.b", "--local"],
         &["bench", "--read-share", "2"],
         &["bench", "--rate", "0"],

@@ -103,6 +103,8 @@ pub struct StorageConfig {
     pub compaction_throughput: u64,
     /// `block_cache_size` in bytes. Default 64 MiB.
     pub block_cache_size: u64,
+    /// `auto_snapshot`: a table that is dropped is kept as a snapshot. Default true.
+    pub auto_snapshot: bool,
 }
 
 /// What happens to a new hint when the store is full.
@@ -151,6 +153,7 @@ impl Default for StorageConfig {
             memtable_heap_space: 64 * MIB,
             compaction_throughput: 64 * MIB,
             block_cache_size: 64 * MIB,
+            auto_snapshot: true,
         }
     }
 }

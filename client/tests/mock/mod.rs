@@ -465,4 +465,9 @@ not_mocked! {
     enable_auto_compaction(StorageTarget) -> Done;
     disable_auto_compaction(StorageTarget) -> Done;
     set_compaction_throughput(SetCompactionThroughputRequest) -> Done;
+    verify(VerifyRequest) -> VerifyResponse;
+    scrub(ScrubRequest) -> ScrubResponse;
+    take_snapshot(TakeSnapshotRequest) -> Done;
+    list_snapshots(ListSnapshotsRequest) -> ListSnapshotsResponse;
+    clear_snapshot(ClearSnapshotRequest) -> ClearSnapshotResponse;
 }

@@ -329,6 +329,14 @@ pub(super) const EVERY: &[Key] = &[
         size
     ),
     key!(
+        STORAGE,
+        "auto_snapshot",
+        "Keep a table that is dropped as a snapshot, until it is cleared.",
+        storage.auto_snapshot,
+        |v| v.flag(),
+        bool::to_string
+    ),
+    key!(
         HINTS,
         "hinted_handoff_enabled",
         "Whether hints are kept at all.",

@@ -76,6 +76,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
             memtable_heap_space: 3 * KIB,
             compaction_throughput: 0,
             block_cache_size: 0,
+            auto_snapshot: false,
         },
         hints: HintsConfig {
             enabled: false,

@@ -1,6 +1,7 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
-use super::filter;
+use super::replication::{copies, replication};
+use super::{filter, integrity};
 use crate::coordinator::Coordinator;
 use crate::hints::HintStore;
 use crate::membership::{MemberInfo, Membership};
@@ -9,10 +10,9 @@ use crate::schema::{Change, ChangeError, Changed, Keeper};
 use crate::storage::{Engine, StorageError};
 use helenus_core::hint::Account;
 use helenus_core::placement::Placement;
-use helenus_core::{Dc, NodeId, Replication, TableId, TableOptions, token};
+use helenus_core::{NodeId, Replication, TableId, TableOptions, token};
 use helenus_proto::{ids, v1};
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -32,10 +32,10 @@ pub(crate) struct AdminParts {
 /// The `Admin` service.
 #[derive(Clone)]
 pub(crate) struct AdminService {
-    parts: AdminParts,
+    pub(super) parts: AdminParts,
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 impl AdminService {
     pub(crate) fn new(parts: AdminParts) -> AdminService {
@@ -62,7 +62,10 @@ impl AdminService {
     }
 
     /// The tables a storage verb is for; `None`: all of them.
-    fn target(&self, target: &v1::StorageTarget) -> Result<Option<Vec<TableId>>, Status> {
+    pub(super) fn target(
+        &self,
+        target: &v1::StorageTarget,
+    ) -> Result<Option<Vec<TableId>>, Status> {
         if target.keyspace.is_empty() {
             if target.table.is_empty() {
                 return Ok(None);
@@ -128,19 +131,12 @@ impl AdminService {
         })
     }
 
-    fn table_name(&self, id: TableId) -> (String, String) {
+    pub(super) fn table_name(&self, id: TableId) -> (String, String) {
         let view = self.parts.keeper.store.current();
         view.table(id).map_or_else(
             || (String::new(), id.to_string()),
             |def| (def.keyspace.clone(), def.name.clone()),
         )
-    }
-}
-
-fn copies(replication: &Replication) -> u32 {
-    match replication {
-        Replication::Simple { rf } => rf.get(),
-        Replication::NetworkTopology { per_dc } => per_dc.values().map(|rf| rf.get()).sum(),
     }
 }
 
@@ -154,8 +150,16 @@ fn change_status(error: &ChangeError) -> Status {
     }
 }
 
-fn storage_status(error: &StorageError) -> Status {
-    Status::internal(error.to_string())
+pub(super) fn storage_status(error: &StorageError) -> Status {
+    let message = error.to_string();
+    match error {
+        StorageError::Busy { .. } => Status::failed_precondition(message),
+        StorageError::Unsupported { .. } => Status::unimplemented(message),
+        StorageError::BadTag { .. } => Status::invalid_argument(message),
+        StorageError::SnapshotExists { .. } => Status::already_exists(message),
+        StorageError::NoSuchSnapshot { .. } => Status::not_found(message),
+        _ => Status::internal(message),
+    }
 }
 
 fn outcomes(account: Account) -> v1::HintOutcomes {
@@ -174,30 +178,6 @@ fn outcomes(account: Account) -> v1::HintOutcomes {
 /// 0: not known.
 fn micros(ms: Option<u64>) -> i64 {
     ms.and_then(|ms| i64::try_from(ms.saturating_mul(1000)).ok()).unwrap_or(0)
-}
-
-/// RF 0 cannot exist, and a keyspace has one kind of replication.
-fn replication(rf: u32, per_dc: BTreeMap<String, u32>) -> Result<Replication, Status> {
-    let copies = |rf: u32, place: &str| {
-        NonZeroU32::new(rf).ok_or_else(|| {
-            Status::invalid_argument(format!(
-                "a replication factor of 0{place} would keep no copy of anything: give at least 1"
-            ))
-        })
-    };
-    match (rf, per_dc.is_empty()) {
-        (rf, true) => Ok(Replication::Simple { rf: copies(rf, "")? }),
-        (0, false) => {
-            let per_dc = per_dc.into_iter().map(|(dc, rf)| {
-                let rf = copies(rf, &format!(" in data centre {dc}"))?;
-                Ok((Dc::from(dc), rf))
-            });
-            Ok(Replication::NetworkTopology { per_dc: per_dc.collect::<Result<_, Status>>()? })
-        }
-        (_, false) => Err(Status::invalid_argument(
-            "give either one replication factor or one per data centre, not both",
-        )),
-    }
 }
 
 #[tonic::async_trait]
@@ -400,6 +380,7 @@ impl v1::admin_server::Admin for AdminService {
             v1::RunningCompaction {
                 keyspace,
                 table,
+                kind: r.kind.to_owned(),
                 done_bytes: r.done_bytes,
                 total_bytes: r.total_bytes,
             }
@@ -537,6 +518,32 @@ impl v1::admin_server::Admin for AdminService {
     ) -> Answer<v1::Done> {
         self.parts.engine.set_compaction_throughput(request.into_inner().bytes_per_s);
         Ok(Response::new(v1::Done {}))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<v1::VerifyResponse> {
+        integrity::verify(self, request.into_inner()).await
+    }
+
+    async fn scrub(&self, request: Request<v1::ScrubRequest>) -> Answer<v1::ScrubResponse> {
+        integrity::scrub(self, request.into_inner()).await
+    }
+
+    async fn take_snapshot(&self, request: Request<v1::TakeSnapshotRequest>) -> Answer<v1::Done> {
+        integrity::take_snapshot(self, request.into_inner()).await
+    }
+
+    async fn list_snapshots(
+        &self,
+        _: Request<v1::ListSnapshotsRequest>,
+    ) -> Answer<v1::ListSnapshotsResponse> {
+        integrity::list_snapshots(self).await
+    }
+
+    async fn clear_snapshot(
+        &self,
+        request: Request<v1::ClearSnapshotRequest>,
+    ) -> Answer<v1::ClearSnapshotResponse> {
+        integrity::clear_snapshot(self, request.into_inner()).await
     }
 
     async fn arm_filter(&self, request: Request<v1::ArmFilterRequest>) -> Answer<v1::Done> {

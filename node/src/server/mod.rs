@@ -2,6 +2,8 @@
 
 mod admin;
 mod filter;
+mod integrity;
+mod replication;
 mod kv;
 
 pub(crate) use admin::{AdminParts, AdminService};

@@ -9,11 +9,16 @@
 
 #[cfg(test)]
 mod conformance;
+mod integrity;
 pub mod lsm;
 mod metrics;
 mod sled_engine;
 mod upkeep;
 
+pub use integrity::{
+    FINDINGS_MAX, Lost, Problem, ScrubOptions, ScrubReport, SnapshotFigures, VerifyOptions,
+    VerifyReport,
+};
 pub use lsm::LsmEngine;
 pub use metrics::StorageMetrics;
 pub use sled_engine::SledEngine;
@@ -95,6 +100,45 @@ pub enum StorageError {
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopped,
+    /// One verify or scrub runs at a time.
+    #[error(
+        "a {running} is under way on this node, and one verify or scrub runs at a time: wait for it \
+         (`helenusctl compactionstats` shows how far it is)"
+    )]
+    Busy {
+        /// What runs.
+        running: &'static str,
+    },
+    /// The engine has nothing that could do it.
+    #[error("{what} needs `storage.engine = \"lsm\"`: {why}")]
+    Unsupported {
+        /// The verb.
+        what: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A snapshot cannot have this name.
+    #[error("`{tag}` cannot name a snapshot: {why}")]
+    BadTag {
+        /// The name.
+        tag: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// There is a snapshot of this name.
+    #[error(
+        "snapshot `{tag}` exists: clear it (`helenusctl clearsnapshot --tag {tag}`), or take another name"
+    )]
+    SnapshotExists {
+        /// The name.
+        tag: String,
+    },
+    /// There is none.
+    #[error("there is no snapshot `{tag}` here: `helenusctl listsnapshots` lists them")]
+    NoSuchSnapshot {
+        /// The name.
+        tag: String,
+    },
 }
 
 /// A mutation as the engine takes it: decoded for the memtable, and the very bytes it came in for the log.

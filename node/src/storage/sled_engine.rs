@@ -22,8 +22,9 @@
 //! nothing to compact, and sled cannot say how much of its files belongs to which table.
 
 use super::{
-    Applied, CompactionFigures, Engine, EngineFigures, RangePage, RangeStart, StorageError,
-    TableFigures, Upkeep, Visit, Write,
+    Applied, CompactionFigures, Engine, EngineFigures, RangePage, RangeStart, ScrubOptions,
+    ScrubReport, SnapshotFigures, StorageError, TableFigures, Upkeep, VerifyOptions, VerifyReport,
+    Visit, Write,
 };
 use crate::config::CommitlogSync;
 use crate::seams::background::{self, Background, Lane};
@@ -402,6 +403,15 @@ impl Engine for SledEngine {
     }
 }
 
+const SLED_FILES: &str = "sled writes into its files again and again, so no link to them stands still; stop the node and copy its directory";
+
+fn unsupported<T: Send + 'static>(
+    what: &'static str,
+    why: &'static str,
+) -> BoxFuture<'static, Result<T, StorageError>> {
+    Box::pin(std::future::ready(Err(StorageError::Unsupported { what, why })))
+}
+
 impl Upkeep for SledEngine {
     /// sled has one log for all tables, so each is flushed with the others.
     fn flush(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>> {
@@ -446,6 +456,40 @@ impl Upkeep for SledEngine {
 
     fn compaction_figures(&self) -> CompactionFigures {
         CompactionFigures { auto_compaction: false, ..CompactionFigures::default() }
+    }
+
+    fn verify(
+        &self,
+        _options: VerifyOptions,
+    ) -> BoxFuture<'static, Result<VerifyReport, StorageError>> {
+        unsupported("verify", "sled checks what it reads, and has no command that reads it all")
+    }
+
+    fn scrub(
+        &self,
+        _options: ScrubOptions,
+    ) -> BoxFuture<'static, Result<ScrubReport, StorageError>> {
+        unsupported("scrub", "sled cuts what does not match its checksum when it opens its files")
+    }
+
+    fn snapshot(
+        &self,
+        _tag: String,
+        _tables: Option<Vec<TableId>>,
+    ) -> BoxFuture<'static, Result<(), StorageError>> {
+        unsupported("snapshot", SLED_FILES)
+    }
+
+    fn list_snapshots(&self) -> BoxFuture<'static, Result<Vec<SnapshotFigures>, StorageError>> {
+        unsupported("listsnapshots", SLED_FILES)
+    }
+
+    fn clear_snapshots(
+        &self,
+        _tag: Option<String>,
+        _tables: Option<Vec<TableId>>,
+    ) -> BoxFuture<'static, Result<u64, StorageError>> {
+        unsupported("clearsnapshot", SLED_FILES)
     }
 }
 

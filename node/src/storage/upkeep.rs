@@ -1,6 +1,7 @@
 //! What an engine does besides serving requests: what operators ask for, and what they are shown.
 
 use super::StorageError;
+use super::integrity::{ScrubOptions, ScrubReport, SnapshotFigures, VerifyOptions, VerifyReport};
 use crate::seams::net::BoxFuture;
 use helenus_core::TableId;
 use std::collections::BTreeMap;
@@ -59,10 +60,12 @@ pub struct EngineFigures {
     pub recovery: RecoveryReport,
 }
 
-/// A compaction under way.
+/// A compaction under way, or a verify or scrub: they share the lane and the throttle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it; units are in them")]
 pub struct RunningCompaction {
+    /// As `compactionstats` shows it: `Compaction`, `Verify`, `Scrub`.
+    pub kind: &'static str,
     pub table: TableId,
     pub done_bytes: u64,
     pub total_bytes: u64,
@@ -95,4 +98,27 @@ pub trait Upkeep: Send + Sync {
     fn engine_figures(&self) -> EngineFigures;
     /// What compaction is doing.
     fn compaction_figures(&self) -> CompactionFigures;
+    /// Reads what there is and reports what does not hold. Changes nothing. Ends when nobody waits for it any more; one
+    /// verify or scrub runs at a time.
+    fn verify(
+        &self,
+        options: VerifyOptions,
+    ) -> BoxFuture<'static, Result<VerifyReport, StorageError>>;
+    /// Writes damaged SSTables anew, with all that can still be read. Goes on though nobody waits for it.
+    fn scrub(&self, options: ScrubOptions)
+    -> BoxFuture<'static, Result<ScrubReport, StorageError>>;
+    /// Keeps the tables (`None`: all of them) as they are now under a name, durably.
+    fn snapshot(
+        &self,
+        tag: String,
+        tables: Option<Vec<TableId>>,
+    ) -> BoxFuture<'static, Result<(), StorageError>>;
+    /// The snapshots there are, by tag and table.
+    fn list_snapshots(&self) -> BoxFuture<'static, Result<Vec<SnapshotFigures>, StorageError>>;
+    /// Removes a snapshot (`None`: all of them) of the tables (`None`: of all). Gives how many tables' snapshots went.
+    fn clear_snapshots(
+        &self,
+        tag: Option<String>,
+        tables: Option<Vec<TableId>>,
+    ) -> BoxFuture<'static, Result<u64, StorageError>>;
 }

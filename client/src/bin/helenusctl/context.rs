@@ -32,6 +32,9 @@ pub(crate) enum Failure {
     /// Some hosts did it and some did not.
     #[error("{} of {hosts} hosts failed: {}", failed.len(), failed.join("; "))]
     Some { hosts: usize, failed: Vec<String> },
+    /// Verify found something; what it was has been shown.
+    #[error("{problems} problems were found")]
+    Unsound { problems: u64 },
     /// The reader of our output went away, which is no failure of ours (`helenusctl scan | head`).
     #[error("the output was closed")]
     OutputClosed,
@@ -58,6 +61,7 @@ impl Failure {
             Failure::Operation(error) => error.kind(),
             Failure::Admin(_) => "refused",
             Failure::Some { .. } => "some-failed",
+            Failure::Unsound { .. } => "unsound",
             Failure::OutputClosed => "output-closed",
         }
     }

@@ -10,8 +10,10 @@ mod data;
 mod faults;
 mod hints;
 mod input;
+mod integrity;
 mod out;
 mod schema;
+mod snapshots;
 mod stats;
 mod storage;
 
@@ -105,6 +107,13 @@ enum Verb {
     DisableAutoCompaction(storage::DisableAutoCompaction),
     #[command(name = "setcompactionthroughput")]
     SetCompactionThroughput(storage::SetCompactionThroughput),
+    Verify(integrity::Verify),
+    Scrub(integrity::Scrub),
+    Snapshot(snapshots::Snapshot),
+    #[command(name = "listsnapshots")]
+    ListSnapshots(snapshots::ListSnapshots),
+    #[command(name = "clearsnapshot")]
+    ClearSnapshot(snapshots::ClearSnapshot),
 
     Faults(faults::Faults),
 
@@ -140,6 +149,11 @@ impl Verb {
             Verb::EnableAutoCompaction(verb) => verb.run(context).await,
             Verb::DisableAutoCompaction(verb) => verb.run(context).await,
             Verb::SetCompactionThroughput(verb) => verb.run(context).await,
+            Verb::Verify(verb) => verb.run(context).await,
+            Verb::Scrub(verb) => verb.run(context).await,
+            Verb::Snapshot(verb) => verb.run(context).await,
+            Verb::ListSnapshots(verb) => verb.run(context).await,
+            Verb::ClearSnapshot(verb) => verb.run(context).await,
             Verb::Faults(verb) => verb.run(context).await,
             Verb::Bench(verb) => verb.run(context).await,
         }

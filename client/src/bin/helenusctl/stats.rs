@@ -247,6 +247,7 @@ struct Compactions {
 
 #[derive(Debug, Serialize)]
 struct Running {
+    kind: String,
     keyspace: String,
     table: String,
     done_bytes: u64,
@@ -256,6 +257,7 @@ struct Running {
 impl Compactions {
     fn new(host: String, answer: v1::CompactionStatsResponse) -> Compactions {
         let running = answer.running.into_iter().map(|it| Running {
+            kind: it.kind,
             keyspace: it.keyspace,
             table: it.table,
             done_bytes: it.done_bytes,
@@ -282,7 +284,7 @@ impl Compactions {
             self.host, self.pending_tasks, self.completed
         );
         if !self.running.is_empty() {
-            let mut table = out.table(&["Table", ">Done", ">Total", ">Progress"]);
+            let mut table = out.table(&["Kind", "Table", ">Done", ">Total", ">Progress"]);
             for it in &self.running {
                 // A compaction of nothing is done.
                 let share = match it.total_bytes {
@@ -290,6 +292,7 @@ impl Compactions {
                     total => u128::from(it.done_bytes) * 100 / u128::from(total),
                 };
                 table.add_row(vec![
+                    cell(&it.kind, false),
                     cell(format!("{}.{}", it.keyspace, it.table), false),
                     cell(out::bytes(it.done_bytes), false),
                     cell(out::bytes(it.total_bytes), false),

@@ -137,7 +137,8 @@ async fn run(shared: &Arc<Shared>, task: Task) -> Result<(), Ended> {
     let Task { table, inputs, place, major, done: _ } = task;
     let generations: Vec<u64> = inputs.iter().map(|sstable| sstable.generation).collect();
     let total_bytes = inputs.iter().map(|sstable| sstable.bytes).sum();
-    shared.lock().running = Some(RunningCompaction { table, done_bytes: 0, total_bytes });
+    shared.lock().running =
+        Some(RunningCompaction { kind: "Compaction", table, done_bytes: 0, total_bytes });
     let mut merging = in_background(shared, 0, {
         let (shared, place, inputs) = (Arc::downgrade(shared), place.clone(), inputs.clone());
         move || Merging::begin(shared, table, place, &inputs)
@@ -235,7 +236,7 @@ fn replace(
     }
 }
 
-async fn in_background<T: Send + 'static>(
+pub(super) async fn in_background<T: Send + 'static>(
     shared: &Arc<Shared>,
     bytes: u64,
     job: impl FnOnce() -> T + Send + 'static,
@@ -269,7 +270,7 @@ async fn may_go_on(
     }
 }
 
-async fn throttle(shared: &Arc<Shared>, bytes: u64) {
+pub(super) async fn throttle(shared: &Arc<Shared>, bytes: u64) {
     let bytes_per_s = shared.lock().compaction_throughput;
     if bytes_per_s > 0 {
         tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64)).await;

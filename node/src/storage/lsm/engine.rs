@@ -59,12 +59,16 @@ impl LsmEngine {
 impl Engine for LsmEngine {
     fn open_table(&self, def: &TableDef) -> Result<(), StorageError> {
         self.shared.lock().define(def, table_dir(&self.shared.dir, def.id));
+        let mut defs = self.shared.defs.lock().expect("nothing panics while it holds this lock");
+        defs.insert(def.id, def.clone());
+        drop(defs);
         self.shared.compaction_wanted.notify_one();
         Ok(())
     }
 
     fn drop_table(&self, table: TableId) -> Result<(), StorageError> {
         let Some(place) = self.shared.place(table) else { return Ok(()) };
+        let keepsake = self.shared.keepsake(table);
         let done = {
             let mut state = self.shared.lock();
             let upto = state.forget(table);
@@ -74,7 +78,8 @@ impl Engine for LsmEngine {
         self.shared.flushes.send_modify(|progress| progress.done = done);
         self.shared.compaction_wanted.notify_one();
         let removal = move || {
-            if let Err(error) = compact::remove_files(&place, upto) {
+            let kept = keepsake.map_or(Ok(()), |keepsake| keepsake.take(&place));
+            if let Err(error) = kept.and_then(|()| compact::remove_files(&place, upto)) {
                 tracing::warn!(%table, %error, "a dropped table's files stay");
             }
         };

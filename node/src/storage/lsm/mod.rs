@@ -10,7 +10,7 @@
 //! It is ours, not a library's, because merge by timestamp, gc_grace and the compaction backlog are what this project
 //! exists to show. The parts, in reading order: `log` and `replay` (nothing acknowledged is lost), `memtable`, `sstable`
 //! with `bloom` (sorted files that never change), `manifest` (which of them count), `state` (what is known in memory),
-//! `flush`, `compact`, `scan`, `recover`.
+//! `flush`, `compact`, `scan`, `recover`, and what operators ask for: `snapshot`, `verify`, `scrub`.
 //!
 //! Invariants:
 //! - what is in a memtable is in the log, until a manifest lists it in an SSTable;
@@ -36,6 +36,10 @@ mod compact;
 mod scan;
 mod recover;
 mod sync;
+mod snapshot;
+mod verify;
+mod scrub;
+mod chores;
 mod engine;
 mod upkeep;
 #[cfg(test)]
@@ -48,11 +52,13 @@ use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
 use crate::seams::probe::Probe;
 use crate::tasks::Tasks;
+use chores::Chores;
 use compact::Elsewhere;
 use flush::Progress;
 use helenus_core::{GcSeconds, TableDef, TableId};
 use sstable::BlockCache;
 use state::State;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -115,6 +121,9 @@ struct Shared {
     syncs: watch::Sender<SyncState>,
     flushes: watch::Sender<Progress>,
     stop: watch::Sender<bool>,
+    /// What each open table is called, for snapshots.
+    defs: Mutex<BTreeMap<TableId, TableDef>>,
+    chores: Chores,
 }
 
 impl LsmEngine {
@@ -141,7 +150,9 @@ impl LsmEngine {
         if state.is_log_full() {
             state.relieve(false, true);
         }
-        let LsmParts { dir, config, disk, background, clock, probe, tasks, tables: _ } = parts;
+        snapshot::sweep(parts.disk.as_ref(), &parts.dir);
+        let LsmParts { dir, config, disk, background, clock, probe, tasks, tables } = parts;
+        let (chores, wanted) = Chores::new();
         let shared = Arc::new(Shared {
             dir,
             config,
@@ -159,6 +170,8 @@ impl LsmEngine {
             syncs: watch::Sender::new(SyncState { durable, failed: None }),
             flushes: watch::Sender::new(Progress::default()),
             stop: watch::Sender::new(false),
+            defs: Mutex::new(tables.into_iter().map(|def| (def.id, def)).collect()),
+            chores,
         });
         let freed = shared.lock().free_log();
         shared.remove_log_files(freed);
@@ -168,6 +181,7 @@ impl LsmEngine {
         tasks.spawn(sync::sync_loop(Arc::clone(&shared)));
         tasks.spawn(flush::flush_loop(Arc::clone(&shared)));
         tasks.spawn(compact::compaction_loop(Arc::clone(&shared)));
+        tasks.spawn(chores::chore_loop(Arc::clone(&shared), wanted));
         Ok(LsmEngine { shared })
     }
 

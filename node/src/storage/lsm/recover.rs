@@ -4,6 +4,7 @@ use super::flush::{self, create_dir_durably, write_memtable};
 use super::log::{Log, Mutation, Position};
 use super::manifest::{self, Manifest};
 use super::replay::{self, Replayed};
+use super::snapshot;
 use super::sstable::{BlockCache, SsTable};
 use super::state::Table;
 use super::{LsmParts, RecoveryReport, corrupt, io_error, table_dir, undecodable};
@@ -158,6 +159,10 @@ fn open_tables(
             }
             continue;
         };
+        if manifest.table == snapshot::ANY_TABLE {
+            // Somebody has put a snapshot back.
+            manifest.table = id;
+        }
         if manifest.table != id {
             return Err(corrupt(
                 &dir.join(manifest::NAME),

@@ -420,6 +420,22 @@ impl State {
         Some(table.view.sstables.len())
     }
 
+    /// Inputs have been written anew, with nothing merged. Gives the table's number of SSTables; `None` if they are no
+    /// longer its own.
+    pub(super) fn replaced(
+        &mut self,
+        table: TableId,
+        inputs: &[u64],
+        outputs: Vec<SsTable>,
+    ) -> Option<usize> {
+        let table = self.tables.get_mut(&table).filter(|table| table.has(inputs))?;
+        table.view = table.view.with(|_, sstables| {
+            sstables.retain(|sstable| !inputs.contains(&sstable.generation));
+            sstables.extend(outputs.into_iter().map(Arc::new));
+        });
+        Some(table.view.sstables.len())
+    }
+
     /// Forgets a table's content. What the log holds of it before the returned position is dead.
     pub(super) fn forget(&mut self, table: TableId) -> Option<Position> {
         let upto = self.log.end();

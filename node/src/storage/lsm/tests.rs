@@ -3,8 +3,10 @@
 
 mod compaction;
 mod crash;
+mod integrity;
 mod log;
 mod recovery;
+mod snapshots;
 
 use super::{LsmEngine, LsmParts};
 use crate::config::{CommitlogSync, StorageConfig};

@@ -1,10 +1,15 @@
 //! The operator's verbs, on this engine.
 
-use super::LsmEngine;
+use super::chores::Chore;
 use super::flush::Progress;
+use super::snapshot::Name;
 use super::state::Major;
+use super::{LsmEngine, snapshot};
 use crate::seams::net::BoxFuture;
-use crate::storage::{CompactionFigures, EngineFigures, StorageError, TableFigures, Upkeep};
+use crate::storage::{
+    CompactionFigures, EngineFigures, ScrubOptions, ScrubReport, SnapshotFigures, StorageError,
+    TableFigures, Upkeep, VerifyOptions, VerifyReport,
+};
 use helenus_core::TableId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,10 +120,59 @@ impl Upkeep for LsmEngine {
         CompactionFigures {
             pending_tasks: open.map(|table| table.figures(now).pending_compactions).sum::<u64>()
                 + state.majors.len() as u64,
-            running: state.running.iter().cloned().collect(),
+            running: state.running.iter().cloned().chain(self.shared.chores.running()).collect(),
             auto_compaction: state.auto_compaction,
             throughput_bytes_per_s: state.compaction_throughput,
             completed: state.compactions_completed,
         }
+    }
+
+    fn verify(
+        &self,
+        options: VerifyOptions,
+    ) -> BoxFuture<'static, Result<VerifyReport, StorageError>> {
+        let (tell, told) = oneshot::channel();
+        let begun = self.shared.chores.begin("Verify", Chore::Verify(options, tell));
+        Box::pin(async move {
+            begun?;
+            told.await.unwrap_or(Err(StorageError::Stopped))
+        })
+    }
+
+    fn scrub(
+        &self,
+        options: ScrubOptions,
+    ) -> BoxFuture<'static, Result<ScrubReport, StorageError>> {
+        let (tell, told) = oneshot::channel();
+        let begun = self.shared.chores.begin("Scrub", Chore::Scrub(options, tell));
+        Box::pin(async move {
+            begun?;
+            told.await.unwrap_or(Err(StorageError::Stopped))
+        })
+    }
+
+    fn snapshot(
+        &self,
+        tag: String,
+        tables: Option<Vec<TableId>>,
+    ) -> BoxFuture<'static, Result<(), StorageError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(
+            async move { snapshot::snapshot(&shared, Name::Exactly(tag), tables).await.map(drop) },
+        )
+    }
+
+    fn list_snapshots(&self) -> BoxFuture<'static, Result<Vec<SnapshotFigures>, StorageError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { snapshot::list(&shared).await })
+    }
+
+    fn clear_snapshots(
+        &self,
+        tag: Option<String>,
+        tables: Option<Vec<TableId>>,
+    ) -> BoxFuture<'static, Result<u64, StorageError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { snapshot::clear(&shared, tag, tables).await })
     }
 }

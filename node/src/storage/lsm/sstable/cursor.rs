@@ -24,6 +24,8 @@ pub(in crate::storage::lsm) struct Cursor {
     ahead_at: u64,
     /// The next block to open.
     number: usize,
+    /// It ends before this one.
+    until: usize,
     /// In the block before `number`; `None` before the first one was opened.
     walk: Option<Walk>,
     /// It is behind the last entry of all.
@@ -68,6 +70,16 @@ impl Cursor {
         Ok(cursor)
     }
 
+    /// At the first entry of one block, read past the cache and for itself, and no further than its last.
+    pub(super) fn of_block(table: &Arc<SsTable>, number: usize) -> Result<Cursor, StorageError> {
+        let mut cursor = Cursor::new(table, true);
+        cursor.walk = Some(Walk::new(table.read_block(number)?));
+        cursor.number = number + 1;
+        cursor.until = number + 1;
+        cursor.advance()?;
+        Ok(cursor)
+    }
+
     fn new(table: &Arc<SsTable>, sequential: bool) -> Cursor {
         Cursor {
             table: Arc::clone(table),
@@ -75,6 +87,7 @@ impl Cursor {
             ahead: Bytes::new(),
             ahead_at: 0,
             number: 0,
+            until: table.index.len(),
             walk: None,
             is_end: false,
             consumed: 0,
@@ -118,7 +131,7 @@ impl Cursor {
                     }
                 }
             }
-            if self.number >= self.table.index.len() {
+            if self.number >= self.until {
                 self.is_end = true;
                 return Ok(());
             }

@@ -15,9 +15,11 @@
 //! Invariant: a file that a manifest lists is complete and was synced before it was listed.
 
 mod block;
+mod check;
 mod cursor;
 mod writer;
 
+pub(super) use check::{Blocks, Check, Findings, Flaw, Seen};
 pub(super) use cursor::Cursor;
 pub(super) use writer::Writer;
 
