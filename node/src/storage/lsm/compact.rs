@@ -99,7 +99,7 @@ fn pick(shared: &Arc<Shared>) -> Option<Task> {
     let mut state = shared.lock();
     while let Some(major) = state.majors.pop_front() {
         let choice =
-            state.tables.get(&major.table).and_then(|t| compaction::choose_all(&t.candidates(now)));
+            state.tables.get(&major.table).and_then(|t| t.ask(now, compaction::choose_all));
         drop(state);
         if let Some(task) = choice.and_then(|choice| task(shared, major.table, &choice)) {
             return Some(Task { major: true, done: Some(major.done), ..task });
@@ -113,9 +113,8 @@ fn pick(shared: &Arc<Shared>) -> Option<Task> {
         if !table.auto_compaction || table.options.is_none() {
             continue;
         }
-        let (candidates, options) = (table.candidates(now), table.size_tiered());
-        let Some(choice) = compaction::choose(&candidates, &options) else { continue };
-        let pending = compaction::pending_tasks(&candidates, &options);
+        let Some(choice) = table.ask(now, compaction::choose) else { continue };
+        let pending = table.ask(now, compaction::pending_tasks);
         if best.as_ref().is_none_or(|(most, ..)| pending > *most) {
             best = Some((pending, *id, choice));
         }

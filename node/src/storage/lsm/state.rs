@@ -6,7 +6,7 @@ use super::manifest::Manifest;
 use super::memtable::{Memtable, Place};
 use super::sstable::{Lookup, SsTable};
 use crate::storage::{RunningCompaction, StorageError, TableFigures, Write};
-use helenus_core::compaction::{Candidate, SizeTiered};
+use helenus_core::compaction::{self, Candidate, Rounds, Strategy};
 use helenus_core::{GcSeconds, Partition, TableDef, TableId, TableOptions, codec, merge};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -154,24 +154,37 @@ impl Table {
             .map(|sstable| {
                 let statistics = &sstable.content.statistics;
                 let droppable = statistics.min_deleted_at.is_some_and(|s| s.0 < gc_before);
+                let any = Candidate::new(sstable.generation, sstable.bytes);
                 Candidate {
-                    id: sstable.generation,
-                    bytes: sstable.bytes,
+                    first: sstable.first_token(),
+                    last: sstable.last_token(),
+                    min_timestamp: statistics.min_timestamp.unwrap_or(any.min_timestamp),
+                    max_timestamp: statistics.max_timestamp.unwrap_or(any.max_timestamp),
                     droppable_ratio: if droppable { statistics.tombstone_ratio() } else { 0.0 },
                     age_s: u64::from(now.0.saturating_sub(sstable.content.written_at)),
-                    hotness: 0.0,
+                    ..any
                 }
             })
             .collect()
     }
 
-    pub(super) fn size_tiered(&self) -> SizeTiered {
-        SizeTiered::with_thresholds(&self.options())
+    /// Asks the choice about this table.
+    pub(super) fn ask<T>(
+        &self,
+        now: GcSeconds,
+        question: impl FnOnce(&compaction::Table<'_>, &Strategy) -> T,
+    ) -> T {
+        let table = compaction::Table {
+            sstables: &self.candidates(now),
+            running: &[],
+            memtable_min_timestamp: None,
+            rounds: &Rounds::default(),
+        };
+        question(&table, &Strategy::of(&self.options()))
     }
 
     /// The figures as of now.
     pub(super) fn figures(&self, now: GcSeconds) -> TableFigures {
-        let candidates = self.candidates(now);
         let frozen = || self.view.frozen.iter().map(|frozen| &frozen.memtable);
         TableFigures {
             sstables: self.view.sstables.len() as u64,
@@ -183,10 +196,7 @@ impl Table {
             sstables_read: self.view.read_figures.sstables.load(Ordering::Relaxed),
             sstables_skipped: self.view.read_figures.skipped.load(Ordering::Relaxed),
             bloom_false_positives: self.view.read_figures.false_positives.load(Ordering::Relaxed),
-            pending_compactions: helenus_core::compaction::pending_tasks(
-                &candidates,
-                &self.size_tiered(),
-            ),
+            pending_compactions: self.ask(now, compaction::pending_tasks),
             ..self.figures.clone()
         }
     }

@@ -213,8 +213,14 @@ impl SsTable {
         self.first_token() <= until && from <= self.last.token
     }
 
-    fn first_token(&self) -> Token {
+    /// The token of the first partition.
+    pub(super) fn first_token(&self) -> Token {
         self.index.first().map_or(Token::MAX, |entry| entry.first.token)
+    }
+
+    /// The token of the last partition.
+    pub(super) fn last_token(&self) -> Token {
+        self.last.token
     }
 
     /// The last block that begins at or before (token, key): the only one that may hold it.
