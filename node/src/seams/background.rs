@@ -336,7 +336,9 @@ mod tests {
         let all = Arc::new(std::sync::Barrier::new(usize::from(COMPACTORS_MAX)));
         let jobs = (0..COMPACTORS_MAX).map(|n| {
             let all = Arc::clone(&all);
-            run(&background, Lane::compaction(n), 0, move || drop(all.wait()))
+            run(&background, Lane::compaction(n), 0, move || {
+                all.wait();
+            })
         });
         let ended = futures_util::future::join_all(jobs).await;
         assert!(ended.into_iter().all(|ended| ended.is_ok()));
