@@ -85,6 +85,8 @@ calls! {
         -> v1::TableStatsRequest { keyspace: tables.keyspace, table: tables.table } => TableStatsResponse;
     /// Compactions that run and wait.
     compaction_stats() -> v1::CompactionStatsRequest {} => CompactionStatsResponse;
+    /// Compactions that ended, the newest first.
+    compaction_history() -> v1::CompactionHistoryRequest {} => CompactionHistoryResponse;
     /// Which nodes hold a key.
     get_endpoints(keyspace: &str, key: Bytes)
         -> v1::GetEndpointsRequest { keyspace: keyspace.to_owned(), key } => GetEndpointsResponse;
@@ -127,6 +129,9 @@ calls! {
             tag: tag.unwrap_or_default().to_owned(),
             all: tag.is_none(),
         } => ClearSnapshotResponse;
+    /// How many compactions may run at a time; those under way run to their end.
+    set_concurrent_compactors(compactors: u32)
+        -> v1::SetConcurrentCompactorsRequest { compactors } => Done;
     /// Puts these rules about messages between nodes in the place of those that this node had; their counts start anew.
     /// Refused unless the node runs with `fault_injection = true`.
     arm_filter(rules: Vec<v1::FilterRule>) -> v1::ArmFilterRequest { rules } => Done;

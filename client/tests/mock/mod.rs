@@ -455,6 +455,7 @@ not_mocked! {
     tp_stats(TpStatsRequest) -> TpStatsResponse;
     table_stats(TableStatsRequest) -> TableStatsResponse;
     compaction_stats(CompactionStatsRequest) -> CompactionStatsResponse;
+    compaction_history(CompactionHistoryRequest) -> CompactionHistoryResponse;
     get_endpoints(GetEndpointsRequest) -> GetEndpointsResponse;
     pause_handoff(PauseHandoffRequest) -> Done;
     resume_handoff(ResumeHandoffRequest) -> Done;
@@ -470,4 +471,5 @@ not_mocked! {
     take_snapshot(TakeSnapshotRequest) -> Done;
     list_snapshots(ListSnapshotsRequest) -> ListSnapshotsResponse;
     clear_snapshot(ClearSnapshotRequest) -> ClearSnapshotResponse;
+    set_concurrent_compactors(SetConcurrentCompactorsRequest) -> Done;
 }

@@ -5,6 +5,7 @@ mod filter;
 mod integrity;
 mod replication;
 mod kv;
+mod stats;
 
 pub(crate) use admin::{AdminParts, AdminService};
 pub(crate) use kv::KvService;

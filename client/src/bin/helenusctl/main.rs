@@ -89,6 +89,8 @@ enum Verb {
     TableStats(stats::TableStats),
     #[command(name = "compactionstats")]
     CompactionStats(stats::CompactionStats),
+    #[command(name = "compactionhistory")]
+    CompactionHistory(stats::CompactionHistory),
 
     #[command(name = "pausehandoff")]
     PauseHandoff(hints::PauseHandoff),
@@ -114,6 +116,8 @@ enum Verb {
     ListSnapshots(snapshots::ListSnapshots),
     #[command(name = "clearsnapshot")]
     ClearSnapshot(snapshots::ClearSnapshot),
+    #[command(name = "setconcurrentcompactors")]
+    SetConcurrentCompactors(storage::SetConcurrentCompactors),
 
     Faults(faults::Faults),
 
@@ -140,6 +144,7 @@ impl Verb {
             Verb::TpStats(verb) => verb.run(context).await,
             Verb::TableStats(verb) => verb.run(context).await,
             Verb::CompactionStats(verb) => verb.run(context).await,
+            Verb::CompactionHistory(verb) => verb.run(context).await,
             Verb::PauseHandoff(verb) => verb.run(context).await,
             Verb::ResumeHandoff(verb) => verb.run(context).await,
             Verb::ListPendingHints(verb) => verb.run(context).await,
@@ -154,6 +159,7 @@ impl Verb {
             Verb::Snapshot(verb) => verb.run(context).await,
             Verb::ListSnapshots(verb) => verb.run(context).await,
             Verb::ClearSnapshot(verb) => verb.run(context).await,
+            Verb::SetConcurrentCompactors(verb) => verb.run(context).await,
             Verb::Faults(verb) => verb.run(context).await,
             Verb::Bench(verb) => verb.run(context).await,
         }

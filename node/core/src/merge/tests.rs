@@ -273,8 +273,31 @@ fn statistics_count_every_kind_of_tombstone() {
         expiring: 1,
         min_deleted_at: Some(GcSeconds(9)),
         beyond_value: false,
+        lasting: 0,
+        max_deleted_at: Some(GcSeconds(20)),
     };
     assert_eq!(statistics, expected);
     assert_eq!(version(&partition), Some(TimestampMicros(7)));
     assert_eq!(tombstones(&partition), 1);
+}
+
+#[test]
+fn figures_are_expired_when_the_last_of_what_they_count_is() {
+    let second = GcSeconds;
+    let value = || Bytes::from_static(b"v");
+    let expires = |at: u32| Some(Expiry { ttl_s: 1, expires_at: second(at) });
+    let mut statistics = Statistics::default();
+    assert!(!statistics.is_expired(second(9)), "nothing is not expired");
+    statistics.add(&Partition::delete(TimestampMicros(1), second(10)));
+    statistics.add(&Partition::put(TimestampMicros(1), value(), expires(20)));
+    assert!(!statistics.is_expired(second(20)));
+    assert!(statistics.is_expired(second(21)));
+    let mut with_another = statistics;
+    with_another.add(&Partition::put(TimestampMicros(1), value(), None));
+    assert!(!with_another.is_expired(second(u32::MAX)), "a value without a TTL never goes");
+    // A row whose cells are all gone may live on by itself.
+    let mut row = Partition::put(TimestampMicros(1), value(), None);
+    row.rows[0].1.cells.clear();
+    statistics.add(&row);
+    assert!(!statistics.is_expired(second(u32::MAX)));
 }

@@ -1,8 +1,10 @@
 //! Verify and scrub: long walks over files, one at a time, in steps on the compaction lane and under its throttle.
 
 use super::Shared;
+use super::compact::on_lane;
 use super::scrub::scrub;
 use super::verify::verify;
+use crate::seams::background::Lane;
 use crate::storage::{
     RunningCompaction, ScrubOptions, ScrubReport, StorageError, VerifyOptions, VerifyReport,
 };
@@ -49,8 +51,15 @@ impl Chores {
         }
         // There is room: the one before was taken out before it ended.
         self.wanted.try_send(chore).map_err(|_| StorageError::Stopped)?;
-        *running =
-            Some(RunningCompaction { kind, table: TableId(0), done_bytes: 0, total_bytes: 0 });
+        *running = Some(RunningCompaction {
+            id: 0,
+            kind,
+            reason: "asked for",
+            level: 0,
+            table: TableId(0),
+            done_bytes: 0,
+            total_bytes: 0,
+        });
         Ok(())
     }
 
@@ -104,6 +113,15 @@ async fn run(shared: &Arc<Shared>, chore: Chore) {
             tell.send(scrubbed).ok();
         }
     }
+}
+
+/// A step of a chore.
+pub(super) async fn in_background<T: Send + 'static>(
+    shared: &Shared,
+    bytes: u64,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StorageError> {
+    on_lane(shared, Lane::Compaction, bytes, job).await
 }
 
 impl Shared {

@@ -12,7 +12,8 @@
 //! to date from its replicas before gc_grace has passed there.
 
 use super::Shared;
-use super::compact::{in_background, throttle};
+use super::chores::in_background;
+use super::compact::throttle;
 use super::flush::{Place, abandon};
 use super::manifest::StoreError;
 use super::memtable;
@@ -128,7 +129,7 @@ async fn rewrite(
         rewriting = back;
         let more = match step {
             Ok((bytes, more)) => {
-                throttle(shared, bytes).await;
+                throttle(shared, bytes, || true).await;
                 more
             }
             Err(error) => {

@@ -5,6 +5,7 @@ use super::flush::Progress;
 use super::snapshot::Name;
 use super::state::Major;
 use super::{LsmEngine, snapshot};
+use crate::seams::background::COMPACTORS_MAX;
 use crate::seams::net::BoxFuture;
 use crate::storage::{
     CompactionFigures, EngineFigures, ScrubOptions, ScrubReport, SnapshotFigures, StorageError,
@@ -100,6 +101,12 @@ impl Upkeep for LsmEngine {
 
     fn set_compaction_throughput(&self, bytes_per_s: u64) {
         self.shared.lock().compaction_throughput = bytes_per_s;
+        self.shared.compaction_wanted.notify_one();
+    }
+
+    fn set_concurrent_compactors(&self, compactors: u8) {
+        self.shared.lock().book.compactors = compactors.clamp(1, COMPACTORS_MAX);
+        self.shared.compaction_wanted.notify_one();
     }
 
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures> {
@@ -120,7 +127,8 @@ impl Upkeep for LsmEngine {
         CompactionFigures {
             pending_tasks: open.map(|table| table.figures(now).pending_compactions).sum::<u64>()
                 + state.majors.len() as u64,
-            running: state.running.iter().cloned().chain(self.shared.chores.running()).collect(),
+            running: state.book.running().into_iter().chain(self.shared.chores.running()).collect(),
+            compactors: state.book.compactors,
             auto_compaction: state.auto_compaction,
             throughput_bytes_per_s: state.compaction_throughput,
             completed: state.compactions_completed,

@@ -3,7 +3,8 @@
 //! Per table: the manifest against what the node has in memory and against the directory; per SSTable what
 //! [`Check`] knows; and, when everything is verified, the commit log up to what was synced.
 
-use super::compact::{in_background, throttle};
+use super::chores::in_background;
+use super::compact::throttle;
 use super::flush::Place;
 use super::log::{
     Found, Position, SegmentHeader, record_at, segment_id, segment_name, segment_seed,
@@ -145,7 +146,7 @@ async fn check(shared: &Arc<Shared>, subject: &Arc<SsTable>) -> Result<Findings,
         if !more {
             return Ok(check.finish());
         }
-        throttle(shared, bytes).await;
+        throttle(shared, bytes, || true).await;
     }
 }
 
@@ -225,7 +226,7 @@ async fn verify_log(shared: &Arc<Shared>, report: &mut VerifyReport) -> Result<(
             let remedy = LOG_REMEDY.to_owned();
             report.add(Problem { table: None, path: shown, offset, what, remedy });
         }
-        throttle(shared, bytes).await;
+        throttle(shared, bytes, || true).await;
     }
     Ok(())
 }

@@ -123,10 +123,13 @@ fn read_keyspaces(
                 problems.add(&span, unknown("read repair", repair, ["BLOCKING", "NONE"]));
             }
         }
-        if let Some((compaction, span)) = keyspace.text("compaction", problems)
-            && compaction != "stcs"
-        {
-            problems.add(&span, unknown("compaction strategy", compaction, ["stcs"]));
+        if let Some((compaction, span)) = keyspace.text("compaction", problems) {
+            if ["stcs", "lcs", "twcs"].contains(&compaction) {
+                options.insert("compaction.class".to_owned(), compaction.to_owned());
+            } else {
+                let known = ["stcs", "lcs", "twcs"];
+                problems.add(&span, unknown("compaction strategy", compaction, known));
+            }
         }
         keyspace.finish(problems);
         keyspaces.insert(name.to_owned(), Keyspace { rf: copies, table, options });

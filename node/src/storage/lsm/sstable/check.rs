@@ -289,6 +289,9 @@ fn contradiction(stored: &Statistics, found: &Statistics) -> Option<String> {
             let later = is_later(stored.min_deleted_at, found.min_deleted_at);
             excludes(later, "earlier deletions")
         })
+        // What these two leave out could be dropped with a whole SSTable that seems to have expired.
+        .or_else(|| excludes(stored.lasting == 0 && found.lasting > 0, "what does not expire"))
+        .or_else(|| excludes(stored.max_deleted_at < found.max_deleted_at, "later deletions"))
 }
 
 /// Whether a lower bound lies above what was found.
@@ -311,6 +314,8 @@ mod tests {
             tombstones: 1,
             expiring: 1,
             min_deleted_at: Some(GcSeconds(5)),
+            max_deleted_at: Some(GcSeconds(7)),
+            lasting: 1,
             beyond_value: true,
         };
         assert_eq!(contradiction(&found, &found), None);
@@ -320,12 +325,16 @@ mod tests {
             rows: 3,
             tombstones: 2,
             min_deleted_at: Some(GcSeconds(4)),
+            max_deleted_at: Some(GcSeconds(8)),
+            lasting: 2,
             ..found
         };
         assert_eq!(contradiction(&wide, &found), None);
         let narrow = [
             Statistics { min_timestamp: Some(TimestampMicros(11)), ..found },
             Statistics { min_timestamp: None, ..found },
+            Statistics { lasting: 0, ..found },
+            Statistics { max_deleted_at: Some(GcSeconds(6)), ..found },
             Statistics { max_timestamp: Some(TimestampMicros(19)), ..found },
             Statistics { max_timestamp: None, ..found },
             Statistics { rows: 1, ..found },
