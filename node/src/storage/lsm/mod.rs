@@ -10,7 +10,7 @@
 //! It is ours, not a library's, because merge by timestamp, gc_grace and the compaction backlog are what this project
 //! exists to show. The parts, in reading order: `log` and `replay` (nothing acknowledged is lost), `memtable`, `sstable`
 //! with `bloom` (sorted files that never change), `manifest` (which of them count), `state` (what is known in memory),
-//! `flush`, `compact`, `scan`, `recover`, and what operators ask for: `snapshot`, `verify`, `scrub`.
+//! `flush`, `compact`, `scan`, `recover`.
 //!
 //! Invariants:
 //! - what is in a memtable is in the log, until a manifest lists it in an SSTable;
@@ -36,10 +36,6 @@ mod compact;
 mod scan;
 mod recover;
 mod sync;
-mod snapshot;
-mod verify;
-mod scrub;
-mod chores;
 mod engine;
 mod upkeep;
 #[cfg(test)]
@@ -52,13 +48,12 @@ use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
 use crate::seams::probe::Probe;
 use crate::tasks::Tasks;
-use chores::Chores;
 use compact::Elsewhere;
 use flush::Progress;
 use helenus_core::{GcSeconds, TableDef, TableId};
 use sstable::BlockCache;
 use state::State;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -115,15 +110,14 @@ struct Shared {
     state: Mutex<State>,
     report: RecoveryReport,
     elsewhere: Elsewhere,
+    /// Log segments that nobody needs, oldest first, while their files are there.
+    doomed_segments: Arc<Mutex<VecDeque<PathBuf>>>,
     sync_wanted: Notify,
     flush_wanted: Notify,
     compaction_wanted: Notify,
     syncs: watch::Sender<SyncState>,
     flushes: watch::Sender<Progress>,
     stop: watch::Sender<bool>,
-    /// What each open table is called, for snapshots.
-    defs: Mutex<BTreeMap<TableId, TableDef>>,
-    chores: Chores,
 }
 
 impl LsmEngine {
@@ -150,9 +144,7 @@ impl LsmEngine {
         if state.is_log_full() {
             state.relieve(false, true);
         }
-        snapshot::sweep(parts.disk.as_ref(), &parts.dir);
-        let LsmParts { dir, config, disk, background, clock, probe, tasks, tables } = parts;
-        let (chores, wanted) = Chores::new();
+        let LsmParts { dir, config, disk, background, clock, probe, tasks, tables: _ } = parts;
         let shared = Arc::new(Shared {
             dir,
             config,
@@ -164,14 +156,13 @@ impl LsmEngine {
             state: Mutex::new(state),
             report: recovered.report,
             elsewhere,
+            doomed_segments: Arc::default(),
             sync_wanted: Notify::new(),
             flush_wanted: Notify::new(),
             compaction_wanted: Notify::new(),
             syncs: watch::Sender::new(SyncState { durable, failed: None }),
             flushes: watch::Sender::new(Progress::default()),
             stop: watch::Sender::new(false),
-            defs: Mutex::new(tables.into_iter().map(|def| (def.id, def)).collect()),
-            chores,
         });
         let freed = shared.lock().free_log();
         shared.remove_log_files(freed);
@@ -181,7 +172,6 @@ impl LsmEngine {
         tasks.spawn(sync::sync_loop(Arc::clone(&shared)));
         tasks.spawn(flush::flush_loop(Arc::clone(&shared)));
         tasks.spawn(compact::compaction_loop(Arc::clone(&shared)));
-        tasks.spawn(chores::chore_loop(Arc::clone(&shared), wanted));
         Ok(LsmEngine { shared })
     }
 
@@ -227,23 +217,37 @@ impl Shared {
         })
     }
 
-    /// Removes log segments that nobody needs, oldest first.
+    /// Removes log segments that nobody needs, oldest first. One that cannot be removed is tried again before any later
+    /// one: a log never has a hole.
     fn remove_log_files(&self, paths: Vec<PathBuf>) {
         if paths.is_empty() {
             return;
         }
+        lock_segments(&self.doomed_segments).extend(paths);
         let (disk, dir) = (Arc::clone(&self.disk), self.dir.join("commitlog"));
+        let doomed = Arc::clone(&self.doomed_segments);
         let removal = move || {
-            for path in paths {
-                // Each name is gone for good before the next: a log never has a hole.
-                if let Err(error) = disk.remove(&path).and_then(|()| disk.sync_dir(&dir)) {
-                    tracing::warn!(path = %path.display(), %error, "a log segment stays; a restart replays it");
+            loop {
+                let Some(path) = lock_segments(&doomed).front().cloned() else { return };
+                let removed = match disk.remove(&path) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                    removed => removed,
+                };
+                // Each name is gone for good before the next.
+                if let Err(error) = removed.and_then(|()| disk.sync_dir(&dir)) {
+                    tracing::warn!(path = %path.display(), %error, "a log segment stays for now");
                     return;
                 }
+                lock_segments(&doomed).pop_front();
             }
         };
         drop(self.background.submit(Lane::Flush, 0, Box::new(removal)));
     }
+}
+
+/// Not held while the disk is at work: the node's own thread adds to the list.
+fn lock_segments(doomed: &Mutex<VecDeque<PathBuf>>) -> MutexGuard<'_, VecDeque<PathBuf>> {
+    doomed.lock().expect("nothing panics while it holds the list")
 }
 
 fn gc_seconds(clock: &dyn Clock) -> GcSeconds {

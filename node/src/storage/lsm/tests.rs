@@ -3,10 +3,9 @@
 
 mod compaction;
 mod crash;
-mod integrity;
+mod regressions;
 mod log;
 mod recovery;
-mod snapshots;
 
 use super::{LsmEngine, LsmParts};
 use crate::config::{CommitlogSync, StorageConfig};
