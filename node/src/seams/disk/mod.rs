@@ -12,7 +12,7 @@ mod sim_disk;
 #[cfg(test)]
 mod tests;
 
-pub use sim_disk::{DiskFigures, Faults, SimDisk};
+pub use sim_disk::{DiskFigures, Faults, SimDisk, Survives};
 pub use std_disk::{DirLock, StdDisk};
 
 use std::io;

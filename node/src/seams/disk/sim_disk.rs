@@ -17,59 +17,25 @@
 //! faults, so that switching a fault on does not change which sectors a crash keeps.
 //!
 //! CAVEAT: writes of one call may reach the platter in any order and partly, reads see them at once and whole, as with a
-//! page cache. Misdirected writes are not modelled.
+//! page cache. Every creation, renaming and removal is a change of names that a crash forgets in order, as a journalling
+//! file system would: never a later one without an earlier one.
 //!
-//! `platter` holds names, space and the crash; `image` the bytes of one file; here are the faults, and the seam's
-//! traits, which ask chance and then the platter.
+//! `faults` says what may go wrong; `platter` holds names, space and the crash; `image` the bytes of one file; here are
+//! the seam's traits, which ask chance and then the platter.
 
+mod faults;
 mod image;
 mod platter;
+
+pub use faults::{Faults, Survives};
 
 use super::{Disk, File, names};
 use image::SECTOR_BYTES_U64;
 use platter::{Directory, Inode, Node, Platter, ROOT, about};
 use rand::Rng as _;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
-
-/// What may go wrong. Chances are per call, from 0 (never) to 1 (always); all may be changed while the node runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Faults {
-    /// Writes past so many bytes fail with ENOSPC, after as much as fits was written. Files count in whole sectors.
-    pub capacity_bytes: Option<u64>,
-    /// A read fails with EIO.
-    pub read_error: f64,
-    /// A write fails with EIO; nothing of it was written.
-    pub write_error: f64,
-    /// A sync fails, and the pages count as clean afterwards: a second sync succeeds and writes nothing (fsyncgate).
-    pub sync_error: f64,
-    /// A sync reports success and does nothing: a drive with a volatile cache that lies.
-    pub sync_lie: f64,
-    /// A read flips one bit of what is stored where it reads, for good.
-    pub bit_rot: f64,
-    /// What a background job waits before its bytes move. Read by `SimBackground`.
-    pub latency: Duration,
-    /// How fast a background job's bytes move. Read by `SimBackground`; 0 counts as 1.
-    pub bytes_per_s: u64,
-}
-
-impl Default for Faults {
-    /// A healthy solid-state disk: 100 us, 500 MB/s, no bound.
-    fn default() -> Self {
-        Faults {
-            capacity_bytes: None,
-            read_error: 0.0,
-            write_error: 0.0,
-            sync_error: 0.0,
-            sync_lie: 0.0,
-            bit_rot: 0.0,
-            latency: Duration::from_micros(100),
-            bytes_per_s: 500_000_000,
-        }
-    }
-}
 
 /// What was asked of a disk so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +47,8 @@ pub struct DiskFigures {
     pub written_bytes: u64,
     pub syncs: u64,
     pub crashes: u64,
+    /// Calls that change something durable or about to be: all but reads, and opening what is there.
+    pub changes: u64,
 }
 
 /// The simulated disk. Clones are the same disk, as seen since the same boot.
@@ -101,13 +69,62 @@ impl SimDisk {
     /// The power fails: what was not synced is forgotten, or half remembered. Every handle and view from before is dead;
     /// [`SimDisk::reopen`] gives the next boot its own.
     pub fn crash(&self) {
-        self.lock().crash();
+        self.crash_with(Survives::Chance);
+    }
+
+    /// As [`SimDisk::crash`], saying what gets through.
+    pub fn crash_with(&self, survives: Survives) {
+        self.lock().crash(survives);
+    }
+
+    /// The power will fail after `changes` more changes, in place of the next one.
+    pub fn crash_after(&self, changes: u64, survives: Survives) {
+        let mut platter = self.lock();
+        platter.strikes.crash = Some((platter.figures.changes + changes, Some(survives)));
+    }
+
+    /// The process will die after `changes` more changes, in place of the next one: every handle and view is dead then,
+    /// but nothing is lost, and nothing has become durable.
+    pub fn kill_after(&self, changes: u64) {
+        let mut platter = self.lock();
+        platter.strikes.crash = Some((platter.figures.changes + changes, None));
+    }
+
+    /// After `changes` more changes the next one will fail with EIO.
+    pub fn fail_change_after(&self, changes: u64) {
+        let mut platter = self.lock();
+        platter.strikes.change = Some(platter.figures.changes + changes);
+    }
+
+    /// After `reads` more reads the next one will fail with EIO.
+    pub fn fail_read_after(&self, reads: u64) {
+        let mut platter = self.lock();
+        platter.strikes.read = Some(platter.figures.reads + reads);
+    }
+
+    /// What was counted out beforehand will not happen.
+    pub fn call_off(&self) {
+        self.lock().strikes = faults::Strikes::default();
+    }
+
+    /// Whether this view is alive: neither has the power failed nor the process died since its boot.
+    pub fn is_powered(&self) -> bool {
+        self.lock().boot == self.boot
     }
 
     /// The disk as the next boot sees it.
     pub fn reopen(&self) -> SimDisk {
         let boot = self.lock().boot;
         SimDisk { platter: Arc::clone(&self.platter), boot }
+    }
+
+    /// Another disk with what a crash now would leave, its chance from `seed`: many ends of one history.
+    pub fn fork(&self, seed: u64, survives: Survives) -> SimDisk {
+        let mut platter = self.lock().clone();
+        platter.reseed(seed);
+        platter.crash(survives);
+        let boot = platter.boot;
+        SimDisk { platter: Arc::new(Mutex::new(platter)), boot }
     }
 
     /// The faults in force.
@@ -155,11 +172,17 @@ impl SimDisk {
     /// The platter, if this view's boot is still the current one.
     fn powered(&self) -> io::Result<MutexGuard<'_, Platter>> {
         let platter = self.lock();
-        if platter.boot == self.boot {
-            Ok(platter)
-        } else {
-            Err(io::Error::other("the simulated machine lost power: this handle is from before"))
+        if platter.boot == self.boot { Ok(platter) } else { Err(platter::dead()) }
+    }
+
+    /// As [`SimDisk::powered`], for a call that changes names.
+    fn renaming(&self, path: &Path) -> io::Result<MutexGuard<'_, Platter>> {
+        let mut platter = self.powered()?;
+        if platter.strikes_change()? || platter.hits(path, |f| f.name_error) {
+            let what = format!("{}: simulated error in a directory (EIO)", path.display());
+            return Err(io::Error::other(what));
         }
+        Ok(platter)
     }
 }
 
@@ -167,16 +190,19 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
         let mut platter = self.powered()?;
         let inode = match platter.resolve(path) {
-            Err(e) if create && e.kind() == io::ErrorKind::NotFound => platter.create_file(path)?,
+            Err(e) if create && e.kind() == io::ErrorKind::NotFound => {
+                drop(platter);
+                platter = self.renaming(path)?;
+                platter.create_file(path)?
+            }
             found => found?,
         };
         platter.file_mut(inode).map_err(|e| about(path, &e))?.handles += 1;
-        let name = path.display().to_string();
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, name }))
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, path: path.to_path_buf() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut platter = self.powered()?;
+        let mut platter = self.renaming(to)?;
         let inode = platter.resolve(from)?;
         let (from_dir, from_name) = platter.parent(from)?;
         let (to_dir, to_name) = platter.parent(to)?;
@@ -191,7 +217,7 @@ impl Disk for SimDisk {
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut platter = self.powered()?;
+        let mut platter = self.renaming(to)?;
         let inode = platter.resolve(from)?;
         platter.file(inode).map_err(|e| about(from, &e))?;
         let (dir, name) = platter.parent(to)?;
@@ -203,7 +229,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut platter = self.powered()?;
+        let mut platter = self.renaming(path)?;
         let inode = platter.resolve(path)?;
         platter.file(inode).map_err(|e| about(path, &e))?;
         let (dir, name) = platter.parent(path)?;
@@ -212,7 +238,7 @@ impl Disk for SimDisk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut platter = self.powered()?;
+        let mut platter = self.renaming(path)?;
         let mut here = ROOT;
         for name in names(path)? {
             here = match platter.dir(here)?.live.get(name) {
@@ -228,7 +254,7 @@ impl Disk for SimDisk {
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let mut platter = self.powered()?;
+        let mut platter = self.renaming(path)?;
         let inode = platter.resolve(path)?;
         if !platter.dir(inode).map_err(|e| about(path, &e))?.live.is_empty() {
             let kind = io::ErrorKind::DirectoryNotEmpty;
@@ -251,7 +277,13 @@ impl Disk for SimDisk {
         let inode = platter.resolve(dir)?;
         platter.dir(inode).map_err(|e| about(dir, &e))?;
         platter.figures.syncs += 1;
-        platter.sync_names(inode);
+        if platter.strikes_change()? || platter.hits(dir, |f| f.sync_dir_error) {
+            let what = format!("{}: simulated sync error (EIO)", dir.display());
+            return Err(io::Error::other(what));
+        }
+        if !platter.hits(dir, |f| f.sync_dir_lie) {
+            platter.sync_names(inode);
+        }
         Ok(())
     }
 }
@@ -261,13 +293,13 @@ impl Disk for SimDisk {
 struct SimFile {
     disk: SimDisk,
     inode: Inode,
-    /// As it was opened, for errors.
-    name: String,
+    /// As it was opened, for errors and for faults that concern some files only.
+    path: PathBuf,
 }
 
 impl SimFile {
     fn error(&self, kind: io::ErrorKind, what: &str) -> io::Error {
-        io::Error::new(kind, format!("{}: {what}", self.name))
+        io::Error::new(kind, format!("{}: {what}", self.path.display()))
     }
 }
 
@@ -275,9 +307,14 @@ impl File for SimFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut platter = self.disk.powered()?;
         platter.figures.writes += 1;
-        if platter.happens(|f| f.write_error) {
+        if platter.strikes_change()? || platter.hits(&self.path, |f| f.write_error) {
             return Err(self.error(io::ErrorKind::Other, "simulated write error (EIO)"));
         }
+        let offset = if platter.hits(&self.path, |f| f.misdirected_write) {
+            platter.astray(self.inode, offset)?
+        } else {
+            offset
+        };
         let fits = platter.room(self.inode, offset, data.len())?;
         let (written, refused) = data.split_at(fits);
         let grown = platter.file_mut(self.inode)?.write(offset, written);
@@ -293,11 +330,11 @@ impl File for SimFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut platter = self.disk.powered()?;
         platter.figures.reads += 1;
-        if platter.happens(|f| f.read_error) {
+        if platter.strikes_read() || platter.hits(&self.path, |f| f.read_error) {
             return Err(self.error(io::ErrorKind::Other, "simulated read error (EIO)"));
         }
         let end = offset.saturating_add(buf.len() as u64).min(platter.file(self.inode)?.len);
-        if offset < end && platter.happens(|f| f.bit_rot) {
+        if offset < end && platter.hits(&self.path, |f| f.bit_rot) {
             let unlucky = platter.fault_rng.random_range(offset..end);
             platter.flip(self.inode, unlucky)?;
         }
@@ -309,12 +346,13 @@ impl File for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut platter = self.disk.powered()?;
         platter.figures.syncs += 1;
-        if platter.fail_syncs > 0 || platter.happens(|f| f.sync_error) {
+        let struck = platter.strikes_change()?;
+        if struck || platter.fail_syncs > 0 || platter.hits(&self.path, |f| f.sync_error) {
             platter.fail_syncs = platter.fail_syncs.saturating_sub(1);
             platter.file_mut(self.inode)?.forget_dirty();
             return Err(self.error(io::ErrorKind::Other, "simulated sync error (EIO)"));
         }
-        if !platter.happens(|f| f.sync_lie) {
+        if !platter.hits(&self.path, |f| f.sync_lie) {
             platter.file_mut(self.inode)?.sync();
         }
         Ok(())
@@ -326,6 +364,9 @@ impl File for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut platter = self.disk.powered()?;
+        if platter.strikes_change()? {
+            return Err(self.error(io::ErrorKind::Other, "simulated write error (EIO)"));
+        }
         let freed = platter.file_mut(self.inode)?.set_len(len);
         platter.used_sectors -= freed;
         Ok(())

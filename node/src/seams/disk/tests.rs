@@ -1,6 +1,6 @@
 //! Both disks keep one contract; the simulated one also forgets, and a small log shows that forgetting is noticed.
 
-use super::{Disk, Faults, File, SimDisk, StdDisk};
+use super::{Disk, Faults, File, SimDisk, StdDisk, Survives};
 use crate::seams::rng::Rng;
 use proptest::prelude::*;
 use rand::Rng as _;
@@ -202,6 +202,174 @@ fn equal_seeds_crash_equally() {
     };
     assert_eq!(run(3), run(3));
     assert!((0..10).any(|seed| run(seed) != run(3)));
+}
+
+#[test]
+fn what_survives_can_be_told_instead_of_left_to_chance() {
+    for survives in Survives::ALL {
+        for seed in 0..5 {
+            let disk = SimDisk::new(seed, Faults::default());
+            let old = disk.open(Path::new("old"), true).unwrap();
+            disk.sync_dir(Path::new("")).unwrap();
+            old.write_at(0, b"bytes").unwrap();
+            disk.open(Path::new("new"), true).unwrap();
+            disk.crash_with(survives);
+            let disk = disk.reopen();
+            let bytes = read_all(&*disk.open(Path::new("old"), false).unwrap()) == b"bytes";
+            let name = disk.list(Path::new("")).unwrap().len() == 2;
+            match survives {
+                Survives::Chance => {}
+                Survives::Nothing => assert!(!bytes && !name),
+                Survives::Everything => assert!(bytes && name),
+                Survives::Names => assert!(!bytes && name),
+                Survives::Bytes => assert!(bytes && !name),
+            }
+        }
+    }
+}
+
+/// A few changes, one after the other, until one does not work.
+fn changes(disk: &dyn Disk) -> Result<(), std::io::Error> {
+    let p = Path::new;
+    disk.create_dir(p("d"))?;
+    disk.sync_dir(p(""))?;
+    let f = disk.open(p("d/f"), true)?;
+    f.write_at(0, b"bytes")?;
+    f.sync()?;
+    disk.rename(p("d/f"), p("d/g"))?;
+    disk.hard_link(p("d/g"), p("d/h"))?;
+    disk.remove(p("d/g"))?;
+    f.set_len(1)?;
+    f.read_at(0, &mut [0; 1])?;
+    disk.sync_dir(p("d"))?;
+    disk.open(p("d/h"), false)?;
+    disk.remove(p("d/h"))?;
+    disk.remove_dir(p("d"))
+}
+
+#[test]
+fn the_power_fails_and_an_error_comes_at_exactly_the_change_that_was_counted_out() {
+    let whole = SimDisk::new(1, Faults::default());
+    changes(&whole).unwrap();
+    let (total, reads) = (whole.figures().changes, whole.figures().reads);
+    assert_eq!((total, reads), (12, 1));
+    for nth in 0..=total {
+        let disk = SimDisk::new(1, Faults::default());
+        disk.crash_after(nth, Survives::Everything);
+        let outcome = changes(&disk);
+        assert_eq!((outcome.is_ok(), disk.is_powered()), (nth == total, nth == total), "{nth}");
+        let done = disk.figures().changes;
+        assert_eq!(done, total.min(nth + 1));
+
+        let disk = SimDisk::new(1, Faults::default());
+        disk.fail_change_after(nth);
+        let outcome = changes(&disk);
+        assert_eq!(outcome.is_ok(), nth == total);
+        assert!(disk.is_powered());
+        assert_eq!(disk.figures().changes, done, "nothing went on behind the error");
+    }
+    let disk = SimDisk::new(1, Faults::default());
+    disk.kill_after(4);
+    changes(&disk).unwrap_err();
+    assert!(!disk.is_powered());
+    let next = disk.reopen();
+    assert_eq!(read_all(&*next.open(Path::new("d/f"), false).unwrap()), b"bytes");
+    next.crash_with(Survives::Nothing);
+    assert!(next.reopen().open(Path::new("d/f"), false).is_err(), "nothing had synced the name");
+    let disk = SimDisk::new(1, Faults::default());
+    disk.fail_read_after(0);
+    assert!(changes(&disk).unwrap_err().to_string().contains("read error"));
+    let disk = SimDisk::new(1, Faults::default());
+    disk.crash_after(0, Survives::Nothing);
+    disk.fail_change_after(0);
+    disk.call_off();
+    changes(&disk).unwrap();
+}
+
+#[test]
+fn a_fork_is_a_disk_of_its_own() {
+    let disk = SimDisk::new(1, Faults::default());
+    let f = disk.open(Path::new("f"), true).unwrap();
+    f.write_at(0, b"before").unwrap();
+    let fork = disk.fork(2, Survives::Everything);
+    f.write_at(0, b"behind").unwrap();
+    let g = fork.open(Path::new("f"), false).unwrap();
+    assert_eq!(read_all(&*g), b"before");
+    g.write_at(0, b"forked").unwrap();
+    assert_eq!(read_all(&*f), b"behind");
+    drop(g);
+    fork.remove(Path::new("f")).unwrap();
+    assert_eq!((fork.used_bytes(), disk.used_bytes()), (0, 4096));
+    assert_eq!(disk.fork(2, Survives::Nothing).list(Path::new("")).unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_lying_directory_sync_forgets_names_and_a_failing_one_says_so() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let lies = Faults { sync_dir_lie: 1.0, ..Faults::default() };
+        let disk = SimDisk::new(seed, lies);
+        disk.open(Path::new("f"), true).unwrap();
+        disk.sync_dir(Path::new("")).unwrap();
+        disk.crash();
+        lost += u32::from(disk.reopen().open(Path::new("f"), false).is_err());
+    }
+    assert!((1..20).contains(&lost), "{lost} of 20");
+    let fails = Faults { sync_dir_error: 1.0, ..Faults::default() };
+    let disk = SimDisk::new(1, fails);
+    disk.open(Path::new("f"), true).unwrap();
+    disk.sync_dir(Path::new("")).unwrap_err();
+    disk.crash_with(Survives::Nothing);
+    assert!(disk.reopen().open(Path::new("f"), false).is_err());
+}
+
+#[test]
+fn a_fault_may_concern_some_files_only() {
+    let faults =
+        Faults { write_error: 1.0, name_error: 1.0, paths: ".sst".into(), ..Faults::default() };
+    let disk = SimDisk::new(1, faults);
+    disk.open(Path::new("a.sst"), true).err().unwrap();
+    let f = disk.open(Path::new("a.log"), true).unwrap();
+    f.write_at(0, b"x").unwrap();
+    disk.rename(Path::new("a.log"), Path::new("a.sst")).unwrap_err();
+    disk.set_faults(|faults| faults.name_error = 0.0);
+    disk.open(Path::new("a.sst"), true).unwrap().write_at(0, b"x").unwrap_err();
+}
+
+#[test]
+fn a_misdirected_write_lands_in_another_sector() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed, Faults::default());
+        let f = disk.open(Path::new("f"), true).unwrap();
+        f.write_at(0, &[1; 3 * 4096]).unwrap();
+        disk.set_faults(|faults| faults.misdirected_write = 1.0);
+        f.write_at(4096 + 10, &[2; 5]).unwrap();
+        let bytes = read_all(&*f);
+        let hit = bytes.iter().position(|byte| *byte == 2).unwrap();
+        assert_eq!(hit % 4096, 10);
+        assert_ne!(hit / 4096, 1);
+        assert_eq!(bytes[4096..8192], [1; 4096]);
+    }
+}
+
+#[test]
+fn a_shredded_page_has_pieces_of_both() {
+    let mut mixed = 0;
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed, Faults { shredded_page: 1.0, ..Faults::default() });
+        let f = disk.open(Path::new("f"), true).unwrap();
+        disk.sync_dir(Path::new("")).unwrap();
+        f.write_at(0, &[1; 4096]).unwrap();
+        f.sync().unwrap();
+        f.write_at(0, &[2; 4096]).unwrap();
+        disk.crash();
+        let bytes = read_all(&*disk.reopen().open(Path::new("f"), false).unwrap());
+        assert!(bytes.chunks(512).all(|piece| piece == [1; 512] || piece == [2; 512]));
+        // Once old, new, old: no single tear does that.
+        let changes = bytes.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        mixed += usize::from(changes > 1);
+    }
+    assert!(mixed > 20, "{mixed} of 50");
 }
 
 /// A log of numbered records, `| number u64 | size u32 | filler | crc32 u32 |`. `honest = false` plants the bug: every

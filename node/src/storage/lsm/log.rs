@@ -81,6 +81,9 @@ pub(super) struct Log {
     segment_size: u64,
     /// Oldest first; the last one is written to. Never empty.
     segments: VecDeque<Segment>,
+    /// Segments that were freed unsynced. Their files may still be there when the power fails, and the next mark will say
+    /// that everything before it is durable: so they are synced like the others, once.
+    freed_unsynced: Vec<(PathBuf, Arc<dyn File>)>,
     /// Appended, not yet written: continues the last segment.
     buffer: Vec<u8>,
     /// Mutations were appended since the last sync began.
@@ -134,6 +137,7 @@ impl Log {
             dir,
             segment_size,
             segments: old,
+            freed_unsynced: Vec::new(),
             buffer: Vec::new(),
             unsynced,
             new_names: true,
@@ -241,11 +245,15 @@ impl Log {
     pub(super) fn begin_final_sync(&mut self) -> Result<SyncJob, StorageError> {
         self.write_out()?;
         self.unsynced = false;
+        let freed = std::mem::take(&mut self.freed_unsynced);
         let unsynced = || self.segments.iter().filter(|segment| segment.synced < segment.written);
         Ok(SyncJob {
             disk: Arc::clone(&self.disk),
             dir: self.dir.clone(),
-            files: unsynced().map(|s| (s.path.clone(), Arc::clone(&s.file))).collect(),
+            files: freed
+                .into_iter()
+                .chain(unsynced().map(|s| (s.path.clone(), Arc::clone(&s.file))))
+                .collect(),
             bytes: unsynced().map(|s| s.written - s.synced).sum(),
             names: std::mem::take(&mut self.new_names),
             upto: self.end(),
@@ -285,7 +293,11 @@ impl Log {
     pub(super) fn free_before(&mut self, id: u64) -> Vec<PathBuf> {
         let mut freed = Vec::new();
         while self.segments.len() > 1 && self.segments.front().is_some_and(|s| s.id < id) {
-            freed.extend(self.segments.pop_front().map(|segment| segment.path));
+            let Some(segment) = self.segments.pop_front() else { break };
+            if segment.synced < segment.written {
+                self.freed_unsynced.push((segment.path.clone(), segment.file));
+            }
+            freed.push(segment.path);
         }
         freed
     }

@@ -59,7 +59,7 @@ use flush::Progress;
 use helenus_core::{GcSeconds, TableDef, TableId};
 use sstable::BlockCache;
 use state::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -116,6 +116,8 @@ struct Shared {
     state: Mutex<State>,
     report: RecoveryReport,
     elsewhere: Elsewhere,
+    /// Log segments that nobody needs, oldest first, while their files are there.
+    doomed_segments: Arc<Mutex<VecDeque<PathBuf>>>,
     sync_wanted: Notify,
     flush_wanted: Notify,
     compaction_wanted: Notify,
@@ -169,6 +171,7 @@ impl LsmEngine {
             state: Mutex::new(state),
             report: recovered.report,
             elsewhere,
+            doomed_segments: Arc::default(),
             sync_wanted: Notify::new(),
             flush_wanted: Notify::new(),
             compaction_wanted: Notify::new(),
@@ -236,23 +239,37 @@ impl Shared {
         })
     }
 
-    /// Removes log segments that nobody needs, oldest first.
+    /// Removes log segments that nobody needs, oldest first. One that cannot be removed is tried again before any later
+    /// one: a log never has a hole.
     fn remove_log_files(&self, paths: Vec<PathBuf>) {
         if paths.is_empty() {
             return;
         }
+        lock_segments(&self.doomed_segments).extend(paths);
         let (disk, dir) = (Arc::clone(&self.disk), self.dir.join("commitlog"));
+        let doomed = Arc::clone(&self.doomed_segments);
         let removal = move || {
-            for path in paths {
-                // Each name is gone for good before the next: a log never has a hole.
-                if let Err(error) = disk.remove(&path).and_then(|()| disk.sync_dir(&dir)) {
-                    tracing::warn!(path = %path.display(), %error, "a log segment stays; a restart replays it");
+            loop {
+                let Some(path) = lock_segments(&doomed).front().cloned() else { return };
+                let removed = match disk.remove(&path) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                    removed => removed,
+                };
+                // Each name is gone for good before the next.
+                if let Err(error) = removed.and_then(|()| disk.sync_dir(&dir)) {
+                    tracing::warn!(path = %path.display(), %error, "a log segment stays for now");
                     return;
                 }
+                lock_segments(&doomed).pop_front();
             }
         };
         drop(self.background.submit(Lane::Flush, 0, Box::new(removal)));
     }
+}
+
+/// Not held while the disk is at work: the node's own thread adds to the list.
+fn lock_segments(doomed: &Mutex<VecDeque<PathBuf>>) -> MutexGuard<'_, VecDeque<PathBuf>> {
+    doomed.lock().expect("nothing panics while it holds the list")
 }
 
 fn gc_seconds(clock: &dyn Clock) -> GcSeconds {

@@ -1,7 +1,7 @@
 //! Opening what an earlier run left: tables, then the log.
 
 use super::flush::{self, create_dir_durably, write_memtable};
-use super::log::{Log, Mutation, Position};
+use super::log::{Log, Mutation, Position, Segment};
 use super::manifest::{self, Manifest};
 use super::replay::{self, Replayed};
 use super::snapshot;
@@ -39,10 +39,13 @@ pub(super) fn recover(
     // Ids go on behind whatever a manifest has ever seen, or new records would look as if they had been flushed.
     let flushed_to = recovery.tables.values().map(|table| lock(table).flushed_to.segment).max();
     let next_id = replayed.end.segment.max(flushed_to.unwrap_or(0)) + 1;
-    let is_cut = replayed.is_cut();
+    // A crash may have lost the newest segments although a flush had made their writes durable. What is left must not be
+    // followed by a gap: the next start would take it for a lost file.
+    let leaves_gap = !replayed.segments.is_empty() && next_id > replayed.end.segment + 1;
+    let begins_anew = replayed.is_cut() || leaves_gap;
     let Replayed { segments, durable, records, cut_bytes, end } = replayed;
     let report = RecoveryReport { records, segments: segments.len() as u64, cut_bytes };
-    let (segments, durable) = if is_cut {
+    let (segments, durable) = if begins_anew {
         recovery.flush_all(end)?;
         for segment in segments {
             parts.disk.remove(&segment.path).map_err(|e| io_error(&segment.path, &e))?;
@@ -51,6 +54,7 @@ pub(super) fn recover(
         }
         (VecDeque::new(), Position::default())
     } else {
+        segments.iter().try_for_each(write_again)?;
         (segments, durable)
     };
     let oldest = segments.front().map_or(next_id, |segment| segment.id);
@@ -65,6 +69,18 @@ pub(super) fn recover(
         next_id,
     )?;
     Ok(Recovered { tables, log, report })
+}
+
+/// Writes once more what no mark covers. A sync of it may have failed before the process died: then the system has it in
+/// memory, calls it clean, and would answer the next sync without writing anything (fsyncgate).
+fn write_again(segment: &Segment) -> Result<(), StorageError> {
+    let len = usize::try_from(segment.written.saturating_sub(segment.synced)).unwrap_or(0);
+    if len == 0 {
+        return Ok(());
+    }
+    replay::read_all_at(segment.file.as_ref(), segment.synced, len)
+        .and_then(|bytes| segment.file.write_at(segment.synced, &bytes))
+        .map_err(|e| io_error(&segment.path, &e))
 }
 
 fn lock(table: &Table) -> std::sync::MutexGuard<'_, Manifest> {
@@ -171,6 +187,9 @@ fn open_tables(
                 "The directory was renamed: give it back its name",
             ));
         }
+        // The process may have died, or the sync failed, between the manifest's new name and its sync. Whatever rests on
+        // this manifest from now on, freed log segments first of all, needs it to be the one that a crash leaves.
+        disk.sync_dir(&dir).map_err(|e| io_error(&dir, &e))?;
         remove_orphans(parts, &dir, &files, &mut manifest);
         let sstables = manifest
             .generations

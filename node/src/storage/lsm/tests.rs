@@ -4,9 +4,12 @@
 mod compaction;
 mod compactors;
 mod crash;
+mod crash_fuzz;
+mod damage;
 mod integrity;
 mod log;
 mod recovery;
+mod regressions;
 mod snapshots;
 
 use super::{LsmEngine, LsmParts};

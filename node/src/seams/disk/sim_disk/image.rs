@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 const SECTOR_BYTES: usize = 4096;
 pub(super) const SECTOR_BYTES_U64: u64 = 4096;
+/// What a drive writes at once or not at all: less than a page of the system's cache.
+const PIECE_BYTES: usize = 512;
 
 type Sector = Arc<[u8; SECTOR_BYTES]>;
 
 /// A file's bytes. A sector that is absent reads as zeros.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Image {
     pub(super) sectors: BTreeMap<u64, Sector>,
     pub(super) len: u64,
@@ -112,19 +114,28 @@ impl Image {
         self.lost.append(&mut self.dirty);
     }
 
-    pub(super) fn crash(&mut self, rng: &mut SmallRng) {
+    /// `survives`: whether what is unsynced got out; `None`: as chance decides.
+    pub(super) fn crash(&mut self, rng: &mut SmallRng, survives: Option<bool>, shredded: f64) {
         // The three ways in which a file can be caught: before, amid and after its write-back.
-        let keep = *[0.0, 0.5, 1.0].get(rng.random_range(0..3_usize)).unwrap_or(&0.0);
+        let keep = match survives {
+            None => *[0.0, 0.5, 1.0].get(rng.random_range(0..3_usize)).unwrap_or(&0.0),
+            Some(true) => 1.0,
+            Some(false) => 0.0,
+        };
+        let whole = survives.is_some();
         for (sector, durable) in std::mem::take(&mut self.dirty) {
-            if !rng.random_bool(keep) {
+            if !whole && shredded > 0.0 && rng.random_bool(shredded.min(1.0)) {
+                self.shred(sector, rng, durable);
+            } else if !rng.random_bool(keep) {
                 self.set_sector(sector, durable);
-            } else if rng.random_bool(0.25) {
+            } else if !whole && rng.random_bool(0.25) {
                 let torn_at = rng.random_range(0..SECTOR_BYTES);
                 self.tear(sector, torn_at, durable);
             }
         }
         for (sector, durable) in std::mem::take(&mut self.lost) {
-            if rng.random_bool(0.5) {
+            // A sync that failed wrote nothing, whatever else got out.
+            if whole || rng.random_bool(0.5) {
                 self.set_sector(sector, durable);
             }
         }
@@ -158,6 +169,20 @@ impl Image {
             && let Some(head) = Arc::make_mut(&mut mixed).get_mut(..torn_at)
         {
             head.copy_from_slice(new);
+        }
+        self.sectors.insert(sector, mixed);
+    }
+
+    /// Of the pieces that a drive writes at once, each is new or as the platter had it.
+    fn shred(&mut self, sector: u64, rng: &mut SmallRng, durable: Option<Sector>) {
+        let mut mixed = durable.unwrap_or_else(|| Arc::new([0; SECTOR_BYTES]));
+        if let Some(new) = self.sectors.get(&sector) {
+            let old = Arc::make_mut(&mut mixed).chunks_exact_mut(PIECE_BYTES);
+            for (old, new) in old.zip(new.chunks_exact(PIECE_BYTES)) {
+                if rng.random_bool(0.5) {
+                    old.copy_from_slice(new);
+                }
+            }
         }
         self.sectors.insert(sector, mixed);
     }

@@ -6,8 +6,9 @@
 //! Invariants: a file's space is free once it has neither a name nor a handle, though its bytes stay while a crash could
 //! bring back its name; after a crash only what has a durable name is there.
 
+use super::DiskFigures;
+use super::faults::{Faults, Strikes, Survives};
 use super::image::{Image, SECTOR_BYTES_U64, place, spans};
-use super::{DiskFigures, Faults};
 use crate::seams::disk::names;
 use crate::seams::rng::Rng;
 use rand::Rng as _;
@@ -24,20 +25,20 @@ pub(super) const ROOT: Inode = 0;
 /// One change of names that is atomic on a real file system: (directory, name, what it names from now on).
 pub(super) type NameChange = Vec<(Inode, String, Option<Inode>)>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Node {
     File(Image),
     Dir(Directory),
 }
 
 /// A directory's names, as a process sees them and as a crash would leave them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Directory {
     pub(super) live: BTreeMap<String, Inode>,
     durable: BTreeMap<String, Inode>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Platter {
     nodes: BTreeMap<Inode, Node>,
     /// Changes of names since their directory was synced, oldest first.
@@ -48,6 +49,7 @@ pub(super) struct Platter {
     pub(super) boot: u64,
     pub(super) fail_syncs: u32,
     pub(super) faults: Faults,
+    pub(super) strikes: Strikes,
     crash_rng: SmallRng,
     pub(super) fault_rng: SmallRng,
     pub(super) figures: DiskFigures,
@@ -64,16 +66,59 @@ impl Platter {
             boot: 0,
             fail_syncs: 0,
             faults,
+            strikes: Strikes::default(),
             crash_rng: rng.stream("disk.crash"),
             fault_rng: rng.stream("disk.fault"),
             figures: DiskFigures::default(),
         }
     }
 
-    pub(super) fn happens(&mut self, chance: impl Fn(&Faults) -> f64) -> bool {
+    /// From now on chance comes from `seed`.
+    pub(super) fn reseed(&mut self, seed: u64) {
+        let rng = Rng::from_seed(seed);
+        self.crash_rng = rng.stream("disk.crash");
+        self.fault_rng = rng.stream("disk.fault");
+    }
+
+    /// Whether a fault strikes that concerns `path`.
+    pub(super) fn hits(&mut self, path: &Path, chance: impl Fn(&Faults) -> f64) -> bool {
         let chance = chance(&self.faults);
         // The stream moves only for a fault that is switched on.
-        chance > 0.0 && self.fault_rng.random_bool(chance.min(1.0))
+        chance > 0.0
+            && (self.faults.paths.is_empty() || path.to_string_lossy().contains(&self.faults.paths))
+            && self.fault_rng.random_bool(chance.min(1.0))
+    }
+
+    /// Counts a change. `true`: it is the one that fails. `Err`: the power failed instead.
+    pub(super) fn strikes_change(&mut self) -> io::Result<bool> {
+        let nth = self.figures.changes;
+        self.figures.changes += 1;
+        if let Some((at, survives)) = self.strikes.crash
+            && at == nth
+        {
+            match survives {
+                Some(survives) => self.crash(survives),
+                None => self.kill(),
+            }
+            return Err(dead());
+        }
+        Ok(self.strikes.change == Some(nth))
+    }
+
+    /// Whether the read that was just counted is the one that fails.
+    pub(super) fn strikes_read(&self) -> bool {
+        self.strikes.read.is_some_and(|at| at + 1 == self.figures.reads)
+    }
+
+    /// Where a misdirected write to `offset` lands: as far into another sector that the file has, or the one behind.
+    pub(super) fn astray(&mut self, inode: Inode, offset: u64) -> io::Result<u64> {
+        let (sector, within) = place(offset);
+        let behind = self.file(inode)?.len.div_ceil(SECTOR_BYTES_U64).max(sector + 1);
+        let mut other = self.fault_rng.random_range(0..behind);
+        if other >= sector {
+            other += 1;
+        }
+        Ok(other * SECTOR_BYTES_U64 + within as u64)
     }
 
     pub(super) fn insert(&mut self, node: Node) -> Inode {
@@ -251,11 +296,32 @@ impl Platter {
         Ok(())
     }
 
-    pub(super) fn crash(&mut self) {
+    /// The process dies: its handles are gone, and all that the system has, it has.
+    pub(super) fn kill(&mut self) {
+        self.boot += 1;
+        self.strikes = Strikes::default();
+        let mut open = Vec::new();
+        for (inode, node) in &mut self.nodes {
+            if let Node::File(file) = node
+                && std::mem::take(&mut file.handles) > 0
+            {
+                open.push(*inode);
+            }
+        }
+        open.into_iter().for_each(|inode| self.release(inode));
+    }
+
+    pub(super) fn crash(&mut self, survives: Survives) {
         self.boot += 1;
         self.figures.crashes += 1;
         self.fail_syncs = 0;
-        let survived = self.crash_rng.random_range(0..=self.unsynced_names.len());
+        self.strikes = Strikes::default();
+        let survived = match survives.names() {
+            None => self.crash_rng.random_range(0..=self.unsynced_names.len()),
+            Some(true) => self.unsynced_names.len(),
+            Some(false) => 0,
+        };
+        let shredded = self.faults.shredded_page;
         for change in std::mem::take(&mut self.unsynced_names).into_iter().take(survived) {
             self.make_durable(&change);
         }
@@ -272,7 +338,7 @@ impl Platter {
                     }
                 }
                 Node::File(file) => {
-                    file.crash(&mut self.crash_rng);
+                    file.crash(&mut self.crash_rng, survives.bytes(), shredded);
                     self.used_sectors += file.sectors.len() as u64;
                 }
             }
@@ -295,6 +361,11 @@ impl Platter {
         }
         reached
     }
+}
+
+/// What every call gets that comes from before a crash.
+pub(super) fn dead() -> io::Error {
+    io::Error::other("the simulated machine lost power: this handle is from before")
 }
 
 pub(super) fn about(path: &Path, error: &io::Error) -> io::Error {
