@@ -9,8 +9,9 @@ use super::super::flush::Place;
 use super::super::sstable::{Cursor, SsTable, Writer};
 use super::super::{Shared, memtable};
 use crate::storage::StorageError;
+use bytes::Bytes;
 use helenus_core::merge::{self, Statistics};
-use helenus_core::{GcSeconds, TableId, TimestampMicros, Token, codec};
+use helenus_core::{GcSeconds, Partition, TableId, TimestampMicros, Token, codec};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Bytes of input to a step.
@@ -144,7 +145,10 @@ impl Merging {
             return Ok(());
         };
         let here = memtable::Place::new(token, key);
-        let mut merged = helenus_core::Partition::default();
+        if let Some((which, timestamp)) = self.newest_put(&here) {
+            return self.take_put(which, &here, timestamp);
+        }
+        let mut merged = Partition::default();
         for cursor in &mut self.cursors {
             if cursor.place() == Some((token, here.key.as_slice())) {
                 let partition = codec::decode(cursor.share_value())
@@ -168,7 +172,43 @@ impl Merging {
         }
     }
 
-    fn purge(&self, here: &memtable::Place, merged: &mut helenus_core::Partition) {
+    /// Where every version of a partition is a put that lasts, the newest one wins whole and need not be decoded. Gives its
+    /// cursor and timestamp; `None`: it takes a merge to tell.
+    fn newest_put(&self, here: &memtable::Place) -> Option<(usize, TimestampMicros)> {
+        let mut newest: Option<(usize, TimestampMicros)> = None;
+        for (i, cursor) in self.cursors.iter().enumerate() {
+            if cursor.place() != Some((here.token, here.key.as_slice())) {
+                continue;
+            }
+            let put = codec::peek_put(cursor.value()).filter(|put| put.expiry.is_none())?;
+            match newest {
+                Some((_, timestamp)) if timestamp == put.timestamp => return None,
+                Some((_, timestamp)) if timestamp > put.timestamp => {}
+                _ => newest = Some((i, put.timestamp)),
+            }
+        }
+        newest
+    }
+
+    fn take_put(
+        &mut self,
+        which: usize,
+        here: &memtable::Place,
+        timestamp: TimestampMicros,
+    ) -> Result<(), StorageError> {
+        if self.inspect {
+            self.statistics.add(&Partition::put(timestamp, Bytes::new(), None));
+        }
+        self.open_output()?;
+        let key = here.key.as_slice();
+        if let (Some(cursor), Some(writer)) = (self.cursors.get(which), &mut self.writer) {
+            writer.add(here.token, key, cursor.value())?;
+        }
+        let stands_here = |cursor: &Cursor| cursor.place() == Some((here.token, key));
+        self.cursors.iter_mut().filter(|cursor| stands_here(cursor)).try_for_each(Cursor::advance)
+    }
+
+    fn purge(&self, here: &memtable::Place, merged: &mut Partition) {
         let mut statistics = Statistics::default();
         statistics.add(merged);
         if statistics.min_deleted_at.is_none_or(|second| second >= self.gc_before) {

@@ -276,9 +276,8 @@ fn contradiction(stored: &Statistics, found: &Statistics) -> Option<String> {
             let newest = (stored.max_timestamp, found.max_timestamp);
             excludes(newest.0 < newest.1, "newer writes")
         })
-        .or_else(|| excludes(stored.rows < found.rows, "more rows"))
-        .or_else(|| excludes(stored.cells < found.cells, "more cells"))
-        // Ranges that overlap are split when they merge, so there may be more of them than were written.
+        // How many rows, cells and tombstones there are is an estimate where a compaction copied without looking; that there
+        // are none is not.
         .or_else(|| excludes(stored.tombstones == 0 && found.tombstones > 0, "tombstones"))
         .or_else(|| {
             let beyond = found.beyond_value && !stored.beyond_value;
@@ -322,7 +321,7 @@ mod tests {
         let wide = Statistics {
             min_timestamp: Some(TimestampMicros(9)),
             max_timestamp: Some(TimestampMicros(21)),
-            rows: 3,
+            rows: 1,
             tombstones: 2,
             min_deleted_at: Some(GcSeconds(4)),
             max_deleted_at: Some(GcSeconds(8)),
@@ -337,8 +336,6 @@ mod tests {
             Statistics { max_deleted_at: Some(GcSeconds(6)), ..found },
             Statistics { max_timestamp: Some(TimestampMicros(19)), ..found },
             Statistics { max_timestamp: None, ..found },
-            Statistics { rows: 1, ..found },
-            Statistics { cells: 2, ..found },
             Statistics { tombstones: 0, ..found },
             Statistics { expiring: 0, ..found },
             Statistics { min_deleted_at: Some(GcSeconds(6)), ..found },
