@@ -90,6 +90,9 @@ struct Args {
     /// Memtable, or write buffer, of each engine that has one.
     #[arg(long, default_value_t = 64)]
     memtable_mib: u64,
+    /// Our SSTables in leveled compaction, as the peers' is; 0: size-tiered, our default.
+    #[arg(long, default_value_t = 32)]
+    sstable_mib: u64,
     /// Writes everything measured to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -153,6 +156,7 @@ impl Args {
             cache_bytes: self.cache_mib << 20,
             memtable_bytes: self.memtable_mib << 20,
             group_peers: self.group_peers,
+            sstable_bytes: self.sstable_mib << 20,
         }
     }
 
@@ -249,6 +253,7 @@ fn spawn<T: serde::de::DeserializeOwned>(args: &Args, job: &str, dir: &Path) -> 
         ("--wake", work.wake),
         ("--cache-mib", args.cache_mib),
         ("--memtable-mib", args.memtable_mib),
+        ("--sstable-mib", args.sstable_mib),
     ] {
         command.arg(flag).arg(number.to_string());
     }

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) memtable_bytes: u64,
     /// Peers buffer their log too, and hand it to the system once a wake; otherwise with every put, as they come.
     pub(crate) group_peers: bool,
+    /// Of our leveled compaction; 0: size-tiered.
+    pub(crate) sstable_bytes: u64,
 }
 
 /// An engine under test. Its failures end the run: a benchmark of an engine that fails measures nothing.

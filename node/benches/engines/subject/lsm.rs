@@ -5,6 +5,7 @@
 
 use super::{Key, Settings, Subject, Value, wait_until};
 use bytes::Bytes;
+use helenus_core::schema::CompactionClass;
 use helenus_core::{
     Content, Partition, TableDef, TableId, TableOptions, TimestampMicros, Token, codec, token,
 };
@@ -28,12 +29,17 @@ use tokio::sync::oneshot;
 const TABLE: TableId = TableId(1);
 const SYNC_PERIOD: Duration = Duration::from_secs(10);
 
-fn table() -> TableDef {
+fn table(settings: &Settings) -> TableDef {
+    let mut options = TableOptions::default();
+    if settings.sstable_bytes > 0 {
+        options.compaction_class = CompactionClass::Leveled;
+        options.sstable_size = settings.sstable_bytes;
+    }
     TableDef {
         id: TABLE,
         keyspace: "bench".to_owned(),
         name: "kv".to_owned(),
-        options: TableOptions::default(),
+        options,
         altered: TimestampMicros(1),
         dropped: false,
     }
@@ -93,7 +99,7 @@ pub(crate) fn open_engine(
         clock: Arc::new(SystemClock::new()),
         probe: Arc::new(Silent),
         tasks: Arc::clone(tasks),
-        tables: vec![table()],
+        tables: vec![table(settings)],
     });
     engine.expect("the engine opens")
 }
@@ -207,8 +213,12 @@ impl Subject for Lsm {
     }
 
     fn describe(&self) -> String {
+        let compaction = match self.settings.sstable_bytes {
+            0 => "size-tiered".to_owned(),
+            bytes => format!("leveled with SSTables of {} MiB", bytes >> 20),
+        };
         format!(
-            "helenus lsm: size-tiered, 16 KiB blocks, LZ4, bloom 1 %, cache {} MiB, memtable {} MiB, log written once a \
+            "helenus lsm: {compaction}, 16 KiB blocks, LZ4, bloom 1 %, cache {} MiB, memtable {} MiB, log written once a \
              wake and synced every {} s, compaction not throttled",
             self.settings.cache_bytes >> 20,
             self.settings.memtable_bytes >> 20,

@@ -44,6 +44,8 @@ const MAGIC: &[u8; 8] = b"HLNSCLOG";
 const VERSION: u32 = 1;
 /// A buffer this full is written even if nobody asked: what waits in memory is bounded.
 const BUFFER_BYTES_MAX: usize = 1 << 20;
+/// When nothing in the current segment is needed, it is left for a new one from this part of its size on.
+const LEAVE_PART: u64 = 32;
 /// A record larger than this is refused, and not believed on replay. Values are bounded far below it.
 const RECORD_BYTES_MAX: usize = 1 << 30;
 
@@ -335,25 +337,41 @@ impl Log {
         self.create(next)
     }
 
+    /// Goes on in a new segment if the current one has grown to a part of its size, so that it can be freed: for when
+    /// nothing in it is needed any more. That it cannot be created is no harm yet.
+    pub(super) fn leave_segment(&mut self) {
+        let end = self.end();
+        let worth_it = (self.segment_size / LEAVE_PART).max(SEGMENT_HEADER_BYTES as u64 + 1);
+        if end.offset < worth_it || self.write_out().is_err() {
+            return;
+        }
+        if let Err(error) = self.try_create(end.segment + 1) {
+            tracing::warn!(%error, "the commit log stays in its segment");
+        }
+    }
+
     fn create(&mut self, id: u64) -> Result<(), StorageError> {
+        self.try_create(id).map_err(|error| self.poison(&error))
+    }
+
+    fn try_create(&mut self, id: u64) -> Result<(), StorageError> {
         let previous_len = self.segments.back().map_or(0, |segment| segment.written);
         let path = self.dir.join(segment_name(id));
         let header = SegmentHeader { id, durable: self.durable, previous_len };
-        let created = self.disk.open(&path, true).and_then(|file| {
-            // A file of this name can only be what an interrupted removal left.
-            file.set_len(0)?;
-            file.write_at(0, &header.encode())?;
-            Ok(file)
-        });
-        match created {
-            Ok(file) => {
-                let written = SEGMENT_HEADER_BYTES as u64;
-                self.segments.push_back(Segment { id, path, file, written, synced: 0 });
-                self.new_names = true;
-                Ok(())
-            }
-            Err(e) => Err(self.poison(&io_error(&path, &e))),
-        }
+        let file = self
+            .disk
+            .open(&path, true)
+            .and_then(|file| {
+                // A file of this name can only be what an interrupted removal or creation left.
+                file.set_len(0)?;
+                file.write_at(0, &header.encode())?;
+                Ok(file)
+            })
+            .map_err(|e| io_error(&path, &e))?;
+        let written = SEGMENT_HEADER_BYTES as u64;
+        self.segments.push_back(Segment { id, path, file, written, synced: 0 });
+        self.new_names = true;
+        Ok(())
     }
 }
 

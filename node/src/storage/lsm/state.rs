@@ -413,6 +413,10 @@ impl State {
     /// Removes from the log what no memtable needs any more; the caller removes the files, oldest first.
     pub(super) fn free_log(&mut self) -> Vec<PathBuf> {
         let low = self.tables.values().filter_map(Table::low).min();
+        if low.is_none() {
+            // All that was written is in SSTables: an idle node keeps no log of it.
+            self.log.leave_segment();
+        }
         self.log.free_before(low.unwrap_or(self.log.end()).segment)
     }
 }

@@ -32,10 +32,9 @@ use crate::seams::disk::{Disk, File};
 use crate::storage::StorageError;
 use block::Block;
 use bytes::{Buf, BufMut, Bytes};
+use foldhash::fast::FixedState;
 use helenus_core::merge::Statistics;
 use helenus_core::{GcSeconds, TimestampMicros, Token};
-use std::cmp::Ordering;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
@@ -49,7 +48,8 @@ const REMEDY: &str = "Stop the node, move this SSTable aside with its table's MA
 
 /// Blocks in memory, the least useful go first.
 pub(super) struct BlockCache {
-    blocks: quick_cache::sync::Cache<(u64, u32), Block, Weight, BuildHasherDefault<DefaultHasher>>,
+    /// By reader and block. The hasher has no seed that differs from run to run: what is evicted would.
+    blocks: quick_cache::sync::Cache<(u64, u32), Block, Weight, FixedState>,
     next_reader: AtomicU64,
 }
 
@@ -77,7 +77,7 @@ impl BlockCache {
         let blocks = quick_cache::sync::Cache::with_options(
             options,
             Weight,
-            BuildHasherDefault::default(),
+            FixedState::default(),
             quick_cache::sync::DefaultLifecycle::default(),
         );
         BlockCache { blocks, next_reader: AtomicU64::new(0) }
@@ -118,6 +118,8 @@ pub(super) struct SsTable {
     pub(super) content: Content,
     /// Sorted; never empty.
     index: Vec<IndexEntry>,
+    /// The tokens of `index` by themselves: what a search halves lies in few cache lines.
+    first_tokens: Vec<Token>,
     last: Place,
     bloom: Bloom,
     file: Arc<dyn File>,
@@ -190,7 +192,20 @@ impl SsTable {
             .ok_or_else(|| bad(content_at, "the statistics make no sense"))?;
         let reader = cache.next_reader.fetch_add(1, Atomic::Relaxed);
         let cache = Arc::clone(cache);
-        Ok(SsTable { generation, path, bytes, content, index, last, bloom, file, reader, cache })
+        let first_tokens = index.iter().map(|entry| entry.first.token).collect();
+        Ok(SsTable {
+            generation,
+            path,
+            bytes,
+            content,
+            index,
+            first_tokens,
+            last,
+            bloom,
+            file,
+            reader,
+            cache,
+        })
     }
 
     /// Looks a partition up.
@@ -234,12 +249,14 @@ impl SsTable {
 
     /// The last block that begins at or before (token, key): the only one that may hold it.
     fn block_of(&self, token: Token, key: &[u8]) -> Option<usize> {
-        let after = |entry: &IndexEntry| {
-            let order =
-                entry.first.token.cmp(&token).then_with(|| entry.first.key.as_slice().cmp(key));
-            order != Ordering::Greater
-        };
-        self.index.partition_point(after).checked_sub(1)
+        let mut behind = self.first_tokens.partition_point(|first| *first < token);
+        // Of keys with one token, which are few, several may begin a block.
+        let is_before =
+            |entry: &&IndexEntry| (entry.first.token, entry.first.key.as_slice()) <= (token, key);
+        while self.index.get(behind).filter(is_before).is_some() {
+            behind += 1;
+        }
+        behind.checked_sub(1)
     }
 
     /// A block, from the cache if it is there.
