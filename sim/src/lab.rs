@@ -6,6 +6,7 @@ use crate::ledger::Ledger;
 use crate::oracle::{First, Judged, Lens, Places, firsts, judge};
 use crate::scenario::{Action, Event, Kind, Scenario, When};
 use crate::world::{Software, Trace, WARM_UP, World};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The last comparisons and reads have this much simulated time.
@@ -80,6 +81,11 @@ impl Run {
     /// Whether every expectation holds.
     pub fn holds(&self) -> bool {
         self.judged.iter().all(|j| j.holds)
+    }
+
+    /// The expectations that do not hold.
+    pub fn broken(&self) -> BTreeSet<&str> {
+        self.judged.iter().filter(|j| !j.holds).map(|j| j.id.as_str()).collect()
     }
 
     /// Asks questions of it.

@@ -14,6 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Serialize)]
 pub struct Json {
     scenario: String,
+    /// Those applied, in order.
+    variants: Vec<String>,
     /// `holds` or `fails`.
     verdict: &'static str,
     seed: u64,
@@ -141,6 +143,7 @@ impl Json {
         let last = run.ledger.samples.last();
         Json {
             scenario: run.scenario.id.clone(),
+            variants: run.scenario.chosen.iter().map(|v| v.id.clone()).collect(),
             verdict: if run.holds() { "holds" } else { "fails" },
             seed: run.seed,
             scale: run.scenario.scale,

@@ -116,7 +116,8 @@ fn write_verdict(run: &Run, replay: &str, style: Style, out: &mut dyn Write) -> 
     };
     let all = run.judged.len();
     if failed.is_empty() {
-        return writeln!(out, "{}", paint("32", &format!("verdict: all {all} expectations hold")));
+        writeln!(out, "{}", paint("32", &format!("verdict: all {all} expectations hold")))?;
+        return write_breaks(run, out);
     }
     for judged in &failed {
         let text = format!(
@@ -131,5 +132,30 @@ fn write_verdict(run: &Run, replay: &str, style: Style, out: &mut dyn Write) -> 
     }
     let text = format!("verdict: {} of {all} expectations do not hold", failed.len());
     writeln!(out, "{}", paint("31", &text))?;
+    write_breaks(run, out)?;
     writeln!(out, "replay: {replay}")
+}
+
+/// Whether the variants broke what they say they break.
+fn write_breaks(run: &Run, out: &mut dyn Write) -> io::Result<()> {
+    let (meant, broken) = (run.scenario.meant_to_break(), run.broken());
+    if run.scenario.chosen.is_empty() {
+        return Ok(());
+    }
+    let list = |ids: Vec<&&str>| ids.into_iter().copied().collect::<Vec<_>>().join(", ");
+    let (more, fewer) = (broken.difference(&meant).collect(), meant.difference(&broken).collect());
+    match (list(more), list(fewer)) {
+        (more, fewer) if more.is_empty() && fewer.is_empty() => {
+            writeln!(out, "that is what the variant is said to break, no more and no less")
+        }
+        (more, fewer) => {
+            if !more.is_empty() {
+                writeln!(out, "the variant is not said to break {more}")?;
+            }
+            if !fewer.is_empty() {
+                writeln!(out, "the variant is said to break {fewer}, and did not")?;
+            }
+            Ok(())
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub use units::{Rate, TimeOfDay};
 
 use helenus_core::Level;
 use helenus_node::config::Overflow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One experiment.
@@ -57,6 +57,21 @@ pub struct Scenario {
     pub events: Vec<Event>,
     /// What is expected.
     pub expectations: Vec<Expectation>,
+    /// The same story with something changed: every variant that it knows.
+    pub variants: Vec<Variant>,
+    /// Those that are applied here, in order.
+    pub chosen: Vec<Variant>,
+}
+
+/// A named change of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// Its name on the command line.
+    pub id: String,
+    /// What is different, in one line.
+    pub title: String,
+    /// The expectations that then do not hold: these, and no other.
+    pub breaks: Vec<String>,
 }
 
 /// The store as the scenario sets it up.
@@ -177,6 +192,8 @@ pub enum Hosts {
 /// Something that happens at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
+    /// What variants call it.
+    pub id: Option<String>,
     /// When, counted from the start.
     pub at: Duration,
     /// What.
@@ -369,7 +386,17 @@ impl std::fmt::Display for Hosts {
 impl Scenario {
     /// Reads and checks a scenario; `file` is what problems are reported under.
     pub fn parse(file: &str, text: &str) -> Result<Scenario, Problems> {
-        read::scenario(file, text)
+        read::scenario(file, text, &[])
+    }
+
+    /// As [`Scenario::parse`], with variants of it applied in this order.
+    pub fn parse_varied(file: &str, text: &str, chosen: &[&str]) -> Result<Scenario, Problems> {
+        read::scenario(file, text, chosen)
+    }
+
+    /// The expectations that the chosen variants say they break.
+    pub fn meant_to_break(&self) -> BTreeSet<&str> {
+        self.chosen.iter().flat_map(|v| &v.breaks).map(String::as_str).collect()
     }
 
     /// How long it lasts.

@@ -3,13 +3,14 @@
 mod actors;
 mod cluster;
 mod events;
+mod variants;
 
 use super::problem::{Collector, unknown};
 use super::section::Section;
 use super::units::{self, TimeOfDay};
 use super::{
     Action, Actor, Cluster, Comparison, Expectation, Hosts, NodeName, Problems, Scenario, VERBS,
-    When,
+    Variant, When,
 };
 use actors::{kind_of, read_actors};
 use cluster::read_cluster;
@@ -18,6 +19,7 @@ use helenus_core::Level;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use toml::de::DeTable;
+use variants::{Declared, read_variants};
 
 /// More text than this is no scenario.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -28,7 +30,7 @@ fn level(text: &str) -> Result<Level, String> {
     found.ok_or_else(|| unknown("consistency level", text, Level::EVERY.map(Level::name)))
 }
 
-pub(super) fn scenario(file: &str, text: &str) -> Result<Scenario, Problems> {
+pub(super) fn scenario(file: &str, text: &str, chosen: &[&str]) -> Result<Scenario, Problems> {
     let mut problems = Collector::new(file, text);
     if text.len() > TEXT_BYTES_MAX {
         problems.add(&(0..0), format!("a scenario has at most {TEXT_BYTES_MAX} bytes"));
@@ -41,16 +43,74 @@ pub(super) fn scenario(file: &str, text: &str) -> Result<Scenario, Problems> {
             return Err(problems.into_problems());
         }
     };
-    let root = Section::new("the scenario", table.get_ref(), 0..0);
-    let scenario = whole_scenario(root, &mut problems);
+    let scenario = all_variants(table.get_ref(), chosen, &mut problems);
     match scenario {
         Some(scenario) if problems.is_clean() => Ok(scenario),
         _ => Err(problems.into_problems()),
     }
 }
 
+fn root<'t, 'd>(table: &'d DeTable<'t>) -> Section<'t, 'd> {
+    Section::new("the scenario", table, 0..0)
+}
+
+/// Reads the story as it is written, every variant by itself, so that one that nobody chose is checked too, and then
+/// those chosen together.
+fn all_variants(
+    table: &DeTable<'_>,
+    chosen: &[&str],
+    problems: &mut Collector<'_>,
+) -> Option<Scenario> {
+    let (scenario, declared) = whole_scenario(root(table), problems);
+    if !problems.is_clean() {
+        // A variant would only say the same again.
+        return scenario;
+    }
+    let mut scenario = scenario?;
+    for one in &declared {
+        one.check_breaks(&scenario.expectations, problems);
+        let mut varied = table.clone();
+        one.apply(&mut varied, problems);
+        drop(whole_scenario(root(&varied), problems));
+    }
+    if chosen.is_empty() {
+        return Some(scenario);
+    }
+    let mut varied = table.clone();
+    let mut applied = Vec::new();
+    for id in chosen {
+        let Some(one) = declared.iter().find(|d| d.variant.id == *id) else {
+            let known: Vec<&str> = declared.iter().map(|d| d.variant.id.as_str()).collect();
+            let none = || format!("`{}` has no variants, so there is no `{id}`", scenario.id);
+            problems.add(
+                &(0..0),
+                if known.is_empty() { none() } else { unknown("variant", id, known) },
+            );
+            continue;
+        };
+        one.apply(&mut varied, problems);
+        applied.push(one.variant.clone());
+    }
+    scenario = whole_scenario(root(&varied), problems).0?;
+    scenario.chosen = applied;
+    Some(scenario)
+}
+
 /// Reads on after a problem, so that one run names all of them; `None` when a part is missing altogether.
-fn whole_scenario(mut root: Section<'_, '_>, problems: &mut Collector<'_>) -> Option<Scenario> {
+fn whole_scenario<'t, 'd>(
+    mut root: Section<'t, 'd>,
+    problems: &mut Collector<'_>,
+) -> (Option<Scenario>, Vec<Declared<'t, 'd>>) {
+    let declared = read_variants(root.list("variant", problems), problems);
+    let variants = declared.iter().map(|d| d.variant.clone()).collect();
+    (one_scenario(root, variants, problems), declared)
+}
+
+fn one_scenario(
+    mut root: Section<'_, '_>,
+    variants: Vec<Variant>,
+    problems: &mut Collector<'_>,
+) -> Option<Scenario> {
     if let Some((format, span)) = root.number("format", problems)
         && format != 1
     {
@@ -104,6 +164,8 @@ fn whole_scenario(mut root: Section<'_, '_>, problems: &mut Collector<'_>) -> Op
         actors,
         events,
         expectations,
+        variants,
+        chosen: Vec::new(),
     })
 }
 
