@@ -101,6 +101,8 @@ pub fn run(
     progress: &mut dyn FnMut(Duration),
 ) -> Result<Run, LabError> {
     let Settings { seed, software, trace } = settings;
+    // From here on there is one seed: keys, too, follow from it.
+    let scenario = &Scenario { seed, ..scenario.clone() };
     let mut world = World::new(scenario, seed, &software, Trace::new(trace));
     let controls = actors::enter(&mut world, scenario, seed).map_err(LabError::Setup)?;
     warm_up(&mut world, scenario, &controls)?;

@@ -296,26 +296,9 @@ pub struct Ledger {
     pub ids: BTreeMap<NodeId, NodeIndex>,
 }
 
-/// An order's key in the store.
-pub fn key_of(order: OrderId) -> String {
-    format!("order-{order:08}")
-}
-
-/// The order of a key; `None` for a key that is not an order's.
-pub fn order_of(key: &[u8]) -> Option<OrderId> {
-    std::str::from_utf8(key).ok()?.strip_prefix("order-")?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_name_orders() {
-        assert_eq!(order_of(key_of(42).as_bytes()), Some(42));
-        assert_eq!(order_of(b"other"), None);
-        assert_eq!(order_of(&[0xff]), None);
-    }
 
     #[test]
     fn the_identity_tells_by_how_much_it_is_off() {

@@ -120,7 +120,7 @@ pub fn enter(world: &mut World, scenario: &Scenario, seed: u64) -> Result<Contro
     let places = Arc::new(Places::new(scenario));
     let began = world.began_micros();
     world.lab(async move {
-        let store = match store::bring_up(&setup, &recorder, began, &state_told).await {
+        let store = match store::bring_up(&setup, &recorder, &places, began, &state_told).await {
             Ok(store) => store,
             Err(why) => {
                 state_told.send_replace(State::Starting(why));

@@ -1,6 +1,7 @@
 //! Where orders belong, and what the replicas compared with that lack.
 
-use crate::ledger::{Comparison, HintFate, Ledger, NodeIndex, OrderId, Projection, key_of};
+use crate::keys::Keys;
+use crate::ledger::{Comparison, HintFate, Ledger, NodeIndex, OrderId, Projection};
 use crate::scenario::Scenario;
 use crate::world::tokens;
 use helenus_core::placement::Placement;
@@ -23,6 +24,7 @@ pub type Copy = (OrderId, NodeIndex);
 #[derive(Debug)]
 pub struct Places {
     placement: Placement,
+    keys: Keys,
     racks: Vec<String>,
 }
 
@@ -47,12 +49,18 @@ impl Places {
         });
         let replication = Replication::NetworkTopology { per_dc: per_dc.collect() };
         let placement = Placement::new(&Ring::new(members), &replication);
-        Places { placement, racks: nodes.into_iter().map(|n| n.rack).collect() }
+        let keys = Keys::new(scenario);
+        Places { placement, keys, racks: nodes.into_iter().map(|n| n.rack).collect() }
+    }
+
+    /// An order's key in the store.
+    pub fn key(&self, order: OrderId) -> String {
+        self.keys.of(order)
     }
 
     /// The replicas of an order.
     pub fn of(&self, order: OrderId) -> Vec<NodeIndex> {
-        let token = helenus_core::token::of(key_of(order).as_bytes());
+        let token = helenus_core::token::of(self.key(order).as_bytes());
         let replicas = self.placement.replicas(token).iter();
         replicas.filter_map(|r| usize::try_from(r.node.0).ok()).collect()
     }

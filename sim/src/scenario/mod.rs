@@ -155,6 +155,10 @@ pub enum Actor {
         rate: Rate,
         /// The size of an order (unscaled).
         value: u64,
+        /// How an order's key is made.
+        keys: KeyStyle,
+        /// Who shops, by the first letter of the user ID; their shares add up to 100 %. None: shoppers without names.
+        shards: Vec<Shard>,
     },
     /// Looks for the orders that were just placed.
     Reader {
@@ -167,6 +171,26 @@ pub enum Actor {
         /// Reads for each order placed.
         reads_per_order: u64,
     },
+}
+
+/// How an order's key is made; see [`crate::keys`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStyle {
+    /// It goes wherever its hash says.
+    Hashed,
+    /// It goes where its letter's shard lives.
+    FirstLetter,
+}
+
+/// Shoppers whose user IDs begin alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shard {
+    /// The first and the last letter.
+    pub letters: (char, char),
+    /// Their share of the orders.
+    pub percent: f64,
+    /// The node whose arc of the ring holds the shard; its replicas are that arc's.
+    pub on: String,
 }
 
 /// What becomes of an order whose write timed out.

@@ -144,6 +144,13 @@ pub fn byte_rate(text: &str) -> Result<u64, String> {
     }
 }
 
+/// `"65%"`.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let complain = || format!("`{text}` is not a share; write it as \"65%\"");
+    let (number, unit) = split(text)?;
+    if unit == "%" && (0.0..=100.0).contains(&number) { Ok(number) } else { Err(complain()) }
+}
+
 /// `"10ms"`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text)?;

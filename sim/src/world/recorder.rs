@@ -2,7 +2,8 @@
 
 use super::clock::Now;
 use super::trace::Trace;
-use crate::ledger::{Applied, HintEvent, HintFate, Ledger, LivenessChange, NodeIndex, order_of};
+use crate::keys::order_of;
+use crate::ledger::{Applied, HintEvent, HintFate, Ledger, LivenessChange, NodeIndex};
 use helenus_core::NodeId;
 use helenus_node::seams::probe::{Event, Probe};
 use std::fmt::Debug;
