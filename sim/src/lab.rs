@@ -201,7 +201,7 @@ fn happen(
             let nodes = world.nodes.iter().enumerate();
             let nodes = nodes.filter(|(_, n)| on.iter().any(|hosts| hosts.holds(&n.name)));
             let nodes = nodes.map(|(index, _)| index).collect();
-            command(controls, Command::Nodetool(*verb, nodes))?;
+            command(controls, Command::Nodetool(scenario.scaled_verb(*verb), nodes))?;
         }
         _ => {}
     }

@@ -65,6 +65,9 @@ async fn run_verb(shared: &Shared, verb: Verb, node: NodeIndex) {
         Verb::Compact => admin.compact(all()).await.map(drop),
         Verb::EnableAutoCompaction => admin.enable_auto_compaction(all()).await.map(drop),
         Verb::DisableAutoCompaction => admin.disable_auto_compaction(all()).await.map(drop),
+        Verb::SetCompactionThroughput(bytes_per_s) => {
+            admin.set_compaction_throughput(bytes_per_s).await.map(drop)
+        }
     };
     if let Err(error) = done {
         let text = format!("{verb:?} on node {node}: {error}");

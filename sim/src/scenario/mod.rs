@@ -87,10 +87,25 @@ pub struct Cluster {
     pub hints: Hints,
     /// Memtables of this size are flushed (unscaled).
     pub memtable: u64,
+    /// Blocks that a node keeps in memory (unscaled); `None`: the store's own default, at full size.
+    pub block_cache: Option<u64>,
+    /// What a node's compaction may write a second (unscaled); `None`: the store's own default, at full size.
+    pub compaction_throughput: Option<u64>,
+    /// The nodes' disks.
+    pub disk: DiskSpeed,
     /// How long a coordinator waits for replicas to acknowledge a write.
     pub write_timeout: Duration,
     /// How long it waits for them to answer a read.
     pub read_timeout: Duration,
+}
+
+/// How fast a disk is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskSpeed {
+    /// What a read takes before its bytes move. `None`: reads take no time.
+    pub read_latency: Option<Duration>,
+    /// Bytes a second (unscaled). `None`: more than a scaled-down cluster can ask for.
+    pub bandwidth: Option<u64>,
 }
 
 /// One keyspace and its one table.
@@ -304,9 +319,25 @@ pub enum Verb {
     EnableAutoCompaction,
     /// It does not.
     DisableAutoCompaction,
+    /// Compaction writes at most so many bytes a second (unscaled); 0: as much as it can.
+    SetCompactionThroughput(u64),
 }
 
-/// The verbs by name.
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Verb::SetCompactionThroughput(bytes_per_s) = self {
+            let rate = figure::show(units::number(*bytes_per_s), Unit::Bytes);
+            return write!(f, "{SET_COMPACTION_THROUGHPUT} {rate}/s");
+        }
+        let name = VERBS.iter().find(|(_, verb)| verb == self).map_or("?", |(name, _)| *name);
+        f.write_str(name)
+    }
+}
+
+/// The verb that takes a rate.
+pub const SET_COMPACTION_THROUGHPUT: &str = "setcompactionthroughput";
+
+/// The verbs that take nothing, by name.
 pub const VERBS: [(&str, Verb); 7] = [
     ("pausehandoff", Verb::PauseHandoff),
     ("resumehandoff", Verb::ResumeHandoff),
@@ -431,6 +462,21 @@ impl Scenario {
     /// A bound or a throttle in bytes, as simulated. Never 0: that would mean "unbounded".
     pub fn scaled_bytes(&self, bytes: u64) -> u64 {
         (bytes / self.scale / self.value_scale).max(1)
+    }
+
+    /// A throttle where 0 means none, as simulated.
+    pub fn scaled_throughput(&self, bytes_per_s: u64) -> u64 {
+        if bytes_per_s == 0 { 0 } else { self.scaled_bytes(bytes_per_s) }
+    }
+
+    /// A verb as it is run on a simulated node.
+    pub fn scaled_verb(&self, verb: Verb) -> Verb {
+        match verb {
+            Verb::SetCompactionThroughput(bytes_per_s) => {
+                Verb::SetCompactionThroughput(self.scaled_throughput(bytes_per_s))
+            }
+            other => other,
+        }
     }
 
     /// The size of a value, as simulated.

@@ -9,8 +9,8 @@ use super::problem::{Collector, unknown};
 use super::section::Section;
 use super::units::{self, TimeOfDay};
 use super::{
-    Action, Actor, Cluster, Comparison, Expectation, Hosts, NodeName, Problems, Scenario, VERBS,
-    Variant, When,
+    Action, Actor, Cluster, Comparison, Expectation, Hosts, NodeName, Problems,
+    SET_COMPACTION_THROUGHPUT, Scenario, VERBS, Variant, Verb, When,
 };
 use actors::{kind_of, read_actors};
 use cluster::read_cluster;
@@ -287,12 +287,21 @@ impl Names<'_> {
                 }
                 Ok(Action::SetLevel { actor, level })
             }
+            ["nodetool" | "helenusctl", SET_COMPACTION_THROUGHPUT, rate] => {
+                let verb = Verb::SetCompactionThroughput(units::throughput(rate)?);
+                Ok(Action::Nodetool { verb, on })
+            }
+            ["nodetool" | "helenusctl", SET_COMPACTION_THROUGHPUT] => {
+                Err(format!("`{SET_COMPACTION_THROUGHPUT}` needs a rate, such as 16MiB/s, or 0"))
+            }
             ["nodetool" | "helenusctl", verb] => {
                 let found = VERBS.iter().find(|(name, _)| name == verb);
-                let verb = found
-                    .map(|(_, verb)| *verb)
-                    .ok_or_else(|| unknown("verb", verb, VERBS.iter().map(|(name, _)| *name)))?;
+                let verb =
+                    found.map(|(_, verb)| *verb).ok_or_else(|| unknown("verb", verb, verbs()))?;
                 Ok(Action::Nodetool { verb, on })
+            }
+            ["nodetool" | "helenusctl", verb, ..] if !verbs().any(|known| known == *verb) => {
+                Err(unknown("verb", verb, verbs()))
             }
             ["nodetool" | "helenusctl", verb, ..] => {
                 Err(format!("`{verb}` takes nothing behind it; say where it runs with `on`"))
@@ -300,6 +309,10 @@ impl Names<'_> {
             _ => Err(format!("`{text}`: an operator runs `set ACTOR.cl=LEVEL` or `nodetool VERB`")),
         }
     }
+}
+
+fn verbs() -> impl Iterator<Item = &'static str> + Clone {
+    VERBS.iter().map(|(name, _)| *name).chain([SET_COMPACTION_THROUGHPUT])
 }
 
 fn read_expectations(

@@ -9,11 +9,13 @@
 //! - a segment that is lost in a cut stalls its stream for ever, so every link needs keepalive and must reconnect. That
 //!   is the node's and the client's own business; nothing here helps them.
 
+mod busy;
 mod clock;
 mod net;
 mod recorder;
 mod trace;
 
+pub use busy::{Busy, BusyBackground, BusyDisk, BusyNet, ReadCost};
 pub use clock::{Now, SimClock};
 pub use net::TurmoilNet;
 pub use recorder::{NodeProbe, Recorder};
@@ -22,8 +24,9 @@ pub use trace::Trace;
 use crate::ledger::NodeIndex;
 use crate::scenario::{Action, Hosts, NodeName, Scenario};
 use helenus_node::config::{Config, HintsConfig, StorageConfig};
-use helenus_node::seams::background::SimBackground;
-use helenus_node::seams::disk::{Faults, SimDisk};
+use helenus_node::seams::background::{Background, SimBackground};
+use helenus_node::seams::disk::{Disk, Faults, SimDisk};
+use helenus_node::seams::net::Net;
 use helenus_node::seams::rng::Rng;
 use helenus_node::{Parts, StartError};
 use std::cell::RefCell;
@@ -62,6 +65,8 @@ pub struct SimNode {
     pub clock: Arc<SimClock>,
     /// Its disk; another one after each power loss.
     disk: Rc<RefCell<SimDisk>>,
+    /// What its reads cost; `None`: nothing.
+    busy: Option<Arc<Busy>>,
 }
 
 impl std::fmt::Debug for SimNode {
@@ -122,12 +127,14 @@ impl World {
         for (index, (name, ip)) in names.iter().zip(&ips).enumerate() {
             let clock = SimClock::new(Arc::clone(&now), began);
             let node_seed = seed.wrapping_mul(1_000_003).wrapping_add(index as u64);
-            let disk = SimDisk::new(node_seed, Faults::default());
+            let disk = SimDisk::new(node_seed, faults(scenario));
+            let busy = read_cost(scenario).map(|cost| Arc::new(Busy::new(Arc::clone(&now), cost)));
             let node = SimNode {
                 name: name.clone(),
                 ip: *ip,
                 clock: Arc::new(clock),
                 disk: Rc::new(RefCell::new(disk)),
+                busy,
             };
             let config = config(scenario, &names, &ips, index);
             let probe =
@@ -294,18 +301,20 @@ fn register(
 ) {
     let (software, disk) = (Rc::clone(software), Rc::clone(&node.disk));
     let (clock, name) = (Arc::clone(&node.clock), node.name.name.clone());
+    let busy = node.busy.clone();
     let boots = Rc::new(RefCell::new(0_u64));
     sim.host(node.name.name.as_str(), move || {
         let disk = disk.borrow().clone();
         let boot = boots.replace_with(|b| *b + 1);
         let (ready, became_ready) = tokio::sync::oneshot::channel();
+        let (disk, background, net) = seams(disk, busy.as_ref());
         let parts = Parts {
             config: config.clone(),
             clock: Arc::<SimClock>::clone(&clock),
             rng: Rng::from_seed(seed.wrapping_add(boot << 32)),
-            disk: Arc::new(disk.clone()),
-            background: Arc::new(SimBackground::new(disk)),
-            net: Arc::new(TurmoilNet),
+            disk,
+            background,
+            net,
             probe: Arc::<NodeProbe>::clone(&probe),
             ready: Some(ready),
         };
@@ -327,6 +336,33 @@ fn register(
 }
 
 /// A node's configuration: production's defaults, except for what the scenario sets and what scale divides.
+type Seams = (Arc<dyn Disk>, Arc<dyn Background>, Arc<dyn Net>);
+
+/// A node's seams. Where reads cost nothing there is nothing between it and the simulated machine.
+fn seams(disk: SimDisk, busy: Option<&Arc<Busy>>) -> Seams {
+    let background = SimBackground::new(disk.clone());
+    let Some(busy) = busy else {
+        return (Arc::new(disk), Arc::new(background), Arc::new(TurmoilNet));
+    };
+    let background = BusyBackground { background, busy: Arc::clone(busy) };
+    let net = BusyNet { net: TurmoilNet, busy: Arc::clone(busy) };
+    (Arc::new(BusyDisk { disk, busy: Arc::clone(busy) }), Arc::new(background), Arc::new(net))
+}
+
+/// The disk's pace for background jobs: all the bytes of a scaled-down cluster, so it is scaled like their bounds.
+fn faults(scenario: &Scenario) -> Faults {
+    let healthy = Faults::default();
+    let bandwidth = scenario.cluster.disk.bandwidth.map(|b| scenario.scaled_bytes(b));
+    Faults { bytes_per_s: bandwidth.unwrap_or(healthy.bytes_per_s), ..healthy }
+}
+
+/// What one read costs. It moves one value's bytes, so the pace is scaled as values are.
+fn read_cost(scenario: &Scenario) -> Option<ReadCost> {
+    let disk = &scenario.cluster.disk;
+    let bandwidth = disk.bandwidth.unwrap_or(u64::MAX) / scenario.value_scale.max(1);
+    disk.read_latency.map(|latency| ReadCost { latency, bytes_per_s: bandwidth.max(1) })
+}
+
 fn config(scenario: &Scenario, names: &[NodeName], ips: &[IpAddr], index: NodeIndex) -> Config {
     let cluster = &scenario.cluster;
     let address = |ip: &IpAddr, port| SocketAddr::new(*ip, port);
@@ -354,6 +390,14 @@ fn config(scenario: &Scenario, names: &[NodeName], ips: &[IpAddr], index: NodeIn
             memtable_heap_space: memtable,
             commitlog_segment_size: (memtable * 2).max(64 << 10),
             commitlog_total_space: (memtable * 16).max(1 << 20),
+            block_cache_size: cluster
+                .block_cache
+                .map_or(StorageConfig::default().block_cache_size, |b| scenario.scaled_bytes(b)),
+            compaction_throughput: cluster
+                .compaction_throughput
+                .map_or(StorageConfig::default().compaction_throughput, |b| {
+                    scenario.scaled_bytes(b)
+                }),
             ..StorageConfig::default()
         },
         hints: HintsConfig {

@@ -49,6 +49,40 @@ fn wrong_words_are_told_with_place_and_nearest_word() {
             "resumehandof",
             "unknown verb `resumehandof`; did you mean `resumehandoff`?",
         ),
+        ("nodetool resumehandoff", "nodetool setcompactionthroughput 5", "is not a rate of bytes"),
+        ("nodetool resumehandoff", "nodetool setcompactionthroughput", "needs a rate"),
+        (
+            "nodetool resumehandoff",
+            "nodetool setcompactionthruput 5",
+            "did you mean `setcompactionthroughput`?",
+        ),
+        ("value = \"50KB\"", "keys = \"frst-letter\"", "did you mean `first-letter`?"),
+        ("value = \"50KB\"", "keys = \"first-letter\"", "first-letter keys need shards"),
+        (
+            "value = \"50KB\"",
+            "shards = { a-m = { share = \"65%\", on = \"a9\" } }",
+            "unknown node `a9`; did you mean",
+        ),
+        (
+            "value = \"50KB\"",
+            "shards = { a-m = { share = \"65%\", on = \"a1\" } }",
+            "add up to 100 %, not 65 %",
+        ),
+        (
+            "value = \"50KB\"",
+            "shards = { a-m = { share = \"65%\", on = \"a1\" }, m-z = { share = \"35%\", on = \"a2\" } }",
+            "a letter of `m-z` is in another shard already",
+        ),
+        (
+            "value = \"50KB\"",
+            "shards = { am = { share = \"100%\", on = \"a1\" } }",
+            "write it as `a-m`",
+        ),
+        (
+            "memtable_heap_space =",
+            "disk = { read_latncy = \"1ms\" }\nmemtable_heap_space =",
+            "did you mean `read_latency`?",
+        ),
         (
             "write_cl = \"LOCAL_QUORUM\"",
             "write_cl = \"LOCAL_QUORM\"",
