@@ -14,6 +14,10 @@ pub struct TableFigures {
     pub memtable_bytes: u64,
     pub memtable_partitions: u64,
     pub reads: u64,
+    /// SSTables of which point reads opened a block: divided by `reads`, the read amplification.
+    pub sstables_read: u64,
+    /// SSTables that point reads passed by, since what they had found was newer than all that is in there.
+    pub sstables_skipped: u64,
     pub writes: u64,
     pub flushes: u64,
     pub compactions: u64,

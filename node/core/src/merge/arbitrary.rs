@@ -55,6 +55,18 @@ fn row() -> impl Strategy<Value = Row> {
         .prop_map(|(liveness, deletion, cells)| Row { liveness, deletion, cells })
 }
 
+/// What a key-value table may hold: one row with no clustering key and one column.
+pub(crate) fn key_value() -> impl Strategy<Value = Partition> {
+    (option::weighted(0.2, deletion()), row()).prop_map(|(deletion, mut row)| {
+        row.cells.truncate(1);
+        row.cells.iter_mut().for_each(|(column, _)| *column = ColumnId::VALUE);
+        let rows = vec![(ClusteringKey::default(), row)];
+        let mut partition = Partition { deletion, rows, ..Partition::default() };
+        normalise(&mut partition);
+        partition
+    })
+}
+
 fn bound() -> impl Strategy<Value = Bound> {
     prop_oneof![
         1 => Just(Bound::Open),

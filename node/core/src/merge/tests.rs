@@ -131,6 +131,19 @@ proptest! {
     }
 
     #[test]
+    fn what_cannot_change_a_partition_does_not_change_it(
+        found in any::partition(),
+        others in prop::collection::vec(prop_oneof![any::key_value(), any::partition()], 0..3),
+    ) {
+        let mut statistics = Statistics::default();
+        others.iter().for_each(|other| statistics.add(other));
+        if statistics.cannot_change(&found) {
+            let all = merged([found.clone()].into_iter().chain(others));
+            prop_assert_eq!(all, found);
+        }
+    }
+
+    #[test]
     fn a_difference_is_what_is_missing(a in any::partition(), b in any::partition()) {
         let both = merged([a.clone(), b]);
         let missing = difference(&both, &a);
@@ -225,6 +238,27 @@ fn many_rows_merge_as_one_by_one() {
 }
 
 #[test]
+fn an_older_put_cannot_change_a_newer_one_but_an_older_delete_can() {
+    let of = |partition: Partition| {
+        let mut statistics = Statistics::default();
+        statistics.add(&partition);
+        statistics
+    };
+    let newer = put(5, "v");
+    assert!(of(put(4, "w")).cannot_change(&newer));
+    assert!(of(put_ttl(4, "w", 5, 20)).cannot_change(&newer));
+    assert!(!of(put(5, "w")).cannot_change(&newer));
+    // It stays beside the value, in what a digest is taken of.
+    let delete = Partition::delete(TimestampMicros(4), GcSeconds(1));
+    assert!(!of(delete.clone()).cannot_change(&newer));
+    assert!(of(put(3, "w")).cannot_change(&delete));
+    let mut other_row = put(4, "w");
+    other_row.rows[0].0 = ClusteringKey(Bytes::from_static(b"row"));
+    assert!(!of(other_row).cannot_change(&newer));
+    assert!(Statistics::default().cannot_change(&Partition::default()));
+}
+
+#[test]
 fn statistics_count_every_kind_of_tombstone() {
     let mut partition = merged([put_ttl(7, "v", 5, 20), put(3, "covered")]);
     merge(&mut partition, Partition::delete(TimestampMicros(4), GcSeconds(9)));
@@ -238,6 +272,7 @@ fn statistics_count_every_kind_of_tombstone() {
         tombstones: 1,
         expiring: 1,
         min_deleted_at: Some(GcSeconds(9)),
+        beyond_value: false,
     };
     assert_eq!(statistics, expected);
     assert_eq!(version(&partition), Some(TimestampMicros(7)));

@@ -75,6 +75,8 @@ pub struct Statistics {
     pub expiring: u64,
     /// The earliest second from which something here, a tombstone or a value with a TTL, counts as deleted.
     pub min_deleted_at: Option<GcSeconds>,
+    /// Something here is not part of a key-value table's only row: a clustering key, a static row, another column.
+    pub beyond_value: bool,
 }
 
 impl Statistics {
@@ -86,8 +88,11 @@ impl Statistics {
             self.timestamp(deletion.timestamp);
             self.tombstone(deletion.deleted_at);
         }
+        self.beyond_value |= partition.static_row.is_some() || !partition.ranges.is_empty();
+        self.beyond_value |= partition.rows.iter().any(|(key, _)| !key.0.is_empty());
         for row in rows(partition) {
             self.rows += 1;
+            self.beyond_value |= row.cells.iter().any(|(column, _)| *column != ColumnId::VALUE);
             if let Some(liveness) = row.liveness {
                 self.timestamp(liveness.timestamp);
             }
@@ -104,6 +109,31 @@ impl Statistics {
                 }
             }
         }
+    }
+
+    /// Whether nothing that these figures are of can change what is known of a partition: it is all older, and covered.
+    ///
+    /// Exact, so that a reader who leaves an SSTable out answers with the very bytes of one who does not, and their
+    /// digests agree. Older tombstones that a newer value hides are part of a partition's bytes: where there are any, the
+    /// SSTable is read.
+    pub fn cannot_change(&self, found: &Partition) -> bool {
+        let Some(newest) = self.max_timestamp else { return true };
+        // Of two deletions with one timestamp the later second counts, so "as new" is not enough.
+        if found.deletion.is_some_and(|deletion| deletion.timestamp > newest) {
+            return true;
+        }
+        if self.beyond_value || self.tombstones > 0 {
+            return false;
+        }
+        let Some((key, row)) = found.rows.first() else { return false };
+        let is_newer = |timestamp: TimestampMicros| timestamp > newest;
+        let (liveness, cell) = (row.liveness, row.cells.first());
+        key.0.is_empty()
+            && (row.deletion.is_some_and(|deletion| is_newer(deletion.timestamp))
+                || (liveness.is_some_and(|l| is_newer(l.timestamp))
+                    && cell.is_some_and(|(c, cell)| {
+                        *c == ColumnId::VALUE && is_newer(cell.timestamp)
+                    })))
     }
 
     /// The share of what is here that is, or will be, a tombstone: what a compaction might drop.

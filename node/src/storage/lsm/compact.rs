@@ -458,6 +458,7 @@ fn sum_statistics(inputs: &[Arc<SsTable>]) -> Statistics {
         max_timestamp: all().filter_map(|s| s.max_timestamp).max(),
         rows: all().map(|s| s.rows).sum(),
         cells: all().map(|s| s.cells).sum(),
+        beyond_value: all().any(|s| s.beyond_value),
         ..Statistics::default()
     }
 }

@@ -31,39 +31,58 @@ pub(super) struct Frozen {
 /// What a reader looks into besides the active memtable. It never changes: a flush or a compaction makes another one.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    pub(super) frozen: Vec<Arc<Frozen>>,
     /// Oldest first.
+    pub(super) frozen: Vec<Arc<Frozen>>,
+    /// By their newest timestamp, oldest first.
     pub(super) sstables: Vec<Arc<SsTable>>,
-    pub(super) false_positives: Arc<AtomicU64>,
+    pub(super) read_figures: Arc<ReadFigures>,
+}
+
+/// What reads of one table cost, counted by readers that hold no lock.
+#[derive(Debug, Default)]
+pub(super) struct ReadFigures {
+    /// SSTables of which a read opened a block.
+    pub(super) sstables: AtomicU64,
+    /// SSTables whose filter admitted a key that they do not hold.
+    pub(super) false_positives: AtomicU64,
+    /// SSTables that a read passed by because what it had found was newer than all they hold.
+    pub(super) skipped: AtomicU64,
 }
 
 impl View {
-    /// Merges what is known of a partition here into `found`.
+    /// Merges what is known of a partition here into `found`, the newest first: what is older than all that was found, and
+    /// covered by it, is not read.
     pub(super) fn read(
         &self,
         place: &Place,
         mut found: Option<Partition>,
     ) -> Result<Option<Partition>, StorageError> {
-        let mut add = |partition: Partition| match &mut found {
-            Some(found) => merge::merge(found, partition),
-            None => found = Some(partition),
-        };
-        for frozen in &self.frozen {
+        for frozen in self.frozen.iter().rev() {
             if let Some(partition) = frozen.memtable.get(place)? {
-                add(partition);
+                add(&mut found, partition);
             }
         }
-        for sstable in &self.sstables {
+        let (mut read, mut skipped) = (0, 0);
+        for sstable in self.sstables.iter().rev() {
+            let statistics = &sstable.content.statistics;
+            if found.as_ref().is_some_and(|found| statistics.cannot_change(found)) {
+                skipped += 1;
+                continue;
+            }
             match sstable.get(place.token, place.key.as_slice())? {
                 Lookup::Excluded => {}
                 Lookup::FalsePositive => {
-                    self.false_positives.fetch_add(1, Ordering::Relaxed);
+                    read += 1;
+                    self.read_figures.false_positives.fetch_add(1, Ordering::Relaxed);
                 }
                 Lookup::Found(encoded) => {
-                    add(codec::decode(encoded).map_err(|e| sstable.undecodable(&e))?);
+                    read += 1;
+                    add(&mut found, codec::decode(encoded).map_err(|e| sstable.undecodable(&e))?);
                 }
             }
         }
+        self.read_figures.sstables.fetch_add(read, Ordering::Relaxed);
+        self.read_figures.skipped.fetch_add(skipped, Ordering::Relaxed);
         Ok(found)
     }
 
@@ -73,7 +92,15 @@ impl View {
     ) -> Arc<View> {
         let (mut frozen, mut sstables) = (self.frozen.clone(), self.sstables.clone());
         change(&mut frozen, &mut sstables);
-        Arc::new(View { frozen, sstables, false_positives: Arc::clone(&self.false_positives) })
+        sstables.sort_by_key(|s| (s.content.statistics.max_timestamp, s.generation));
+        Arc::new(View { frozen, sstables, read_figures: Arc::clone(&self.read_figures) })
+    }
+}
+
+fn add(found: &mut Option<Partition>, partition: Partition) {
+    match found {
+        Some(found) => merge::merge(found, partition),
+        None => *found = Some(partition),
     }
 }
 
@@ -99,7 +126,7 @@ impl Table {
             dir,
             options: None,
             active: Memtable::default(),
-            view: Arc::new(View { sstables, ..View::default() }),
+            view: View::default().with(|_, own| *own = sstables),
             manifest: Arc::new(Mutex::new(manifest)),
             auto_compaction: true,
             figures: TableFigures::default(),
@@ -153,7 +180,9 @@ impl Table {
             memtable_partitions: (self.active.partitions()
                 + frozen().map(Memtable::partitions).sum::<usize>())
                 as u64,
-            bloom_false_positives: self.view.false_positives.load(Ordering::Relaxed),
+            sstables_read: self.view.read_figures.sstables.load(Ordering::Relaxed),
+            sstables_skipped: self.view.read_figures.skipped.load(Ordering::Relaxed),
+            bloom_false_positives: self.view.read_figures.false_positives.load(Ordering::Relaxed),
             pending_compactions: helenus_core::compaction::pending_tasks(
                 &candidates,
                 &self.size_tiered(),

@@ -249,6 +249,36 @@ async fn versions_merge_across_memtable_and_sstables_whatever_came_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_point_read_opens_only_what_may_change_its_answer() {
+    let rig = Setup::default().fresh();
+    rig.engine.set_auto_compaction(None, false);
+    let figures = || {
+        let figures = &rig.engine.table_figures()[&TABLE];
+        (figures.sstables_read, figures.sstables_skipped)
+    };
+    for timestamp in [30, 10, 20] {
+        rig.put(b"k", timestamp, b"v").await;
+        rig.engine.flush(None).await.unwrap();
+    }
+    // The newest is looked into first, wherever it is in the order of flushes, and hides the others.
+    assert_eq!(merge::version(&rig.partition(b"k").unwrap()), Some(TimestampMicros(30)));
+    assert_eq!(figures(), (1, 2));
+    // So does the memtable.
+    rig.put(b"k", 40, b"v").await;
+    rig.partition(b"k").unwrap();
+    assert_eq!(figures(), (1, 5));
+    // An older tombstone is part of the answer, so it is looked for.
+    rig.write(delete(b"k", 5, START_S)).await.unwrap();
+    rig.engine.flush(None).await.unwrap();
+    rig.put(b"k", 50, b"v").await;
+    assert!(rig.partition(b"k").unwrap().deletion.is_some());
+    assert_eq!(figures(), (2, 8));
+    // What the filter or the range excludes is neither.
+    rig.partition(b"other");
+    assert_eq!(figures(), (2, 8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_range_is_in_order_over_all_sources_and_pages_lose_nothing() {
     let rig = Setup::default().fresh();
     rig.engine.set_auto_compaction(None, false);

@@ -1,14 +1,13 @@
 //! Walking an SSTable in order.
 
 use super::SsTable;
-use super::block::{Block, Entry};
+use super::block::{BadEntry, Block, Walk};
 use crate::storage::StorageError;
 use crate::storage::lsm::io_error;
 use crate::storage::lsm::memtable::Place;
 use crate::storage::lsm::replay::read_all_at;
 use bytes::Bytes;
 use helenus_core::Token;
-use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -25,9 +24,10 @@ pub(in crate::storage::lsm) struct Cursor {
     ahead_at: u64,
     /// The next block to open.
     number: usize,
-    block: Option<Block>,
-    entry: Option<Entry>,
-    next: usize,
+    /// In the block before `number`; `None` before the first one was opened.
+    walk: Option<Walk>,
+    /// It is behind the last entry of all.
+    is_end: bool,
     consumed: u64,
 }
 
@@ -55,21 +55,15 @@ impl Cursor {
         cursor.number = table.block_of(token, key).unwrap_or(0);
         let block = table.block(cursor.number)?;
         cursor.number += 1;
-        let found = block.seek(token, key);
-        cursor.block = Some(block);
+        let walk = cursor.walk.insert(Walk::new(block));
+        let found = walk.seek(token, key);
+        let stands_on_it = walk.place() == (token, key);
         match found {
-            None => {
-                // All of this block is before it, so the next one begins behind it.
-                cursor.block = None;
-                cursor.advance()?;
-            }
-            Some((_, at, order)) => {
-                cursor.next = at;
-                cursor.advance()?;
-                if order == Ordering::Equal && matches!(start, Bound::Excluded(_)) {
-                    cursor.advance()?;
-                }
-            }
+            // All of this block is before it, so the next one begins behind it.
+            Ok(false) => cursor.advance()?,
+            Ok(true) if stands_on_it && matches!(start, Bound::Excluded(_)) => cursor.advance()?,
+            Ok(true) => {}
+            Err(BadEntry) => return Err(table.bad_entry(cursor.number - 1)),
         }
         Ok(cursor)
     }
@@ -81,33 +75,25 @@ impl Cursor {
             ahead: Bytes::new(),
             ahead_at: 0,
             number: 0,
-            block: None,
-            entry: None,
-            next: 0,
+            walk: None,
+            is_end: false,
             consumed: 0,
         }
     }
 
     /// Where it stands; `None` behind the last entry.
     pub(in crate::storage::lsm) fn place(&self) -> Option<(Token, &[u8])> {
-        let entry = self.entry.as_ref()?;
-        Some((entry.token, self.block.as_ref()?.part(&entry.key)))
+        if self.is_end { None } else { self.walk.as_ref().map(Walk::place) }
     }
 
     /// The encoding it stands on.
     pub(in crate::storage::lsm) fn value(&self) -> &[u8] {
-        match (&self.block, &self.entry) {
-            (Some(block), Some(entry)) => block.part(&entry.value),
-            _ => &[],
-        }
+        self.walk.as_ref().map_or(&[], Walk::value)
     }
 
     /// The same, sharing the block.
     pub(in crate::storage::lsm) fn share_value(&self) -> Bytes {
-        match (&self.block, &self.entry) {
-            (Some(block), Some(entry)) => block.share(&entry.value),
-            _ => Bytes::new(),
-        }
+        self.walk.as_ref().map(Walk::share_value).unwrap_or_default()
     }
 
     /// The SSTable it walks.
@@ -123,26 +109,25 @@ impl Cursor {
     /// To the next entry.
     pub(in crate::storage::lsm) fn advance(&mut self) -> Result<(), StorageError> {
         loop {
-            let Some(block) = &self.block else {
-                if self.number >= self.table.index.len() {
-                    self.entry = None;
-                    return Ok(());
+            if let Some(walk) = &mut self.walk {
+                match walk.advance() {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => {}
+                    Err(BadEntry) => {
+                        return Err(self.table.bad_entry(self.number.saturating_sub(1)));
+                    }
                 }
-                self.block = Some(self.open_block()?);
-                self.number += 1;
-                self.next = 0;
-                continue;
-            };
-            if block.is_end(self.next) {
-                self.block = None;
-                continue;
             }
-            let Some((entry, next)) = block.entry(self.next) else {
-                return Err(self.table.bad_entry(self.number.saturating_sub(1)));
-            };
-            self.entry = Some(entry);
-            self.next = next;
-            return Ok(());
+            if self.number >= self.table.index.len() {
+                self.is_end = true;
+                return Ok(());
+            }
+            let block = self.open_block()?;
+            self.number += 1;
+            match &mut self.walk {
+                Some(walk) => walk.enter(block),
+                none => *none = Some(Walk::new(block)),
+            }
         }
     }
 

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 
 const MAGIC: &[u8; 8] = b"HLNSSTBL";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const SECTION_BYTES: usize = 8 + 8 + 4;
 const FOOTER_BYTES: usize = 3 * SECTION_BYTES + 4 + 4 + 8;
 const REMEDY: &str = "Stop the node, move this SSTable aside with its table's MANIFEST, and repair the node from its \
@@ -197,9 +197,9 @@ impl SsTable {
         }
         let Some(number) = self.block_of(token, key) else { return Ok(Lookup::Excluded) };
         let block = self.block(number)?;
-        Ok(match block.seek(token, key) {
-            Some((entry, _, Ordering::Equal)) => Lookup::Found(block.share(&entry.value)),
-            _ => Lookup::FalsePositive,
+        Ok(match block.get(token, key) {
+            Some(value) => Lookup::Found(block.share(&value)),
+            None => Lookup::FalsePositive,
         })
     }
 
@@ -373,6 +373,7 @@ fn encode_content(content: &Content) -> Vec<u8> {
     }
     out.put_u8(u8::from(s.min_deleted_at.is_some()));
     out.put_u32_le(s.min_deleted_at.map_or(0, |second| second.0));
+    out.put_u8(u8::from(s.beyond_value));
     out
 }
 
@@ -391,6 +392,7 @@ fn parse_content(mut bytes: &[u8]) -> Option<Content> {
     let there = bytes.try_get_u8().ok()? != 0;
     let second = GcSeconds(bytes.try_get_u32_le().ok()?);
     let min_deleted_at = there.then_some(second);
+    let beyond_value = bytes.try_get_u8().ok()? != 0;
     let statistics = Statistics {
         min_timestamp,
         max_timestamp,
@@ -399,6 +401,7 @@ fn parse_content(mut bytes: &[u8]) -> Option<Content> {
         tombstones,
         expiring,
         min_deleted_at,
+        beyond_value,
     };
     bytes.is_empty().then_some(Content { partitions, raw_bytes, written_at, statistics })
 }
