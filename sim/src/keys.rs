@@ -61,8 +61,17 @@ impl Keys {
 
     /// An order's key.
     pub fn of(&self, order: OrderId) -> String {
-        let Some((letter, arc)) = self.shopper(order) else { return format!("order-{order:08}") };
-        let key = format!("{letter}-order-{order:08}");
+        self.place(&format!("order-{order:08}"), self.shopper(0x0055_E215, order))
+    }
+
+    /// The key of a record from before the run; no order has one like it.
+    pub fn of_history(&self, record: u32) -> String {
+        self.place(&format!("history-{record:08}"), self.shopper(0x0415_7085, record))
+    }
+
+    fn place(&self, name: &str, shopper: Option<(char, Arc)>) -> String {
+        let Some((letter, arc)) = shopper else { return name.to_owned() };
+        let key = format!("{letter}-{name}");
         if self.style == KeyStyle::Hashed {
             return key;
         }
@@ -73,8 +82,8 @@ impl Keys {
     }
 
     /// The first letter of the shopper's user ID, and the arc of its shard.
-    fn shopper(&self, order: OrderId) -> Option<(char, Arc)> {
-        let stream = self.seed ^ (u64::from(order) << 20) ^ 0x0055_E215;
+    fn shopper(&self, purpose: u64, number: u32) -> Option<(char, Arc)> {
+        let stream = self.seed ^ (u64::from(number) << 32) ^ purpose;
         let mut rng = SmallRng::seed_from_u64(stream);
         let mut share: f64 = rng.random_range(0.0..100.0);
         let of = self.shards.iter().find(|(shard, _)| {
@@ -148,7 +157,9 @@ mod tests {
             assert_eq!(order_of(key.as_bytes()), order, "{key}");
         }
         assert_eq!(order_of(&[0xff]), None);
-        assert_eq!(Keys::new(&scenario("")).of(42), "order-00000042");
+        let plain = Keys::new(&scenario(""));
+        assert_eq!(plain.of(42), "order-00000042");
+        assert_eq!(order_of(plain.of_history(42).as_bytes()), None);
     }
 
     #[test]

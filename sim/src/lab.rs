@@ -106,6 +106,7 @@ pub fn run(
     let mut world = World::new(scenario, seed, &software, Trace::new(trace));
     let controls = actors::enter(&mut world, scenario, seed).map_err(LabError::Setup)?;
     warm_up(&mut world, scenario, &controls)?;
+    world.start_clock(scenario);
     play(&mut world, scenario, &controls, progress)?;
     finish(&mut world, scenario, &controls)?;
 

@@ -243,6 +243,28 @@ pub struct Sample {
     pub nodes: Vec<Option<NodeSample>>,
 }
 
+/// What one node says of the orders' table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeTable {
+    /// Its SSTables.
+    pub sstables: u64,
+    /// Compactions that wait.
+    pub pending_compactions: u64,
+    /// Reads so far.
+    pub reads: u64,
+    /// SSTables of which they opened a block.
+    pub sstables_read: u64,
+}
+
+/// The orders' table on all nodes at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSample {
+    /// When.
+    pub at: Duration,
+    /// By node; absent where it did not answer.
+    pub nodes: Vec<Option<NodeTable>>,
+}
+
 /// What replicas really hold, found by reading each one's own data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
@@ -280,12 +302,16 @@ pub struct Ledger {
     pub applied: Vec<BTreeMap<OrderId, Applied>>,
     /// (when, node, table, SSTables of it), at every change.
     pub sstables: Vec<(Duration, NodeIndex, TableId, usize)>,
+    /// (when, node, table) of every flush.
+    pub flushes: Vec<(Duration, NodeIndex, TableId)>,
     /// (when, coordinator, replica that was behind).
     pub read_repairs: Vec<(Duration, NodeIndex, Option<NodeIndex>)>,
     /// In order of time.
     pub liveness: Vec<LivenessChange>,
     /// In order of time.
     pub samples: Vec<Sample>,
+    /// In order of time; empty unless the scenario asks what only tables can tell.
+    pub tables: Vec<TableSample>,
     /// In order of time.
     pub comparisons: Vec<Comparison>,
     /// At the end.

@@ -385,6 +385,7 @@ impl v1::admin_server::Admin for AdminService {
                 compactions: f.compactions,
                 bloom_false_positives: f.bloom_false_positives,
                 pending_compactions: f.pending_compactions,
+                sstables_read: f.sstables_read,
             }
         });
         Ok(Response::new(v1::TableStatsResponse { tables: tables.collect() }))

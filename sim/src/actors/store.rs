@@ -121,6 +121,18 @@ impl Store {
         Ok(self.indices(&written.answer.responders))
     }
 
+    /// Writes a record of any key.
+    pub(super) async fn put_record(
+        &self,
+        key: String,
+        value: Bytes,
+        level: Level,
+        coordinator: NodeIndex,
+    ) -> Result<(), Failed> {
+        self.table.put_with(key, value, &self.options(level, coordinator)).await?;
+        Ok(())
+    }
+
     /// Reads an order.
     pub(super) async fn get(
         &self,

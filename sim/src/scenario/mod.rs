@@ -26,6 +26,9 @@ use helenus_node::config::Overflow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// The figures that only a node's own tables can tell.
+const TABLE_FIGURES: [&str; 2] = ["storage.pending_compactions", "storage.read_amplification"];
+
 /// One experiment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -57,6 +60,8 @@ pub struct Scenario {
     pub events: Vec<Event>,
     /// What is expected.
     pub expectations: Vec<Expectation>,
+    /// Figures over time, beside what the source says of them.
+    pub series: Vec<Series>,
     /// The same story with something changed: every variant that it knows.
     pub variants: Vec<Variant>,
     /// Those that are applied here, in order.
@@ -117,6 +122,8 @@ pub struct Keyspace {
     pub table: String,
     /// The table's options, by Cassandra's names.
     pub options: BTreeMap<String, String>,
+    /// Leveled compaction's SSTables (unscaled); `None`: the store's own default, at full size.
+    pub sstable_size: Option<u64>,
 }
 
 /// Hinted handoff, unscaled.
@@ -174,6 +181,8 @@ pub enum Actor {
         keys: KeyStyle,
         /// Who shops, by the first letter of the user ID; their shares add up to 100 %. None: shoppers without names.
         shards: Vec<Shard>,
+        /// What was stored before the clock starts.
+        history: Option<History>,
     },
     /// Looks for the orders that were just placed.
     Reader {
@@ -195,6 +204,15 @@ pub enum KeyStyle {
     Hashed,
     /// It goes where its letter's shard lives.
     FirstLetter,
+}
+
+/// What the table holds already when the clock starts: written, flushed and compacted while the cluster comes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// All of it, before it is copied (unscaled).
+    pub bytes: u64,
+    /// One record (unscaled): older orders, some of them in one, because nobody will look for any of them.
+    pub record: u64,
 }
 
 /// Shoppers whose user IDs begin alike.
@@ -378,6 +396,23 @@ pub struct Expectation {
     pub claim: Option<Comparison>,
 }
 
+/// Some figures at some times, as a table of the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its name.
+    pub id: String,
+    /// What it shows, in one line.
+    pub title: String,
+    /// One column each.
+    pub figures: Vec<FigureRef>,
+    /// One row each, in order.
+    pub at: Vec<Duration>,
+    /// What is counted or averaged is so over as long before each time.
+    pub window: Duration,
+    /// What the source says of the first figure at each time; empty where it says nothing.
+    pub claimed: Vec<f64>,
+}
+
 /// A node of the cluster as the scenario names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeName {
@@ -389,7 +424,22 @@ pub struct NodeName {
     pub rack: String,
 }
 
+/// The names that labels of figures may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostNames {
+    /// Racks.
+    pub racks: Vec<String>,
+    /// Nodes.
+    pub nodes: Vec<String>,
+}
+
 impl Cluster {
+    /// What figures' labels may name.
+    pub fn host_names(&self) -> HostNames {
+        let nodes = self.nodes().into_iter().map(|n| n.name).collect();
+        HostNames { racks: self.racks(), nodes }
+    }
+
     /// All racks.
     pub fn racks(&self) -> Vec<String> {
         let mut racks: Vec<String> = self.dcs.values().flat_map(|dc| dc.keys().cloned()).collect();
@@ -503,6 +553,16 @@ impl Scenario {
     /// A moment of the run as the clock on the wall shows it.
     pub fn clock(&self, at: Duration) -> TimeOfDay {
         self.start.plus(at)
+    }
+
+    /// Whether any of its figures is one that the nodes' tables are asked for.
+    pub fn asks_tables(&self) -> bool {
+        let expected = self.expectations.iter().flat_map(|e| {
+            [Some(&e.that), e.claim.as_ref()].into_iter().flatten().flat_map(Comparison::figures)
+        });
+        let shown = self.series.iter().flat_map(|s| &s.figures);
+        let mut all = expected.chain(shown);
+        all.any(|f| TABLE_FIGURES.contains(&f.name.as_str()))
     }
 
     /// When the first event happens that `matches`.

@@ -3,6 +3,7 @@
 mod actors;
 mod cluster;
 mod events;
+mod series;
 mod variants;
 
 use super::problem::{Collector, unknown};
@@ -16,6 +17,7 @@ use actors::{kind_of, read_actors};
 use cluster::read_cluster;
 use events::read_events;
 use helenus_core::Level;
+use series::read_series;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use toml::de::DeTable;
@@ -141,6 +143,7 @@ fn one_scenario(
     let actors = root.section("actors", problems);
     let events = root.list("at", problems);
     let expectations = root.list("expect", problems);
+    let series = root.list("series", problems);
     root.finish(problems);
     let (clock, cluster) = (clock?, cluster?);
 
@@ -148,6 +151,7 @@ fn one_scenario(
     let names = Names { clock: &clock, cluster: &cluster, actors: &actors };
     let events = read_events(events, &names, problems);
     let expectations = read_expectations(expectations, &names, problems);
+    let series = read_series(series, &names, problems);
     let Clock { start, end, tick, latency } = clock;
     Some(Scenario {
         id: id?.0.to_owned(),
@@ -164,6 +168,7 @@ fn one_scenario(
         actors,
         events,
         expectations,
+        series,
         variants,
         chosen: Vec::new(),
     })
@@ -320,12 +325,12 @@ fn read_expectations(
     names: &Names<'_>,
     problems: &mut Collector<'_>,
 ) -> Vec<Expectation> {
-    let racks = names.cluster.racks();
+    let hosts = names.cluster.host_names();
     let mut seen = BTreeSet::new();
     let mut expectations = Vec::new();
     for mut section in sections {
         let id = section.text("id", problems);
-        let that = section.parsed("that", problems, |text| Comparison::parse(text, &racks));
+        let that = section.parsed("that", problems, |text| Comparison::parse(text, &hosts));
         let because = section.text("because", problems);
         section.missing("id", "id = \"quorum-not-stale\"", problems);
         section.missing("because", "a sentence that says why it must be so", problems);
@@ -335,7 +340,7 @@ fn read_expectations(
             problems.add(span, "`because` says in a sentence why it must be so");
         }
         let claimed = section.text("claimed", problems).map(|(t, _)| t.to_owned());
-        let claim = section.parsed("claim", problems, |text| Comparison::parse(text, &racks));
+        let claim = section.parsed("claim", problems, |text| Comparison::parse(text, &hosts));
         let when = section.parsed("when", problems, |text| names.span(text));
         let by = section.parsed("by", problems, |text| names.time(text));
         let at = section.parsed("at", problems, |text| names.time(text));

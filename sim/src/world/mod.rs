@@ -127,7 +127,7 @@ impl World {
         for (index, (name, ip)) in names.iter().zip(&ips).enumerate() {
             let clock = SimClock::new(Arc::clone(&now), began);
             let node_seed = seed.wrapping_mul(1_000_003).wrapping_add(index as u64);
-            let disk = SimDisk::new(node_seed, faults(scenario));
+            let disk = SimDisk::new(node_seed, Faults::default());
             let busy = read_cost(scenario).map(|cost| Arc::new(Busy::new(Arc::clone(&now), cost)));
             let node = SimNode {
                 name: name.clone(),
@@ -165,6 +165,16 @@ impl World {
     /// Whether the scenario's clock has started.
     pub fn is_warm(&self) -> bool {
         self.sim.elapsed() >= WARM_UP
+    }
+
+    /// The cluster is up, and the scenario's clock starts: from here on disks are as slow as it says.
+    pub fn start_clock(&self, scenario: &Scenario) {
+        let Some(bandwidth) = scenario.cluster.disk.bandwidth else { return };
+        // All the bytes of a scaled-down cluster, so the pace is scaled like their bounds.
+        let bytes_per_s = scenario.scaled_bytes(bandwidth);
+        for node in &self.nodes {
+            node.disk.borrow().set_faults(|faults| faults.bytes_per_s = bytes_per_s);
+        }
     }
 
     /// Starts the host from which clients and operators act. It reaches every node at all times.
@@ -347,13 +357,6 @@ fn seams(disk: SimDisk, busy: Option<&Arc<Busy>>) -> Seams {
     let background = BusyBackground { background, busy: Arc::clone(busy) };
     let net = BusyNet { net: TurmoilNet, busy: Arc::clone(busy) };
     (Arc::new(BusyDisk { disk, busy: Arc::clone(busy) }), Arc::new(background), Arc::new(net))
-}
-
-/// The disk's pace for background jobs: all the bytes of a scaled-down cluster, so it is scaled like their bounds.
-fn faults(scenario: &Scenario) -> Faults {
-    let healthy = Faults::default();
-    let bandwidth = scenario.cluster.disk.bandwidth.map(|b| scenario.scaled_bytes(b));
-    Faults { bytes_per_s: bandwidth.unwrap_or(healthy.bytes_per_s), ..healthy }
 }
 
 /// What one read costs. It moves one value's bytes, so the pace is scaled as values are.

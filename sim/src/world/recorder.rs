@@ -132,7 +132,11 @@ impl Probe for NodeProbe {
                 let replica = index(ledger, replica);
                 ledger.read_repairs.push((at, node, replica));
             }
-            Event::Flushed { table, sstables } | Event::Compacted { table, sstables, .. } => {
+            Event::Flushed { table, sstables } => {
+                ledger.flushes.push((at, node, *table));
+                ledger.sstables.push((at, node, *table, *sstables));
+            }
+            Event::Compacted { table, sstables, .. } => {
                 ledger.sstables.push((at, node, *table, *sstables));
             }
             // Traced, and no figure needs them.

@@ -4,7 +4,7 @@ use super::level;
 use crate::scenario::problem::{Collector, unknown};
 use crate::scenario::section::{Section, as_section};
 use crate::scenario::units;
-use crate::scenario::{Actor, Cluster, KeyStyle, OnError, Shard};
+use crate::scenario::{Actor, Cluster, History, KeyStyle, OnError, Shard};
 use helenus_core::Level;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -185,7 +185,23 @@ fn read_shop(
         problems.add(span, format!("first-letter keys need {SHARDS_EXAMPLE}"));
     }
     let (keys, value) = (keys.map_or(KeyStyle::Hashed, |k| k.0), value.map_or(1000, |v| v.0));
-    Some(Actor::Shop { into: into?, rate: rate?.0, value, keys, shards })
+    let history = section.section("history", problems);
+    let history = history.and_then(|s| read_history(s, problems));
+    Some(Actor::Shop { into: into?, rate: rate?.0, value, keys, shards, history })
+}
+
+fn read_history(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Option<History> {
+    let bytes = section.parsed("bytes", problems, units::bytes);
+    section.missing("bytes", "bytes = \"50GB\"", problems);
+    let record = section.parsed("record", problems, units::bytes);
+    section.missing("record", "record = \"200KB\"", problems);
+    if let Some((bytes, span)) = &record
+        && !(16..=VALUE_BYTES_MAX).contains(bytes)
+    {
+        problems.add(span, format!("`record` is between 16B and {VALUE_BYTES_MAX} bytes"));
+    }
+    section.finish(problems);
+    Some(History { bytes: bytes?.0, record: record?.0 })
 }
 
 const SHARDS_EXAMPLE: &str =

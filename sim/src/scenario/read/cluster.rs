@@ -129,13 +129,30 @@ fn read_keyspaces(
                 problems.add(&span, unknown("read repair", repair, ["BLOCKING", "NONE"]));
             }
         }
-        if let Some((compaction, span)) = keyspace.text("compaction", problems)
-            && compaction != "stcs"
-        {
-            problems.add(&span, unknown("compaction strategy", compaction, ["stcs"]));
+        if let Some((compaction, span)) = keyspace.text("compaction", problems) {
+            match STRATEGIES.into_iter().find(|(name, _)| *name == compaction) {
+                // The store's own default stays unsaid.
+                Some(("stcs", _)) => {}
+                Some((_, class)) => {
+                    options.insert("compaction.class".to_owned(), class.to_owned());
+                }
+                None => {
+                    let known = STRATEGIES.map(|(name, _)| name);
+                    problems.add(&span, unknown("compaction strategy", compaction, known));
+                }
+            }
         }
+        let chance = keyspace.text("bloom_filter_fp_chance", problems);
+        if let Some((chance, span)) = chance {
+            if chance.parse().is_ok_and(|c: f64| c > 0.0 && c <= 1.0) {
+                options.insert("bloom_filter_fp_chance".to_owned(), chance.to_owned());
+            } else {
+                problems.add(&span, format!("`{chance}` is no chance: above 0 and at most 1"));
+            }
+        }
+        let sstable_size = keyspace.parsed("sstable_size", problems, units::bytes).map(|s| s.0);
         keyspace.finish(problems);
-        keyspaces.insert(name.to_owned(), Keyspace { rf: copies, table, options });
+        keyspaces.insert(name.to_owned(), Keyspace { rf: copies, table, options, sstable_size });
     }
     keyspaces
 }
@@ -146,6 +163,9 @@ fn read_disk(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Disk
     section.finish(problems);
     DiskSpeed { read_latency: latency.map(|l| l.0), bandwidth: bandwidth.map(|b| b.0) }
 }
+
+const STRATEGIES: [(&str, &str); 2] =
+    [("stcs", "SizeTieredCompactionStrategy"), ("lcs", "LeveledCompactionStrategy")];
 
 fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hints {
     let cap = section.parsed("cap", problems, units::bytes);
