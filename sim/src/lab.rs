@@ -108,6 +108,7 @@ pub fn run(
     warm_up(&mut world, scenario, &controls)?;
     world.start_clock(scenario);
     play(&mut world, scenario, &controls, progress)?;
+    world.stop_clock();
     finish(&mut world, scenario, &controls)?;
 
     let recorder = world.recorder();

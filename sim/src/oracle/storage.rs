@@ -161,3 +161,116 @@ impl Lens<'_> {
         f64::from(copies.values().copied().max().unwrap_or(0)) / f64::from(ORDERS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Applied, Ledger, Order, Projection, Read, ReadVerdict};
+    use crate::oracle::Places;
+    use crate::scenario::{LIBRARY, Scenario};
+    use helenus_core::{Level, TableId};
+    use helenus_node::seams::probe::ApplyPath;
+
+    const ALL: Span = (Duration::ZERO, Duration::from_secs(4200));
+
+    fn secs(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn scenario() -> Scenario {
+        let embedded = LIBRARY.iter().find(|e| e.id == "hot-partition").unwrap();
+        Scenario::parse(embedded.file, embedded.text).unwrap()
+    }
+
+    fn ask<T>(ledger: &Ledger, text: &str, question: impl Fn(&Lens<'_>, &FigureRef) -> T) -> T {
+        let scenario = scenario();
+        let figure = FigureRef::parse(text, &scenario.cluster.host_names()).unwrap();
+        let places = Places::new(&scenario);
+        question(&Lens { scenario: &scenario, ledger, places: &places }, &figure)
+    }
+
+    fn value(ledger: &Ledger, text: &str, span: Span) -> Option<f64> {
+        ask(ledger, text, |lens, figure| lens.value(figure, span))
+    }
+
+    #[test]
+    fn a_node_is_told_from_the_others_and_the_busiest_speaks_for_a_rack() {
+        let (one, other) = (TableId(1), TableId(2));
+        let ledger = Ledger {
+            sstables: vec![(secs(1), 0, one, 9), (secs(1), 0, other, 2), (secs(2), 3, one, 20)],
+            flushes: vec![
+                (secs(1), 0, one),
+                (secs(2), 0, one),
+                (secs(2), 0, other),
+                (secs(9), 3, one),
+            ],
+            ..Ledger::default()
+        };
+        let at = |at, text| ask(&ledger, text, |lens, figure| lens.sstables(figure, secs(at)));
+        // a1 is node 0, a2 is node 3.
+        assert_eq!(at(5, "storage.sstables{node=a1}"), 9.0);
+        assert_eq!(at(5, "storage.sstables{rack=a}"), 20.0);
+        assert_eq!(at(1, "storage.sstables{rack=a}"), 9.0);
+        assert_eq!(at(5, "storage.sstables{rack=b}"), 0.0);
+        assert_eq!(value(&ledger, "storage.flushes{node=a1}", ALL), Some(2.0));
+        assert_eq!(value(&ledger, "storage.flushes{node=a1}", (secs(2), secs(9))), Some(1.0));
+    }
+
+    #[test]
+    fn amplification_is_what_was_opened_over_what_was_read() {
+        let table =
+            |reads, sstables_read| NodeTable { reads, sstables_read, ..NodeTable::default() };
+        let sample = |at, a1, a2| TableSample {
+            at: secs(at),
+            nodes: vec![Some(a1), None, None, Some(a2), None, None],
+        };
+        let ledger = Ledger {
+            tables: vec![
+                sample(10, table(10, 10), table(0, 0)),
+                sample(20, table(20, 50), table(10, 10)),
+                sample(30, table(5, 5), table(10, 10)),
+            ],
+            ..Ledger::default()
+        };
+        let over = |from, to, text| value(&ledger, text, (secs(from), secs(to)));
+        assert_eq!(over(10, 20, "storage.read_amplification{node=a1}"), Some(4.0));
+        assert_eq!(over(10, 20, "storage.read_amplification{rack=a}"), Some(2.5));
+        assert_eq!(over(0, 20, "storage.read_amplification{node=a1}"), Some(2.5));
+        // It was restarted, or nobody read, or did not answer.
+        assert_eq!(over(20, 30, "storage.read_amplification{node=a1}"), None);
+        assert_eq!(over(20, 30, "storage.read_amplification{node=a2}"), None);
+        assert_eq!(over(10, 20, "storage.read_amplification{node=b1}"), None);
+    }
+
+    #[test]
+    fn newer_sstables_are_counted_from_the_one_that_holds_the_order() {
+        let table = TableId(1);
+        let applied = Applied { at: secs(10), by: ApplyPath::Write };
+        let read = |at| Read {
+            invoked: secs(at),
+            ended: secs(at),
+            order: 0,
+            level: Level::Quorum,
+            coordinator: 1,
+            replicas: vec![0, 1],
+            verdict: ReadVerdict::Fresh,
+        };
+        let mut ledger = Ledger {
+            orders: vec![Order { placed: secs(9), projection: Projection::Pending }],
+            // Before it, with it, and a hundred after it.
+            flushes: (9..112).map(|at| (secs(at), 0, table)).collect(),
+            reads: vec![read(111)],
+            ..Ledger::default()
+        };
+        ledger.applied = vec![[(0, applied)].into(), Default::default()];
+        let text = "storage.read_amplification{node=a1}";
+        let predicted = |ledger: &Ledger| {
+            ask(ledger, text, |lens, figure| lens.predicted_read_amplification(figure, ALL))
+        };
+        let (amplification, sum) = predicted(&ledger).unwrap();
+        assert!(sum.starts_with("1 + 101 newer SSTables x 1."), "{sum}");
+        assert!((2.1..2.3).contains(&amplification), "{amplification}");
+        ledger.reads.clear();
+        assert_eq!(predicted(&ledger), None);
+    }
+}

@@ -91,6 +91,7 @@ struct JsonTable {
     id: String,
     title: String,
     figures: Vec<String>,
+    names: Vec<String>,
     rows: Vec<JsonRow>,
 }
 
@@ -194,6 +195,7 @@ fn table(run: &Run, measured: &Measured<'_>) -> JsonTable {
         id: measured.id.to_owned(),
         title: measured.title.to_owned(),
         figures: measured.columns.iter().map(|c| c.figure.to_string()).collect(),
+        names: measured.columns.iter().map(|c| c.name.to_owned()).collect(),
         rows: rows.collect(),
     }
 }

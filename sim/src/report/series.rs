@@ -24,6 +24,8 @@ pub struct Measured<'r> {
 pub struct Column<'r> {
     /// Which.
     pub figure: &'r FigureRef,
+    /// What the scenario calls it.
+    pub name: &'r str,
     /// `None` where nothing measured it.
     pub values: Vec<Option<f64>>,
 }
@@ -32,7 +34,7 @@ pub struct Column<'r> {
 pub fn columns(run: &Run) -> Vec<Measured<'_>> {
     let lens = run.lens();
     let measured = run.scenario.series.iter().map(|series| {
-        let columns = series.figures.iter().map(|figure| {
+        let columns = series.figures.iter().zip(&series.names).map(|(figure, name)| {
             let values = series.at.iter().map(|at| {
                 // The moment itself belongs to what is measured at it.
                 let until = *at + Duration::from_nanos(1);
@@ -42,7 +44,7 @@ pub fn columns(run: &Run) -> Vec<Measured<'_>> {
                 };
                 lens.value(figure, (from, until))
             });
-            Column { figure, values: values.collect() }
+            Column { figure, name, values: values.collect() }
         });
         Measured {
             id: &series.id,

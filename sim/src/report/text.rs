@@ -59,7 +59,7 @@ fn write_series(run: &Run, style: Style, out: &mut dyn Write) -> io::Result<()> 
         table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(style.width);
         let source = (!series.claimed.is_empty()).then(|| "the source says".to_owned());
-        let names = series.columns.iter().map(|c| c.figure.to_string());
+        let names = series.columns.iter().map(|c| c.name.to_owned());
         table.set_header(["time".to_owned()].into_iter().chain(source).chain(names));
         for (nth, at) in series.at.iter().enumerate() {
             let claimed = series.claimed.get(nth).map(|n| show(*n, Unit::Count));

@@ -405,6 +405,8 @@ pub struct Series {
     pub title: String,
     /// One column each.
     pub figures: Vec<FigureRef>,
+    /// What the columns are called; the figures themselves where nothing is said.
+    pub names: Vec<String>,
     /// One row each, in order.
     pub at: Vec<Duration>,
     /// What is counted or averaged is so over as long before each time.

@@ -41,6 +41,8 @@ pub struct Busy {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Reads cost their time. They do not before the scenario's clock starts, nor when it has stopped.
+    charged: bool,
     /// Jobs under way: what they read is not the node's to wait for.
     jobs: u32,
     /// The thread has nothing more to wait for from then on, by the simulation's time.
@@ -57,12 +59,18 @@ impl Busy {
         self.inner.lock().expect("nothing panics while it holds this lock")
     }
 
+    /// From here on reads cost their time, or none any more.
+    pub fn charge(&self, charged: bool) {
+        let mut inner = self.lock();
+        (inner.charged, inner.until) = (charged, Duration::ZERO);
+    }
+
     fn note_read(&self, bytes: usize) {
         let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.cost.bytes_per_s.max(1));
         let moving = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let now = self.now.elapsed();
         let mut inner = self.lock();
-        if inner.jobs == 0 {
+        if inner.charged && inner.jobs == 0 {
             inner.until = inner.until.max(now) + self.cost.latency + moving;
         }
     }
@@ -270,7 +278,9 @@ mod tests {
     /// Reads take 3 ms and a millisecond more per thousand bytes.
     fn busy(now: &Arc<Now>) -> Arc<Busy> {
         let cost = ReadCost { latency: Duration::from_millis(3), bytes_per_s: 1_000_000 };
-        Arc::new(Busy::new(Arc::clone(now), cost))
+        let busy = Busy::new(Arc::clone(now), cost);
+        busy.charge(true);
+        Arc::new(busy)
     }
 
     fn file(busy: &Arc<Busy>) -> Arc<dyn File> {
@@ -295,6 +305,9 @@ mod tests {
         now.advance(Duration::from_secs(1));
         file.read_at(0, &mut [0; 1000]).unwrap();
         assert_eq!(busy.left(), Duration::from_millis(4), "idle time is no credit");
+        busy.charge(false);
+        file.read_at(0, &mut [0; 1000]).unwrap();
+        assert_eq!(busy.left(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
@@ -318,13 +331,17 @@ mod tests {
         let mut ours = held(Box::new(ours), Arc::clone(&busy));
         let began = Instant::now();
         file.read_at(0, &mut [0; 2000]).unwrap();
-        let writing = tokio::spawn(async move { ours.write_all(b"late").await });
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        // What is read while it waits does not hold it up again.
-        file.read_at(0, &mut [0; 5000]).unwrap();
-        let mut word = [0; 4];
-        theirs.read_exact(&mut word).await.unwrap();
-        assert_eq!((&word, began.elapsed().as_millis()), (b"late", 5));
-        writing.await.unwrap().unwrap();
+        let writing = ours.write_all(b"late");
+        let reading = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            // What is read while it waits does not hold it up again.
+            file.read_at(0, &mut [0; 5000]).unwrap();
+            let mut word = [0; 4];
+            theirs.read_exact(&mut word).await.unwrap();
+            (word, began.elapsed().as_millis())
+        };
+        let (written, read) = tokio::join!(writing, reading);
+        written.unwrap();
+        assert_eq!(read, (*b"late", 5));
     }
 }

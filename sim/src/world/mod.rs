@@ -169,12 +169,22 @@ impl World {
 
     /// The cluster is up, and the scenario's clock starts: from here on disks are as slow as it says.
     pub fn start_clock(&self, scenario: &Scenario) {
+        self.charge_reads(true);
         let Some(bandwidth) = scenario.cluster.disk.bandwidth else { return };
         // All the bytes of a scaled-down cluster, so the pace is scaled like their bounds.
         let bytes_per_s = scenario.scaled_bytes(bandwidth);
         for node in &self.nodes {
             node.disk.borrow().set_faults(|faults| faults.bytes_per_s = bytes_per_s);
         }
+    }
+
+    /// The scenario's clock has stopped. What is read to judge the run costs it nothing.
+    pub fn stop_clock(&self) {
+        self.charge_reads(false);
+    }
+
+    fn charge_reads(&self, charged: bool) {
+        self.nodes.iter().filter_map(|n| n.busy.as_ref()).for_each(|busy| busy.charge(charged));
     }
 
     /// Starts the host from which clients and operators act. It reaches every node at all times.

@@ -160,8 +160,13 @@ async fn run(shared: &Arc<Shared>, task: Task) -> Result<(), Ended> {
             running.done_bytes += bytes;
         }
         match step {
-            Ok(true) => break,
-            Ok(false) => throttle(shared, bytes).await,
+            // The last step pays like the others: a compaction of one step would otherwise cost nothing.
+            Ok(is_last) => {
+                throttle(shared, bytes).await;
+                if is_last {
+                    break;
+                }
+            }
             Err(error) => {
                 in_background(shared, 0, move || merging.abandon()).await?;
                 return Err(error.into());

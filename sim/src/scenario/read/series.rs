@@ -33,6 +33,18 @@ pub(super) fn read_series(
             }
         });
         section.missing("figures", "figures = [\"storage.sstables{node=a1}\"]", problems);
+        let called = section.texts("names", problems);
+        let names_of: Vec<String> = match &called {
+            Some(called) => called.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            None => figures.iter().map(FigureRef::to_string).collect(),
+        };
+        if names_of.len() != figures.len() {
+            let (given, wanted) = (names_of.len(), figures.len());
+            problems.add(
+                &section.span,
+                format!("`names` has one for each of the {wanted} figures, not {given}"),
+            );
+        }
         let at = texts(&mut section, "at", problems, |text| names.time(text));
         section.missing("at", "at = [\"14:00\", \"14:15\"]", problems);
         let window = section.parsed("window", problems, units::duration).map_or(WINDOW, |w| w.0);
@@ -55,7 +67,15 @@ pub(super) fn read_series(
         section.finish(problems);
         let Some((id, _)) = id else { continue };
         let claimed = claimed.map_or_else(Vec::new, |(c, _)| c);
-        all.push(Series { id: id.to_owned(), title, figures, at, window, claimed });
+        all.push(Series {
+            id: id.to_owned(),
+            title,
+            figures,
+            names: names_of,
+            at,
+            window,
+            claimed,
+        });
     }
     all
 }

@@ -201,6 +201,28 @@ fn what_a_variant_has_wrong_is_told_at_its_own_line() {
     assert!(none.contains("has no variants"), "{none}");
 }
 
+#[test]
+fn a_series_is_read_with_its_claims_and_wrong_ones_are_told() {
+    let series = "[[series]]\nid = \"s\"\nat = [\"14:00\", \"14:15\"]\nclaimed = [45, 47]\n\
+                  figures = [\"storage.sstables{node=a1}\", \"reads.latency_mean{replica=b2}\"]\n";
+    let scenario = Scenario::parse("x.toml", &format!("{AZ_PARTITION}\n{series}")).unwrap();
+    let read = scenario.series.first().unwrap();
+    assert_eq!((read.at.len(), &read.claimed), (2, &vec![45.0, 47.0]));
+    assert_eq!(read.names, ["storage.sstables{node=a1}", "reads.latency_mean{replica=b2}"]);
+    assert!(!scenario.asks_tables(), "nodes are not asked for what nobody wants to know");
+    for (from, to, told) in [
+        ("[45, 47]", "[45]", "a number for each time: 2, not 1"),
+        ("[45, 47]", "[45, 4.7]", "a list of whole numbers"),
+        ("14:15", "13:15", "outside of the run"),
+        ("{node=a1}", "{node=a9}", "unknown node `a9`"),
+        ("storage.sstables{node=a1}", "replica.missing", "only where replicas were compared"),
+        ("claimed", "names = [\"one\"]\nclaimed", "one for each of the 2 figures, not 1"),
+    ] {
+        let told_all = problems(&format!("{AZ_PARTITION}\n{}", series.replacen(from, to, 1)));
+        assert!(told_all.contains(told), "{from} -> {to}: {told_all}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in ".{0,200}") {
