@@ -46,6 +46,10 @@ pub struct Config {
     pub range_request_timeout: Duration,
     /// `max_value_size` in bytes. Default 16 MiB.
     pub max_value_size: u64,
+    /// `tombstone_warn_threshold`: a read that meets more is counted and logged. Default 1000.
+    pub tombstone_warn_threshold: u64,
+    /// `tombstone_failure_threshold`: a read that meets more fails. Default 100000.
+    pub tombstone_failure_threshold: u64,
     /// `phi_convict_threshold`. Default 8.
     pub phi_convict_threshold: f64,
     /// `gossip_interval`. Default 1 s.
@@ -184,6 +188,8 @@ impl Default for Config {
             read_request_timeout: Duration::from_secs(5),
             range_request_timeout: Duration::from_secs(10),
             max_value_size: 16 * MIB,
+            tombstone_warn_threshold: 1000,
+            tombstone_failure_threshold: 100_000,
             phi_convict_threshold: 8.0,
             gossip_interval: Duration::from_secs(1),
             max_concurrent_requests: 4096,

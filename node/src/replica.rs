@@ -3,6 +3,7 @@
 //! The same three functions serve the coordinator on this node and the messages of other coordinators. A replica
 //! decides nothing: it merges what it is sent and answers with what it has.
 
+use crate::config::Config;
 use crate::schema::SchemaStore;
 use crate::seams::clock::Clock;
 use crate::seams::probe::{ApplyPath, Event, Probe};
@@ -35,6 +36,8 @@ pub struct ReplicaMetrics {
     reads: Counter,
     unknown_table: Counter,
     failures: [Counter; 2],
+    tombstones: Counter,
+    tombstone_warnings: Counter,
     /// What storage said last, so that a damaged block that is read a thousand times is logged once.
     logged: Arc<Mutex<String>>,
 }
@@ -68,6 +71,8 @@ impl ReplicaMetrics {
             unknown_table: Counter::default(),
             failures: ["read", "write"]
                 .map(|operation| failures.get_or_create_owned(&Operation { operation })),
+            tombstones: Counter::default(),
+            tombstone_warnings: Counter::default(),
             logged: Arc::default(),
         };
         registry.register("replica_mutations", "Mutations merged, by how they came", applied);
@@ -76,6 +81,16 @@ impl ReplicaMetrics {
             "hints_received_of_unknown_tables",
             "Hints received and left out because their table does not exist here",
             metrics.unknown_table.clone(),
+        );
+        registry.register(
+            "replica_tombstones_read",
+            "Tombstones that reads met",
+            metrics.tombstones.clone(),
+        );
+        registry.register(
+            "replica_tombstone_warnings",
+            "Reads that met more tombstones than tombstone_warn_threshold",
+            metrics.tombstone_warnings.clone(),
         );
         registry.register(
             "replica_failures",
@@ -121,6 +136,61 @@ impl ReplicaMetrics {
     }
 }
 
+/// How many tombstones a read may meet (Cassandra's thresholds).
+#[derive(Debug, Clone, Copy)]
+pub struct TombstoneThresholds {
+    /// More are counted and logged.
+    pub warn: u64,
+    /// More fail the read.
+    pub failure: u64,
+}
+
+impl TombstoneThresholds {
+    pub(crate) fn of(config: &Config) -> TombstoneThresholds {
+        let (warn, failure) = (config.tombstone_warn_threshold, config.tombstone_failure_threshold);
+        TombstoneThresholds { warn, failure }
+    }
+}
+
+/// Counts what one read meets.
+struct TombstoneCount<'r> {
+    replica: &'r Replica,
+    table: TableId,
+    met: u64,
+}
+
+impl TombstoneCount<'_> {
+    /// Counts a partition that the reader is to see; what a reader does not see (purgeable ones) is not counted.
+    fn add(&mut self, partition: &Partition) -> Result<(), StorageError> {
+        self.met += merge::tombstones(partition);
+        let limit = self.replica.tombstone_thresholds.failure;
+        if self.met > limit {
+            return Err(StorageError::TooManyTombstones { tombstones: self.met, limit });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for TombstoneCount<'_> {
+    fn drop(&mut self) {
+        if self.met == 0 {
+            return;
+        }
+        let metrics = &self.replica.metrics;
+        metrics.tombstones.inc_by(self.met);
+        if self.met > self.replica.tombstone_thresholds.warn {
+            let nth = metrics.tombstone_warnings.inc() + 1;
+            // Ever more seldom: the counter says how often.
+            if nth.is_power_of_two() {
+                tracing::warn!(
+                    table = %self.table, tombstones = self.met, times = nth,
+                    "a read met more tombstones than tombstone_warn_threshold"
+                );
+            }
+        }
+    }
+}
+
 /// A replica's holdings and what it needs to answer for them.
 pub struct Replica {
     pub(crate) engine: Arc<dyn Engine>,
@@ -128,6 +198,7 @@ pub struct Replica {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) metrics: ReplicaMetrics,
+    pub(crate) tombstone_thresholds: TombstoneThresholds,
 }
 
 impl std::fmt::Debug for Replica {
@@ -175,7 +246,16 @@ impl Replica {
         self.metrics.read();
         let found = self.engine.read(table, token::of(&key.0), key);
         let found = self.metrics.watch(Asked::Read, found)?;
-        Ok(found.and_then(|partition| self.for_reader(table, partition)))
+        let found = found.and_then(|partition| self.for_reader(table, partition));
+        if let Some(partition) = &found {
+            let counted = self.tombstone_count(table).add(partition);
+            self.metrics.watch(Asked::Read, counted)?;
+        }
+        Ok(found)
+    }
+
+    fn tombstone_count(&self, table: TableId) -> TombstoneCount<'_> {
+        TombstoneCount { replica: self, table, met: 0 }
     }
 
     /// A page of a token range, as a reader may see it.
@@ -190,6 +270,7 @@ impl Replica {
         let limit = limit.min(RANGE_PARTITIONS_MAX);
         let mut found = RangePage::default();
         let (mut start, mut bytes, mut look) = (start.clone(), 0, RANGE_FIRST_LOOK);
+        let mut tombstones = self.tombstone_count(table);
         loop {
             let next = look.min(limit - found.partitions.len());
             let page = self.engine.range(table, &start, until, next);
@@ -198,6 +279,7 @@ impl Replica {
             for (token, key, partition) in page.partitions {
                 // Partitions that only hold purgeable tombstones stay in the page, empty: the page's end is where it was.
                 let partition = self.for_reader(table, partition).unwrap_or_default();
+                self.metrics.watch(Asked::Read, tombstones.add(&partition))?;
                 bytes += key.0.len() + value_bytes(&partition);
                 found.partitions.push((token, key, partition));
             }

@@ -7,7 +7,7 @@ use crate::hints::{HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
 use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
 use crate::peers::{Peers, PeersConfig, PeersParts};
-use crate::replica::{Replica, ReplicaMetrics};
+use crate::replica::{Replica, ReplicaMetrics, TombstoneThresholds};
 use crate::schema::{Keeper, SchemaStore};
 use crate::seams::background::Background;
 use crate::seams::clock::Clock;
@@ -239,6 +239,7 @@ impl Node {
             clock: Arc::clone(&parts.clock),
             probe: Arc::clone(&parts.probe),
             metrics: ReplicaMetrics::register(&mut registry),
+            tombstone_thresholds: TombstoneThresholds::of(config),
         });
         let keeper = Arc::new(Keeper {
             store: Arc::clone(&schema),
@@ -262,8 +263,7 @@ impl Node {
             tasks: Arc::clone(&tasks),
             metrics: RequestMetrics::register(&mut registry),
         }));
-        let registry = Arc::new(registry);
-        let tasks = owned;
+        let (registry, tasks) = (Arc::new(registry), owned);
         Ok(Node { tasks, membership, peers, engine, hints, keeper, coordinator, registry, started })
     }
 

@@ -38,7 +38,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{CodecError, decode};
+pub use read::{CodecError, Put, decode, peek_put};
 pub use write::{encode, encode_into, encode_put};
 
 use crate::data::Partition;

@@ -180,6 +180,22 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         TOP,
+        "tombstone_warn_threshold",
+        "A read that meets more tombstones than this on a replica is counted and logged.",
+        tombstone_warn_threshold,
+        |v| v.number(0..=i64::MAX).map(i64::cast_unsigned),
+        u64::to_string
+    ),
+    key!(
+        TOP,
+        "tombstone_failure_threshold",
+        "A read that meets more than this fails on that replica.",
+        tombstone_failure_threshold,
+        |v| v.number(1..=i64::MAX).map(i64::cast_unsigned),
+        u64::to_string
+    ),
+    key!(
+        TOP,
         "phi_convict_threshold",
         "How sure the failure detector must be before a peer counts as down. With gossip every second, 8 is\nabout 18 seconds of silence; 12 suits networks that stutter.",
         phi_convict_threshold,

@@ -61,6 +61,8 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         read_request_timeout: Duration::from_secs(61),
         range_request_timeout: Duration::from_secs(3600),
         max_value_size: 1_000_001,
+        tombstone_warn_threshold: 0,
+        tombstone_failure_threshold: 77,
         phi_convict_threshold: 12.5,
         gossip_interval: Duration::from_millis(200),
         max_concurrent_requests: 17,

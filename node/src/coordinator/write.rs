@@ -283,6 +283,7 @@ pub(crate) fn storage_reason(error: &StorageError) -> FailureReason {
         StorageError::UnknownTable { .. } => FailureReason::IncompatibleSchema,
         StorageError::Stopped => FailureReason::NodeDown,
         StorageError::Overloaded { .. } => FailureReason::Overloaded,
+        StorageError::TooManyTombstones { .. } => FailureReason::ReadTooManyTombstones,
         _ => FailureReason::Storage,
     }
 }

@@ -16,6 +16,7 @@ use helenus_core::{
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// An engine's data, and the ways to open and to lose the engine.
@@ -40,6 +41,7 @@ macro_rules! conformance {
             a_value_ends_with_its_ttl,
             pages_come_in_token_and_key_order_across_flushes,
             a_page_says_whether_there_is_more,
+            a_scan_hands_out_the_bytes_of_what_pages_hold,
             keys_of_one_token_are_told_apart,
             a_clean_shutdown_loses_nothing,
             a_crash_loses_nothing_acknowledged,
@@ -289,6 +291,45 @@ pub(crate) async fn a_page_says_whether_there_is_more(harness: &mut impl Harness
     assert_eq!((page.partitions.len(), page.more), (2, true));
     let page = engine.range(TABLE, &RangeStart::First, Token::MAX, 4).unwrap();
     assert_eq!((page.partitions.len(), page.more), (3, false));
+}
+
+pub(crate) async fn a_scan_hands_out_the_bytes_of_what_pages_hold(harness: &mut impl Harness) {
+    let engine = opened(harness).await;
+    // Some keys are known to one place only, some to several.
+    let old: Vec<Write> = (0..2000).map(|n| write(&format!("k{n}"), put(1, "old"))).collect();
+    let new: Vec<Write> =
+        (0..2000).step_by(7).map(|n| write(&format!("k{n}"), put(2, "new"))).collect();
+    for (n, writes) in old.chunks(50).chain(new.chunks(50)).enumerate() {
+        let applied = engine.apply_all(writes.to_vec()).unwrap();
+        acknowledged(&*engine, applied).await.unwrap();
+        if n % 10 == 1 {
+            engine.flush(None).await.unwrap();
+        }
+    }
+    for start in [RangeStart::First, RangeStart::AfterToken(Token(i64::MAX / 3))] {
+        for until in [Token::MAX, Token(i64::MAX / 2), Token::MIN] {
+            let page = engine.range(TABLE, &start, until, 10_000).unwrap();
+            let expected = page.partitions.iter().map(|(token, key, partition)| {
+                (*token, key.0.to_vec(), codec::encode(partition).to_vec())
+            });
+            let expected: Vec<_> = expected.collect();
+            let mut seen = Vec::new();
+            let mut visit = |token: Token, key: &[u8], encoded: &[u8]| {
+                seen.push((token, key.to_vec(), encoded.to_vec()));
+                ControlFlow::Continue(())
+            };
+            engine.scan(TABLE, &start, until, &mut visit).unwrap();
+            assert_eq!(seen, expected);
+            let mut left = 10;
+            engine
+                .scan(TABLE, &start, until, &mut |_, _, _| {
+                    left -= 1;
+                    if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+                .unwrap();
+            assert_eq!(10 - left, expected.len().min(10));
+        }
+    }
 }
 
 pub(crate) async fn keys_of_one_token_are_told_apart(harness: &mut impl Harness) {

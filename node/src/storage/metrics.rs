@@ -2,7 +2,7 @@
 //!
 //! SSTables and compactions that pile up are how a node that takes too many writes is noticed before its reads are slow.
 
-use super::{Engine, TableFigures};
+use super::{Engine, EngineFigures, TableFigures};
 use crate::schema::SchemaStore;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -25,7 +25,7 @@ impl fmt::Debug for StorageMetrics {
 
 /// Name, help, type and value of a figure.
 type Figure = (&'static str, &'static str, MetricType, fn(&TableFigures) -> u64);
-const FIGURES: [Figure; 12] = [
+const FIGURES: [Figure; 15] = [
     ("table_sstables", "SSTables", MetricType::Gauge, |t| t.sstables),
     ("table_live_bytes", "Bytes of SSTables", MetricType::Gauge, |t| t.live_bytes),
     ("table_memtable_bytes", "Bytes in memtables", MetricType::Gauge, |t| t.memtable_bytes),
@@ -36,6 +36,19 @@ const FIGURES: [Figure; 12] = [
         t.pending_compactions
     }),
     ("table_reads", "Reads of storage", MetricType::Counter, |t| t.reads),
+    ("table_scans", "Pages and scans of token ranges", MetricType::Counter, |t| t.scans),
+    (
+        "table_sstables_read",
+        "SSTables of which a point read opened a block; divided by reads, the read amplification",
+        MetricType::Counter,
+        |t| t.sstables_read,
+    ),
+    (
+        "table_sstables_skipped",
+        "SSTables that point reads passed by since they had found something newer than all in there",
+        MetricType::Counter,
+        |t| t.sstables_skipped,
+    ),
     ("table_writes", "Writes to storage", MetricType::Counter, |t| t.writes),
     ("table_flushes", "Memtables written to SSTables", MetricType::Counter, |t| t.flushes),
     ("table_flushed_bytes", "Bytes that flushes wrote", MetricType::Counter, |t| t.flushed_bytes),
@@ -101,6 +114,50 @@ impl Collector for StorageMetrics {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             metric.encode_gauge(&value)?;
         }
-        Ok(())
+        encode_engine(&self.engine.engine_figures(), &mut encoder)
     }
+}
+
+/// The engine as a whole.
+fn encode_engine(
+    engine: &EngineFigures,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let gauges = [
+        ("commitlog_bytes", "Bytes of commit log segments", engine.log_bytes),
+        ("commitlog_segments", "Commit log segments", engine.log_segments),
+        ("memtables_waiting", "Memtables that wait to be flushed", engine.frozen_memtables),
+        ("memtables_waiting_bytes", "Bytes of memtables that wait", engine.waiting_bytes),
+    ];
+    for (name, help, value) in gauges {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&value)?;
+    }
+    let counters = [
+        ("commitlog_writes", "Writes of the commit log's buffer to its file", engine.log_writes),
+        ("flush_failures", "Flushes that failed and are tried again", engine.flush_failures),
+        ("compaction_failures", "Compactions that failed", engine.compaction_failures),
+        (
+            "storage_writes_slowed",
+            "Writes whose acknowledgement was held back because flushing fell behind",
+            engine.slowed,
+        ),
+        (
+            "storage_writes_refused",
+            "Writes refused because flushing did not keep up",
+            engine.overloaded,
+        ),
+    ];
+    for (name, help, value) in counters {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+    }
+    let mut slowed = encoder.encode_descriptor(
+        "storage_writes_slowed_seconds",
+        "For how long acknowledgements were held back, in all",
+        None,
+        MetricType::Counter,
+    )?;
+    let seconds = engine.slowed_micros as f64 / 1e6;
+    slowed.encode_counter::<NoLabelSet, f64, u64>(&seconds, None)
 }

@@ -17,11 +17,14 @@ mod upkeep;
 pub use lsm::LsmEngine;
 pub use metrics::StorageMetrics;
 pub use sled_engine::SledEngine;
-pub use upkeep::{CompactionFigures, RunningCompaction, TableFigures, Upkeep};
+pub use upkeep::{
+    CompactionFigures, EngineFigures, RecoveryReport, RunningCompaction, TableFigures, Upkeep,
+};
 
 use crate::seams::net::BoxFuture;
 use bytes::Bytes;
 use helenus_core::{Key, Partition, TableDef, TableId, Token};
+use std::ops::ControlFlow;
 
 /// Why an operation on the engine failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -75,6 +78,17 @@ pub enum StorageError {
     TooLarge {
         /// Its size.
         bytes: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// A read met more tombstones than it may (`tombstone_failure_threshold`).
+    #[error(
+        "the read met {tombstones} tombstones, {limit} are allowed: read less at a time, delete less, or raise \
+         tombstone_failure_threshold; compaction removes tombstones that are older than gc_grace_seconds"
+    )]
+    TooManyTombstones {
+        /// How many when it gave up.
+        tombstones: u64,
         /// The bound.
         limit: u64,
     },
@@ -135,6 +149,9 @@ pub enum RangeStart {
     First,
 }
 
+/// What [`Engine::scan`] calls for each partition: its token, its key, its canonical encoding. It may break.
+pub type Visit<'v> = dyn FnMut(Token, &[u8], &[u8]) -> ControlFlow<()> + 'v;
+
 /// A storage engine. `apply` and `read` run on the node's thread and must not wait for the disk longer than one
 /// buffered write or one block read; everything slow goes through the background seam.
 pub trait Engine: Upkeep + Send + Sync {
@@ -165,6 +182,16 @@ pub trait Engine: Upkeep + Send + Sync {
         until: Token,
         limit: usize,
     ) -> Result<RangePage, StorageError>;
+    /// Hands every partition from `start` to `until` (inclusive) to `visit` in (token, key) order, tombstones included, as
+    /// bytes: for whoever reads a whole range and has no need of decoded partitions. Not one moment in time: a write that
+    /// happens meanwhile is seen or not.
+    fn scan(
+        &self,
+        table: TableId,
+        start: &RangeStart,
+        until: Token,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StorageError>;
     /// Why writes are refused, if they are.
     fn poisoned(&self) -> Option<String>;
     /// Syncs the log and stops the engine's own tasks. Everything acknowledged is durable when it resolves.

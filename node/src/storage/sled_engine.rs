@@ -22,8 +22,8 @@
 //! nothing to compact, and sled cannot say how much of its files belongs to which table.
 
 use super::{
-    Applied, CompactionFigures, Engine, RangePage, RangeStart, StorageError, TableFigures, Upkeep,
-    Write,
+    Applied, CompactionFigures, Engine, EngineFigures, RangePage, RangeStart, StorageError,
+    TableFigures, Upkeep, Visit, Write,
 };
 use crate::config::CommitlogSync;
 use crate::seams::background::{self, Background, Lane};
@@ -34,7 +34,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use helenus_core::{Key, Partition, TableDef, TableId, Token, codec, merge};
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, Weak};
@@ -70,6 +70,7 @@ struct Table {
     /// Held from reading an entry to putting it back.
     merging: Mutex<()>,
     reads: AtomicU64,
+    scans: AtomicU64,
     writes: AtomicU64,
     flushes: AtomicU64,
 }
@@ -256,6 +257,48 @@ fn next_flush(inner: &Arc<Inner>) -> Flushed {
     flush
 }
 
+/// What a walk calls for each entry.
+type Visitor<'v> = dyn FnMut(Token, Key, &sled::IVec) -> Result<ControlFlow<()>, StorageError> + 'v;
+
+impl SledEngine {
+    /// Calls `visit` for every entry from `start` to `until` (inclusive), until it breaks.
+    fn walk(
+        &self,
+        table: TableId,
+        start: &RangeStart,
+        until: Token,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StorageError> {
+        let table = self.inner.table(table)?;
+        table.scans.fetch_add(1, Ordering::Relaxed);
+        // The first name behind every key of a token; `None` behind the last token.
+        let behind = |token: Token| token.0.checked_add(1).map(|next| entry(Token(next), &[]));
+        let start = match start {
+            RangeStart::First => Bound::Unbounded,
+            RangeStart::AfterKey(token, key) => Bound::Excluded(entry(*token, &key.0)),
+            RangeStart::AfterToken(token) => match behind(*token) {
+                Some(name) => Bound::Included(name),
+                None => return Ok(()),
+            },
+        };
+        let end = behind(until).map_or(Bound::Unbounded, Bound::Excluded);
+        if let (Bound::Included(first) | Bound::Excluded(first), Bound::Excluded(last)) =
+            (&start, &end)
+            && first >= last
+        {
+            return Ok(());
+        }
+        for item in table.tree.range((start, end)) {
+            let (name, value) = item.map_err(|e| failure(&self.inner.path, &e))?;
+            let Some((token, key)) = parts_of(&name) else { continue };
+            if visit(token, key, &value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Engine for SledEngine {
     fn open_table(&self, def: &TableDef) -> Result<(), StorageError> {
         self.inner.writable()?;
@@ -269,6 +312,7 @@ impl Engine for SledEngine {
             tree: tree.map_err(|e| failure(&self.inner.path, &e))?,
             merging: Mutex::default(),
             reads: AtomicU64::default(),
+            scans: AtomicU64::default(),
             writes: AtomicU64::default(),
             flushes: AtomicU64::default(),
         };
@@ -325,39 +369,28 @@ impl Engine for SledEngine {
         until: Token,
         limit: usize,
     ) -> Result<RangePage, StorageError> {
-        let table = self.inner.table(table)?;
-        table.reads.fetch_add(1, Ordering::Relaxed);
-        // The first name behind every key of a token; `None` behind the last token.
-        let behind = |token: Token| token.0.checked_add(1).map(|next| entry(Token(next), &[]));
-        let start = match start {
-            RangeStart::First => Bound::Unbounded,
-            RangeStart::AfterKey(token, key) => Bound::Excluded(entry(*token, &key.0)),
-            RangeStart::AfterToken(token) => match behind(*token) {
-                Some(name) => Bound::Included(name),
-                None => return Ok(RangePage::default()),
-            },
-        };
-        let end = behind(until).map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = RangePage::default();
-        if let (Bound::Included(first) | Bound::Excluded(first), Bound::Excluded(last)) =
-            (&start, &end)
-            && first >= last
-        {
-            return Ok(page);
-        }
-        for item in table.tree.range((start, end)) {
-            let (name, value) = item.map_err(|e| failure(&self.inner.path, &e))?;
+        self.walk(table, start, until, &mut |token, key, encoded| {
             if page.partitions.len() >= limit {
                 page.more = true;
-                break;
+                return Ok(ControlFlow::Break(()));
             }
-            let Some((token, key)) = parts_of(&name) else { continue };
-            page.partitions.push((token, key, self.inner.decode(&value)?));
-        }
+            page.partitions.push((token, key, self.inner.decode(encoded)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(page)
     }
 
-    /// sled has one log for all tables, so each is flushed with the others.
+    fn scan(
+        &self,
+        table: TableId,
+        start: &RangeStart,
+        until: Token,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StorageError> {
+        self.walk(table, start, until, &mut |token, key, encoded| Ok(visit(token, &key.0, encoded)))
+    }
+
     fn poisoned(&self) -> Option<String> {
         lock(&self.inner.poisoned).clone()
     }
@@ -370,6 +403,7 @@ impl Engine for SledEngine {
 }
 
 impl Upkeep for SledEngine {
+    /// sled has one log for all tables, so each is flushed with the others.
     fn flush(&self, table: Option<TableId>) -> BoxFuture<'static, Result<(), StorageError>> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
@@ -397,11 +431,17 @@ impl Upkeep for SledEngine {
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures> {
         let figures = |table: &Table| TableFigures {
             reads: table.reads.load(Ordering::Relaxed),
+            scans: table.scans.load(Ordering::Relaxed),
             writes: table.writes.load(Ordering::Relaxed),
             flushes: table.flushes.load(Ordering::Relaxed),
             ..TableFigures::default()
         };
         self.inner.tables().iter().map(|(id, table)| (*id, figures(table))).collect()
+    }
+
+    /// sled tells none of these.
+    fn engine_figures(&self) -> EngineFigures {
+        EngineFigures::default()
     }
 
     fn compaction_figures(&self) -> CompactionFigures {

@@ -14,6 +14,8 @@ pub struct TableFigures {
     pub memtable_bytes: u64,
     pub memtable_partitions: u64,
     pub reads: u64,
+    /// Pages and scans of token ranges.
+    pub scans: u64,
     /// SSTables of which point reads opened a block: divided by `reads`, the read amplification.
     pub sstables_read: u64,
     /// SSTables that point reads passed by, since what they had found was newer than all that is in there.
@@ -25,6 +27,36 @@ pub struct TableFigures {
     pub pending_compactions: u64,
     pub compacted_bytes_written: u64,
     pub flushed_bytes: u64,
+}
+
+/// What the start found in the commit log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct RecoveryReport {
+    pub records: u64,
+    pub segments: u64,
+    /// Bytes of a torn tail: writes that no sync had covered.
+    pub cut_bytes: u64,
+}
+
+/// Figures of the engine as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; units are in them")]
+pub struct EngineFigures {
+    pub log_bytes: u64,
+    pub log_segments: u64,
+    pub log_writes: u64,
+    /// Memtables that wait to be flushed, and their bytes.
+    pub frozen_memtables: u64,
+    pub waiting_bytes: u64,
+    pub flush_failures: u64,
+    pub compaction_failures: u64,
+    /// Writes whose acknowledgement was held back because flushing fell behind, and for how long in all.
+    pub slowed: u64,
+    pub slowed_micros: u64,
+    /// Writes that were refused because flushing did not keep up all the same.
+    pub overloaded: u64,
+    pub recovery: RecoveryReport,
 }
 
 /// A compaction under way.
@@ -59,6 +91,8 @@ pub trait Upkeep: Send + Sync {
     fn set_compaction_throughput(&self, bytes_per_s: u64);
     /// Figures per table.
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures>;
+    /// Figures of the engine as a whole.
+    fn engine_figures(&self) -> EngineFigures;
     /// What compaction is doing.
     fn compaction_figures(&self) -> CompactionFigures;
 }

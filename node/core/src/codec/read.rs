@@ -65,6 +65,56 @@ pub fn decode(encoded: Bytes) -> Result<Partition, CodecError> {
     Ok(partition)
 }
 
+/// A key-value put, as it lies in its encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put<'a> {
+    /// Its version.
+    pub timestamp: TimestampMicros,
+    /// Its TTL, if it has one.
+    pub expiry: Option<Expiry>,
+    /// The value.
+    pub value: &'a [u8],
+}
+
+/// What `encoded` says, if it is the encoding of a key-value put and nothing else; `None` for any other partition, and
+/// for bytes that [`decode`] would refuse. Allocates nothing: of two puts the newer one wins whole, so whoever merges
+/// them needs no more than this.
+pub fn peek_put(encoded: &[u8]) -> Option<Put<'_>> {
+    let (&[VERSION, flags], mut rest) = encoded.split_first_chunk::<2>()? else { return None };
+    if flags & !flag::PLAIN_EXPIRING != flag::PLAIN {
+        return None;
+    }
+    let zigzag = peek_varint(&mut rest)?;
+    let timestamp = TimestampMicros((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+    let expiry = if flags & flag::PLAIN_EXPIRING == 0 {
+        None
+    } else {
+        let ttl_s = u32::try_from(peek_varint(&mut rest)?).ok().filter(|ttl| *ttl > 0)?;
+        let zigzag = u32::try_from(peek_varint(&mut rest)?).ok()?;
+        let second = (zigzag >> 1) as i32 ^ -((zigzag & 1) as i32);
+        Some(Expiry { ttl_s, expires_at: GcSeconds(second as u32) })
+    };
+    let len = usize::try_from(peek_varint(&mut rest)?).ok()?;
+    (rest.len() == len).then_some(Put { timestamp, expiry, value: rest })
+}
+
+fn peek_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut n = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        if (bits << shift) >> shift != bits || (*byte == 0 && shift > 0) {
+            return None;
+        }
+        n |= bits << shift;
+        if *byte < 0x80 {
+            return Some(n);
+        }
+    }
+    None
+}
+
 /// No list is given more room than this before its entries are there: a count is only a claim.
 const RESERVED_MAX: usize = 256;
 

@@ -47,6 +47,32 @@ proptest! {
     }
 
     #[test]
+    fn a_peek_says_what_decoding_says(
+        time: i64,
+        ttl_s in 1..u32::MAX,
+        second: u32,
+        expires: bool,
+        value: Vec<u8>,
+        damage in prop::collection::vec((proptest::prelude::any::<prop::sample::Index>(), 0..=255_u8), 0..3),
+        cut in 0..3_usize,
+    ) {
+        let expiry = expires.then_some(Expiry { ttl_s, expires_at: GcSeconds(second) });
+        let mut bytes = encode_put(TimestampMicros(time), &value, expiry).to_vec();
+        for (at, byte) in &damage {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        bytes.truncate(bytes.len() - cut.min(bytes.len()));
+        let is_put = bytes.get(1).is_some_and(|flags| flags & 1 != 0);
+        let decoded = decode(Bytes::from(bytes.clone())).ok().filter(|_| is_put);
+        let peeked = peek_put(&bytes).map(|put| {
+            let value = Bytes::copy_from_slice(put.value);
+            crate::data::Partition::put(put.timestamp, value, put.expiry)
+        });
+        prop_assert_eq!(peeked, decoded);
+    }
+
+    #[test]
     fn damaged_bytes_are_refused_or_read_but_never_panic(
         partition in any::partition(),
         damage in prop::collection::vec((proptest::prelude::any::<prop::sample::Index>(), 0..=255_u8), 1..4),

@@ -1,23 +1,58 @@
 //! The data path: what a replica asks of the engine, each a few lines over the part that knows.
 
 use super::memtable::Place;
-use super::state::Stirred;
-use super::{LsmEngine, compact, log, scan, sync, table_dir};
+use super::scan::{self, Gathered};
+use super::state::{Stirred, View};
+use super::{LsmEngine, compact, log, sync, table_dir};
 use crate::seams::background::{self, Lane};
 use crate::seams::net::BoxFuture;
-use crate::storage::{Applied, Engine, RangePage, RangeStart, StorageError, Write};
+use crate::storage::{Applied, Engine, RangePage, RangeStart, StorageError, Visit, Write};
 use helenus_core::{Key, Partition, TableDef, TableId, Token};
+use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How much of the active memtable a scan copies at a time.
+const SCAN_GATHER: usize = 4096;
 
 impl LsmEngine {
-    fn acknowledge(&self, stirred: Stirred, upto: log::Position) -> Applied {
+    fn acknowledge(&self, stirred: Stirred, upto: log::Position, slowed: Duration) -> Applied {
         if stirred.flush {
             self.shared.flush_wanted.notify_one();
         }
         if stirred.sync {
             self.shared.sync_wanted.notify_one();
         }
-        self.shared.durable_after(upto)
+        let durable = self.shared.durable_after(upto);
+        if slowed.is_zero() {
+            return durable;
+        }
+        let shared = Arc::clone(&self.shared);
+        Applied::After(Box::pin(async move {
+            tokio::time::sleep(slowed).await;
+            match durable {
+                // Its caller no longer calls `commit` for it.
+                Applied::Now => shared.lock().log.write_out(),
+                Applied::After(durable) => durable.await,
+            }
+        }))
+    }
+}
+
+impl LsmEngine {
+    /// Up to `limit` entries of the active memtable in a range, and all the rest.
+    fn gather(
+        &self,
+        table: TableId,
+        start: &Bound<Place>,
+        until: Token,
+        limit: usize,
+    ) -> Result<(Gathered, Arc<View>), StorageError> {
+        let mut state = self.shared.lock();
+        let table = state.open_table(table)?;
+        table.figures.scans += 1;
+        let gathered = Gathered::new(&table.active, start, until, limit);
+        Ok((gathered, Arc::clone(&table.view)))
     }
 }
 
@@ -48,37 +83,34 @@ impl Engine for LsmEngine {
     }
 
     fn apply(&self, write: Write) -> Result<Applied, StorageError> {
-        let (stirred, upto) = {
+        let (stirred, upto, slowed) = {
             let mut state = self.shared.lock();
-            state.admit()?;
+            let slowed = state.admit()?;
             let stirred = state.apply(write)?;
-            (stirred, state.log.end())
+            (stirred, state.log.end(), slowed)
         };
-        Ok(self.acknowledge(stirred, upto))
+        Ok(self.acknowledge(stirred, upto, slowed))
     }
 
     fn apply_all(&self, writes: Vec<Write>) -> Result<Applied, StorageError> {
         if writes.is_empty() {
+            // No sync would follow, and the log may end behind the last one: with the mark that it left.
             return Ok(Applied::Now);
         }
         let mut all = Stirred::default();
-        let upto = {
+        let (upto, slowed) = {
             let mut state = self.shared.lock();
-            state.admit()?;
+            let slowed = state.admit()?;
             // All or nothing, as far as it can be known before.
             writes.iter().try_for_each(|write| state.open_table(write.table).map(drop))?;
-            if writes.is_empty() {
-                // No sync would follow, and the log may end behind the last one: with the mark that it left.
-                return Ok(Applied::Now);
-            }
             for write in writes {
                 let stirred = state.apply(write)?;
                 all.flush |= stirred.flush;
                 all.sync |= stirred.sync;
             }
-            state.log.end()
+            (state.log.end(), slowed)
         };
-        Ok(self.acknowledge(all, upto))
+        Ok(self.acknowledge(all, upto, slowed))
     }
 
     fn commit(&self) -> Result<(), StorageError> {
@@ -108,21 +140,31 @@ impl Engine for LsmEngine {
         until: Token,
         limit: usize,
     ) -> Result<RangePage, StorageError> {
-        let bound = scan::bound(start);
-        let mut gathered = scan::Gathered::new();
-        let view = {
-            let mut state = self.shared.lock();
-            let table = state.open_table(table)?;
-            table.figures.reads += 1;
-            let Some(bound) = &bound else { return Ok(RangePage::default()) };
-            let wanted = limit.saturating_add(1);
-            scan::gather(&table.active, bound, until, wanted, &mut gathered)?;
-            Arc::clone(&table.view)
-        };
-        match bound {
-            Some(bound) => scan::page(&view, &bound, until, limit, gathered),
-            None => Ok(RangePage::default()),
+        let Some(bound) = scan::bound(start) else { return Ok(RangePage::default()) };
+        let (gathered, view) = self.gather(table, &bound, until, limit.saturating_add(1))?;
+        scan::page(&view, &bound, until, limit, &gathered)
+    }
+
+    fn scan(
+        &self,
+        table: TableId,
+        start: &RangeStart,
+        until: Token,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StorageError> {
+        let mut next = scan::bound(start);
+        let mut buffer = Vec::new();
+        while let Some(bound) = next {
+            let (gathered, view) = self.gather(table, &bound, until, SCAN_GATHER)?;
+            let flow = scan::walk(&view, &gathered, &bound, until, &mut |token, key, item| {
+                Ok(visit(token, key, item.encoded(&mut buffer)))
+            })?;
+            if flow.is_break() {
+                return Ok(());
+            }
+            next = gathered.next();
         }
+        Ok(())
     }
 
     fn poisoned(&self) -> Option<String> {

@@ -5,8 +5,8 @@
 //! keeps a single map until it has grown.
 //!
 //! A partition that was written once stays as the bytes it came in, copied into an arena when they are few: a slot takes
-//! 16 bytes, a flush copies instead of encoding, and no small value pins the network buffer it arrived in. One that is
-//! written again becomes a decoded [`Partition`].
+//! 16 bytes, a flush copies instead of encoding, and no small value pins the network buffer it arrived in. So does one that
+//! is put again, since the newer of two puts wins whole. Whatever else is written again becomes a decoded [`Partition`].
 //!
 //! Invariants: `bytes` only grows and is at least what the values and keys take; iteration is in (token, key) order.
 
@@ -132,6 +132,29 @@ impl Arena {
         Slot::Arena { chunk, at, len: index(value.len()) }
     }
 
+    /// Merges a put into a slot that holds one, which needs no decoding: the newer of the two wins whole. It is written
+    /// over the older one where it fits. Gives the bytes by which the arena grew; `None`: it takes more than that.
+    fn replace(&mut self, slot: &mut Slot, encoded: &[u8]) -> Option<u64> {
+        let Slot::Arena { chunk, at, len } = *slot else { return None };
+        let held = codec::peek_put(self.get(chunk, at, len))?;
+        let new = codec::peek_put(encoded).filter(|new| new.timestamp != held.timestamp)?;
+        if encoded.len() > ARENA_VALUE_MAX {
+            return None;
+        }
+        if new.timestamp < held.timestamp {
+            return Some(0);
+        }
+        if encoded.len() <= len as usize {
+            let (start, end) = (at as usize, at as usize + encoded.len());
+            let place = self.chunks.get_mut(chunk as usize)?.get_mut(start..end)?;
+            place.copy_from_slice(encoded);
+            *slot = Slot::Arena { chunk, at, len: index(encoded.len()) };
+            return Some(0);
+        }
+        *slot = self.put(encoded);
+        Some(encoded.len() as u64)
+    }
+
     fn get(&self, chunk: u32, at: u32, len: u32) -> &[u8] {
         let (chunk, at, len) = (chunk as usize, at as usize, len as usize);
         self.chunks
@@ -212,6 +235,10 @@ impl Memtable {
                 self.bytes += SLOT_BYTES + (key.len() + encoded.len()) as u64;
             }
             std::collections::btree_map::Entry::Occupied(mut occupied) => {
+                if let Some(grown) = self.arena.replace(occupied.get_mut(), encoded) {
+                    self.bytes += grown;
+                    return Ok(());
+                }
                 let update = if encoded.len() <= ARENA_VALUE_MAX {
                     // A copy of its own, or the cell would keep alive the whole buffer that it came in.
                     codec::decode(Bytes::copy_from_slice(encoded)).map_err(|e| undecodable(&e))?
@@ -373,6 +400,29 @@ mod tests {
         assert_eq!(memtable.partitions(), 1);
         assert_eq!(memtable.statistics().min_timestamp, Some(TimestampMicros(5)));
         assert!(memtable.get(&Place::new(Token(1), b"x")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_put_over_a_put_needs_no_room_if_it_fits() {
+        let mut memtable = Memtable::default();
+        let place = Place::new(Token(1), b"k");
+        let mut put = |timestamp: i64, value: &'static [u8]| {
+            let update =
+                Partition::put(TimestampMicros(timestamp), Bytes::from_static(value), None);
+            let encoded = codec::encode(&update);
+            memtable.merge(Position::default(), Token(1), b"k", update.clone(), &encoded).unwrap();
+            let found = memtable.get(&place).unwrap().unwrap();
+            (found == update, memtable.bytes())
+        };
+        let (_, first) = put(5, b"value");
+        assert_eq!(put(6, b"other"), (true, first));
+        assert_eq!(put(4, b"older"), (false, first));
+        assert_eq!(put(7, b"few"), (true, first));
+        let (is_new, grown) = put(8, b"a longer one");
+        assert!(is_new && grown > first);
+        // Of equal timestamps the greater bytes win, which takes the one merge function.
+        assert!(!put(8, b"a").0 && put(8, b"b longer one").0);
+        assert!(put(9, b"newest").0);
     }
 
     #[test]

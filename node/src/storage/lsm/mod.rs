@@ -41,7 +41,7 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
-use super::StorageError;
+use super::{EngineFigures, RecoveryReport, StorageError};
 use crate::config::StorageConfig;
 use crate::seams::background::{Background, Lane};
 use crate::seams::clock::Clock;
@@ -83,31 +83,6 @@ impl std::fmt::Debug for LsmParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LsmParts").field("dir", &self.dir).finish_non_exhaustive()
     }
-}
-
-/// What the start found in the commit log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it; units are in them")]
-pub struct RecoveryReport {
-    pub records: u64,
-    pub segments: u64,
-    /// Bytes of a torn tail: writes that no sync had covered.
-    pub cut_bytes: u64,
-}
-
-/// Figures of the engine as a whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it; units are in them")]
-pub struct LsmFigures {
-    pub log_bytes: u64,
-    pub log_segments: u64,
-    pub log_writes: u64,
-    pub frozen_memtables: u64,
-    pub flush_failures: u64,
-    pub compaction_failures: u64,
-    /// Writes that were refused because flushing did not keep up.
-    pub overloaded: u64,
-    pub recovery: RecoveryReport,
 }
 
 /// The log-structured merge tree. Clones are the same engine.
@@ -197,15 +172,18 @@ impl LsmEngine {
     }
 
     /// Figures of the engine as a whole.
-    pub fn figures(&self) -> LsmFigures {
+    pub fn figures(&self) -> EngineFigures {
         let state = self.shared.lock();
-        LsmFigures {
+        EngineFigures {
             log_bytes: state.log.total_bytes(),
             log_segments: state.log.segments() as u64,
             log_writes: state.log.writes(),
             frozen_memtables: state.queue.len() as u64,
             flush_failures: state.flush_failures,
             compaction_failures: state.compaction_failures,
+            waiting_bytes: state.waiting_bytes(),
+            slowed: state.slowed,
+            slowed_micros: state.slowed_micros,
             overloaded: state.overloaded,
             recovery: self.shared.report,
         }

@@ -1,13 +1,16 @@
 //! Reading a token range in order, over memtables and SSTables at once.
+//!
+//! The active memtable changes under its lock, so a part of it is copied; everything else never changes and is walked
+//! where it lies. A partition that only one source knows is handed out as the bytes it is stored in, neither decoded nor
+//! copied: that is nearly every partition of a table that is compacted.
 
-use super::memtable::{Memtable, Place};
+use super::memtable::{Memtable, Place, Stored};
 use super::sstable::Cursor;
 use super::state::View;
 use crate::storage::{RangePage, RangeStart, StorageError};
 use bytes::Bytes;
 use helenus_core::{Key, Partition, Token, codec, merge};
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 /// Where a scan begins; `None`: behind everything.
 pub(super) fn bound(start: &RangeStart) -> Option<Bound<Place>> {
@@ -21,71 +24,236 @@ pub(super) fn bound(start: &RangeStart) -> Option<Bound<Place>> {
     }
 }
 
-/// Partitions of a page, while they are gathered.
-pub(super) type Gathered = BTreeMap<Place, Partition>;
+/// A part of the active memtable, in order.
+pub(super) struct Gathered {
+    entries: Vec<(Place, Content)>,
+    /// Where it ends, if the memtable goes on in the range: nothing behind it may be handed out.
+    horizon: Option<Place>,
+}
 
-/// The first `limit` partitions of a memtable in a range. More could not matter: every partition that is known
-/// anywhere is part of the page.
-pub(super) fn gather(
-    memtable: &Memtable,
+enum Content {
+    Encoded(Box<[u8]>),
+    Partition(Box<Partition>),
+}
+
+impl Content {
+    fn stored(&self) -> Stored<'_> {
+        match self {
+            Content::Encoded(bytes) => Stored::Encoded(bytes),
+            Content::Partition(partition) => Stored::Partition(partition),
+        }
+    }
+}
+
+impl Gathered {
+    /// Up to `limit` entries of a memtable.
+    pub(super) fn new(
+        memtable: &Memtable,
+        start: &Bound<Place>,
+        until: Token,
+        limit: usize,
+    ) -> Gathered {
+        let within = memtable.iter(start.clone()).take_while(|(place, _)| place.token <= until);
+        let mut entries = Vec::new();
+        for (place, stored) in within {
+            if entries.len() >= limit {
+                let horizon = entries.last().map(|(place, _): &(Place, _)| place.clone());
+                return Gathered { entries, horizon };
+            }
+            let content = match stored {
+                Stored::Encoded(bytes) => Content::Encoded(bytes.into()),
+                Stored::Partition(partition) => Content::Partition(Box::new(partition.clone())),
+            };
+            entries.push((place.clone(), content));
+        }
+        Gathered { entries, horizon: None }
+    }
+
+    /// Where the next part begins; `None`: this was the last.
+    pub(super) fn next(self) -> Option<Bound<Place>> {
+        self.horizon.map(Bound::Excluded)
+    }
+}
+
+/// A partition that a walk hands out.
+pub(super) enum Item<'a> {
+    /// Known to a memtable only.
+    Memory(&'a Stored<'a>),
+    /// Known to an SSTable only.
+    Table(&'a Cursor),
+    /// Merged from several.
+    Merged(Partition),
+}
+
+impl Item<'_> {
+    /// Its canonical encoding. `buffer` is room for one that has to be made.
+    pub(super) fn encoded<'s>(&'s self, buffer: &'s mut Vec<u8>) -> &'s [u8] {
+        let partition = match self {
+            Item::Memory(Stored::Encoded(bytes)) => return bytes,
+            Item::Table(cursor) => return cursor.value(),
+            Item::Memory(Stored::Partition(partition)) => partition,
+            Item::Merged(partition) => partition,
+        };
+        buffer.clear();
+        codec::encode_into(partition, buffer);
+        buffer
+    }
+
+    fn decode(self) -> Result<Partition, StorageError> {
+        match self {
+            Item::Memory(stored) => Memtable::decode(stored),
+            Item::Table(cursor) => {
+                codec::decode(cursor.share_value()).map_err(|e| cursor.table().undecodable(&e))
+            }
+            Item::Merged(partition) => Ok(partition),
+        }
+    }
+}
+
+/// What a walk calls for each partition. It may break.
+type Visitor<'v> = dyn FnMut(Token, &[u8], Item<'_>) -> Result<ControlFlow<()>, StorageError> + 'v;
+
+/// One of the places where partitions are.
+enum Source<'v> {
+    Memory {
+        rest: Box<dyn Iterator<Item = (&'v Place, Stored<'v>)> + 'v>,
+        head: Option<(&'v Place, Stored<'v>)>,
+    },
+    Table(Cursor),
+}
+
+impl<'v> Source<'v> {
+    fn memory(rest: impl Iterator<Item = (&'v Place, Stored<'v>)> + 'v) -> Source<'v> {
+        let mut rest: Box<dyn Iterator<Item = _> + 'v> = Box::new(rest);
+        Source::Memory { head: rest.next(), rest }
+    }
+
+    fn place(&self) -> Option<(Token, &[u8])> {
+        match self {
+            Source::Memory { head, .. } => {
+                head.as_ref().map(|(place, _)| (place.token, place.key.as_slice()))
+            }
+            Source::Table(cursor) => cursor.place(),
+        }
+    }
+
+    /// What it stands on. Only asked where it stands on something.
+    fn item(&self) -> Item<'_> {
+        match self {
+            Source::Memory { head: Some((_, stored)), .. } => Item::Memory(stored),
+            Source::Memory { head: None, .. } => Item::Merged(Partition::default()),
+            Source::Table(cursor) => Item::Table(cursor),
+        }
+    }
+
+    fn advance(&mut self) -> Result<(), StorageError> {
+        match self {
+            Source::Memory { rest, head } => {
+                *head = rest.next();
+                Ok(())
+            }
+            Source::Table(cursor) => cursor.advance(),
+        }
+    }
+}
+
+/// Hands out the partitions from `start` to `until` in order, up to the horizon of what was gathered from the active
+/// memtable, until `visit` breaks.
+pub(super) fn walk(
+    view: &View,
+    gathered: &Gathered,
     start: &Bound<Place>,
     until: Token,
-    limit: usize,
-    gathered: &mut Gathered,
-) -> Result<(), StorageError> {
-    let within = memtable.iter(start.clone()).take_while(|(place, _)| place.token <= until);
-    for (place, stored) in within.take(limit) {
-        let partition = Memtable::decode(&stored)?;
-        merge_into(gathered, place.clone(), partition);
+    visit: &mut Visitor<'_>,
+) -> Result<ControlFlow<()>, StorageError> {
+    let mut sources = sources(view, gathered, start, until)?;
+    let horizon = gathered.horizon.as_ref();
+    loop {
+        let mut first: Option<(usize, (Token, &[u8]))> = None;
+        let mut is_alone = true;
+        for (i, source) in sources.iter().enumerate() {
+            let Some(place) = source.place() else { continue };
+            match &first {
+                Some((_, best)) if *best == place => is_alone = false,
+                Some((_, best)) if *best < place => {}
+                _ => (first, is_alone) = (Some((i, place)), true),
+            }
+        }
+        let Some((nth, (token, key))) = first else { return Ok(ControlFlow::Continue(())) };
+        let is_behind = horizon.is_some_and(|h| (h.token, h.key.as_slice()) < (token, key));
+        if token > until || is_behind {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if is_alone {
+            let alone = sources.get(nth).map(Source::item);
+            let flow = alone.map_or(Ok(ControlFlow::Continue(())), |it| visit(token, key, it))?;
+            if flow.is_break() {
+                return Ok(flow);
+            }
+            if let Some(source) = sources.get_mut(nth) {
+                source.advance()?;
+            }
+        } else {
+            let key = key.to_vec();
+            let merged = merge_at(&mut sources, token, &key)?;
+            if visit(token, &key, Item::Merged(merged))?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
     }
-    Ok(())
 }
 
-fn merge_into(gathered: &mut Gathered, place: Place, partition: Partition) {
-    merge::merge(gathered.entry(place).or_default(), partition);
+fn sources<'v>(
+    view: &'v View,
+    gathered: &'v Gathered,
+    start: &Bound<Place>,
+    until: Token,
+) -> Result<Vec<Source<'v>>, StorageError> {
+    let from = match start {
+        Bound::Included(place) | Bound::Excluded(place) => place.token,
+        Bound::Unbounded => Token::MIN,
+    };
+    let copied = gathered.entries.iter().map(|(place, content)| (place, content.stored()));
+    let mut sources = vec![Source::memory(copied)];
+    for frozen in &view.frozen {
+        sources.push(Source::memory(frozen.memtable.iter(start.clone())));
+    }
+    for sstable in view.sstables.iter().filter(|sstable| sstable.overlaps(from, until)) {
+        sources.push(Source::Table(Cursor::from(sstable, start)?));
+    }
+    Ok(sources)
 }
 
-/// A page: what was gathered from the active memtable, merged with all of `view`.
+/// Merges what all sources know of a partition, and leaves it behind.
+fn merge_at(
+    sources: &mut [Source<'_>],
+    token: Token,
+    key: &[u8],
+) -> Result<Partition, StorageError> {
+    let mut merged = Partition::default();
+    for source in sources.iter_mut().filter(|source| source.place() == Some((token, key))) {
+        merge::merge(&mut merged, source.item().decode()?);
+        source.advance()?;
+    }
+    Ok(merged)
+}
+
+/// A page of at most `limit` partitions. `gathered` has one more than that from the active memtable, if there are so many.
 pub(super) fn page(
     view: &View,
     start: &Bound<Place>,
     until: Token,
     limit: usize,
-    mut gathered: Gathered,
+    gathered: &Gathered,
 ) -> Result<RangePage, StorageError> {
-    // One more than asked for tells whether there is more.
-    let wanted = limit.saturating_add(1);
-    for frozen in &view.frozen {
-        gather(&frozen.memtable, start, until, wanted, &mut gathered)?;
-    }
-    let from = match start {
-        Bound::Included(place) | Bound::Excluded(place) => place.token,
-        Bound::Unbounded => Token::MIN,
-    };
-    let mut cursors = Vec::new();
-    for sstable in view.sstables.iter().filter(|sstable| sstable.overlaps(from, until)) {
-        cursors.push(Cursor::from(sstable, start)?);
-    }
-    let mut partitions = Vec::new();
-    while partitions.len() < wanted {
-        let first = cursors.iter().filter_map(Cursor::place).min();
-        let first = first.filter(|(token, _)| *token <= until);
-        let remembered =
-            gathered.first_key_value().map(|(place, _)| (place.token, place.key.as_slice()));
-        let Some((token, key)) = first.into_iter().chain(remembered).min() else { break };
-        let place = Place::new(token, key);
-        let mut merged = gathered.remove(&place).unwrap_or_default();
-        for cursor in &mut cursors {
-            if cursor.place() == Some((token, place.key.as_slice())) {
-                let partition = codec::decode(cursor.share_value())
-                    .map_err(|e| cursor.table().undecodable(&e))?;
-                merge::merge(&mut merged, partition);
-                cursor.advance()?;
-            }
+    let mut page = RangePage::default();
+    let _ended_or_full = walk(view, gathered, start, until, &mut |token, key, item| {
+        if page.partitions.len() >= limit {
+            page.more = true;
+            return Ok(ControlFlow::Break(()));
         }
-        partitions.push((token, Key(Bytes::copy_from_slice(place.key.as_slice())), merged));
-    }
-    let more = partitions.len() > limit;
-    partitions.truncate(limit);
-    Ok(RangePage { partitions, more })
+        page.partitions.push((token, Key(Bytes::copy_from_slice(key)), item.decode()?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(page)
 }

@@ -12,10 +12,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Memtables that wait to be flushed may take this many times `memtable_heap_space`; then writes are refused.
 const FROZEN_HEAPS_MAX: u64 = 4;
+/// From so many on writers are slowed: one that is being flushed is the ordinary case, another one behind it is not.
+const FROZEN_HEAPS_SLOW: f64 = 1.5;
+/// How long a write's acknowledgement is held back just before writes are refused. From [`FROZEN_HEAPS_SLOW`] on it grows
+/// from nothing to this, so that writers in a closed loop come down to the pace of the disk, and no further.
+const SLOWED_MAX: Duration = Duration::from_millis(50);
 
 /// A memtable that takes no more writes, on its way to an SSTable.
 #[derive(Debug)]
@@ -212,6 +218,8 @@ pub(super) struct State {
     pub(super) flush_failures: u64,
     pub(super) compaction_failures: u64,
     pub(super) overloaded: u64,
+    pub(super) slowed: u64,
+    pub(super) slowed_micros: u64,
     pub(super) stopping: bool,
     active_bytes: u64,
     frozen_bytes: u64,
@@ -248,6 +256,8 @@ impl State {
             flush_failures: 0,
             compaction_failures: 0,
             overloaded: 0,
+            slowed: 0,
+            slowed_micros: 0,
             stopping: false,
             active_bytes,
             frozen_bytes: 0,
@@ -275,8 +285,8 @@ impl State {
         table.options = Some(def.options.clone());
     }
 
-    /// Whether writes are taken at all.
-    pub(super) fn admit(&mut self) -> Result<(), StorageError> {
+    /// Whether writes are taken at all, and for how long an acknowledgement has to be held back.
+    pub(super) fn admit(&mut self) -> Result<Duration, StorageError> {
         if self.stopping {
             return Err(StorageError::Stopped);
         }
@@ -285,7 +295,20 @@ impl State {
             self.overloaded += 1;
             return Err(StorageError::Overloaded { waiting_bytes: self.frozen_bytes, limit_bytes });
         }
-        Ok(())
+        let heaps = self.frozen_bytes as f64 / self.heap_space.max(1) as f64;
+        if heaps <= FROZEN_HEAPS_SLOW {
+            return Ok(Duration::ZERO);
+        }
+        let share = (heaps - FROZEN_HEAPS_SLOW) / (FROZEN_HEAPS_MAX as f64 - FROZEN_HEAPS_SLOW);
+        let slowed = SLOWED_MAX.mul_f64(share.min(1.0));
+        self.slowed += 1;
+        self.slowed_micros += u64::try_from(slowed.as_micros()).unwrap_or(u64::MAX);
+        Ok(slowed)
+    }
+
+    /// Bytes of memtables that wait to be flushed.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.frozen_bytes
     }
 
     /// Logs and merges one write.

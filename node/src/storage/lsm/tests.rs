@@ -310,6 +310,61 @@ async fn a_range_is_in_order_over_all_sources_and_pages_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scan_goes_on_behind_what_it_takes_of_the_active_memtable_at_a_time() {
+    let mut setup = Setup::default();
+    setup.config.memtable_heap_space = 16 << 20;
+    setup.config.commitlog_total_space = 16 << 20;
+    let rig = setup.fresh();
+    let mut expected = BTreeMap::new();
+    for i in 0..12_000_u32 {
+        rig.engine.apply(put(&i.to_be_bytes(), 1, b"v")).unwrap();
+        expected.insert((token_of(&i.to_be_bytes()), i.to_be_bytes().to_vec()), ());
+        if i == 3000 {
+            // Behind the horizon of the memtable's first part lies some of this SSTable.
+            rig.engine.flush(None).await.unwrap();
+        }
+    }
+    let mut seen = Vec::new();
+    let mut visit = |token: Token, key: &[u8], _: &[u8]| {
+        seen.push((token, key.to_vec()));
+        std::ops::ControlFlow::Continue(())
+    };
+    rig.engine.scan(TABLE, &RangeStart::First, Token::MAX, &mut visit).unwrap();
+    assert!(seen.iter().eq(expected.keys()));
+    assert_eq!(rig.engine.table_figures()[&TABLE].scans, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writers_are_slowed_before_they_are_stopped() {
+    let mut setup = Setup::default();
+    setup.config.commitlog_sync = CommitlogSync::Periodic(Duration::from_secs(10));
+    setup.config.memtable_heap_space = 8 << 10;
+    let rig = setup.fresh();
+    rig.disk.set_faults(|faults| faults.bytes_per_s = 20_000);
+    let mut waited = Vec::new();
+    for i in 0..400_u32 {
+        let before = tokio::time::Instant::now();
+        rig.put(&i.to_be_bytes(), 1, &[7; 100]).await;
+        waited.push(before.elapsed());
+    }
+    let figures = rig.engine.engine_figures();
+    // In a closed loop the writer came down to the disk's pace, and was never refused.
+    assert!(figures.slowed > 50 && figures.overloaded == 0, "{figures:?}");
+    assert!(figures.slowed_micros > 0);
+    assert!(waited.iter().max() > waited.first());
+    // One that does not wait is refused in the end.
+    rig.disk.set_faults(|faults| faults.bytes_per_s = 1);
+    let mut refused = 0;
+    for i in 0..2000_u32 {
+        let result = rig.engine.apply(put(&i.to_be_bytes(), 2, &[7; 100]));
+        refused += u64::from(matches!(result, Err(StorageError::Overloaded { .. })));
+    }
+    let figures = rig.engine.engine_figures();
+    assert!(refused > 0);
+    assert_eq!(figures.overloaded, refused);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_log_write_covers_all_that_was_applied_before_the_commit() {
     let mut setup = Setup::default();
     setup.config.commitlog_sync = CommitlogSync::Periodic(Duration::from_secs(10));

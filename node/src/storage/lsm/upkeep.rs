@@ -4,7 +4,7 @@ use super::LsmEngine;
 use super::flush::Progress;
 use super::state::Major;
 use crate::seams::net::BoxFuture;
-use crate::storage::{CompactionFigures, StorageError, TableFigures, Upkeep};
+use crate::storage::{CompactionFigures, EngineFigures, StorageError, TableFigures, Upkeep};
 use helenus_core::TableId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,6 +102,10 @@ impl Upkeep for LsmEngine {
         let state = self.shared.lock();
         let open = state.tables.values().filter(|table| table.options.is_some());
         open.map(|table| (table.id, table.figures(now))).collect()
+    }
+
+    fn engine_figures(&self) -> EngineFigures {
+        self.figures()
     }
 
     fn compaction_figures(&self) -> CompactionFigures {
