@@ -85,6 +85,8 @@ calls! {
         -> v1::TableStatsRequest { keyspace: tables.keyspace, table: tables.table } => TableStatsResponse;
     /// Compactions that run and wait.
     compaction_stats() -> v1::CompactionStatsRequest {} => CompactionStatsResponse;
+    /// Compactions that ended, the newest first.
+    compaction_history() -> v1::CompactionHistoryRequest {} => CompactionHistoryResponse;
     /// Which nodes hold a key.
     get_endpoints(keyspace: &str, key: Bytes)
         -> v1::GetEndpointsRequest { keyspace: keyspace.to_owned(), key } => GetEndpointsResponse;
@@ -109,6 +111,9 @@ calls! {
     /// Bounds compaction's writing, in bytes per second; 0 lifts the bound.
     set_compaction_throughput(bytes_per_s: u64)
         -> v1::SetCompactionThroughputRequest { bytes_per_s } => Done;
+    /// How many compactions may run at a time; those under way run to their end.
+    set_concurrent_compactors(compactors: u32)
+        -> v1::SetConcurrentCompactorsRequest { compactors } => Done;
     /// Puts these rules about messages between nodes in the place of those that this node had; their counts start anew.
     /// Refused unless the node runs with `fault_injection = true`.
     arm_filter(rules: Vec<v1::FilterRule>) -> v1::ArmFilterRequest { rules } => Done;

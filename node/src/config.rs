@@ -101,6 +101,9 @@ pub struct StorageConfig {
     pub memtable_heap_space: u64,
     /// `compaction_throughput` in bytes per second; 0: none. Default 64 MiB/s.
     pub compaction_throughput: u64,
+    /// `concurrent_compactors`: compactions that run at a time, 1 to 8. Default 2, on every machine: what a simulation
+    /// does must not depend on its cores.
+    pub concurrent_compactors: u8,
     /// `block_cache_size` in bytes. Default 64 MiB.
     pub block_cache_size: u64,
 }
@@ -150,6 +153,7 @@ impl Default for StorageConfig {
             commitlog_total_space: GIB,
             memtable_heap_space: 64 * MIB,
             compaction_throughput: 64 * MIB,
+            concurrent_compactors: 2,
             block_cache_size: 64 * MIB,
         }
     }

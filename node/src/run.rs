@@ -17,7 +17,7 @@ use crate::seams::probe::Probe;
 use crate::seams::rng::Rng;
 use crate::server::{AdminParts, AdminService, KvService};
 use crate::storage::lsm::{LsmEngine, LsmParts};
-use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics};
+use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics, history};
 use crate::tasks::Tasks;
 use crate::{metrics, serve};
 use helenus_core::NodeId;
@@ -352,7 +352,9 @@ fn open_engine(
     schema: &SchemaStore,
     tasks: &Arc<Tasks>,
 ) -> Result<Arc<dyn Engine>, StartError> {
-    let tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
+    let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
+    // The node's own tables are in no schema.
+    tables.push(history::table());
     match parts.config.storage.engine {
         EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
             dir: PathBuf::from("data"),

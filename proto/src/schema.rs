@@ -116,7 +116,7 @@ fn table_to_wire(table: &TableDef) -> v1::SchemaTable {
         id: ids::table_to_wire(table.id),
         keyspace: table.keyspace.clone(),
         name: table.name.clone(),
-        options: table.options.to_map(),
+        options: table.options.to_set_map(),
         altered_us: table.altered.0,
         dropped: table.dropped,
     }

@@ -5,7 +5,7 @@ use crate::actors::{self, Command, Controls, State};
 use crate::ledger::Ledger;
 use crate::oracle::{First, Judged, Lens, Places, firsts, judge};
 use crate::scenario::{Action, Event, Kind, Scenario, When};
-use crate::world::{Software, Trace, WARM_UP, World};
+use crate::world::{Software, Trace, World, warm_up as warm_up_of};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -32,8 +32,10 @@ impl std::fmt::Debug for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The cluster was not ready when the scenario's clock should have started.
-    #[error("the cluster did not come up within {} simulated seconds: {waited_for}", WARM_UP.as_secs())]
+    #[error("the cluster did not come up within {seconds} simulated seconds: {waited_for}")]
     ClusterNotReady {
+        /// How long it had.
+        seconds: u64,
         /// What was missing last.
         waited_for: String,
     },
@@ -136,9 +138,10 @@ fn warm_up(world: &mut World, scenario: &Scenario, controls: &Controls) -> Resul
         step(world, scenario)?;
     }
     match &*controls.state.borrow() {
-        State::Starting(waited_for) => {
-            Err(LabError::ClusterNotReady { waited_for: waited_for.clone() })
-        }
+        State::Starting(waited_for) => Err(LabError::ClusterNotReady {
+            seconds: warm_up_of(scenario).as_secs(),
+            waited_for: waited_for.clone(),
+        }),
         State::Ready | State::Finished => Ok(()),
     }
 }

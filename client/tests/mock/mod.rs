@@ -455,6 +455,7 @@ not_mocked! {
     tp_stats(TpStatsRequest) -> TpStatsResponse;
     table_stats(TableStatsRequest) -> TableStatsResponse;
     compaction_stats(CompactionStatsRequest) -> CompactionStatsResponse;
+    compaction_history(CompactionHistoryRequest) -> CompactionHistoryResponse;
     get_endpoints(GetEndpointsRequest) -> GetEndpointsResponse;
     pause_handoff(PauseHandoffRequest) -> Done;
     resume_handoff(ResumeHandoffRequest) -> Done;
@@ -465,4 +466,5 @@ not_mocked! {
     enable_auto_compaction(StorageTarget) -> Done;
     disable_auto_compaction(StorageTarget) -> Done;
     set_compaction_throughput(SetCompactionThroughputRequest) -> Done;
+    set_concurrent_compactors(SetConcurrentCompactorsRequest) -> Done;
 }

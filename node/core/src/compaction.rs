@@ -1,93 +1,161 @@
-//! Which SSTables to compact next: size-tiered, as Cassandra does it by default.
-//!
-//! SSTables of like size make a bucket; a bucket of at least `min_threshold` is compacted into one SSTable, which then
-//! belongs to a bucket of larger ones. So a byte is rewritten about log(data / flush) / log(min_threshold) times, and a
-//! read may have to look into a few SSTables of every size.
+//! Which SSTables to compact next, and into what: size-tiered, leveled or time-window, as Cassandra does it.
 //!
 //! Choosing is pure: [`choose`] says what, the engine does it, apart. Which is why the tests below can simulate years
-//! of flushes without a disk.
+//! of flushes without a disk. What the engine must tell is in [`Table`]: the SSTables, and the compactions that run.
 //!
-//! Where Cassandra's comment and its code differ we follow the code: of equally hot buckets it takes the one with the
-//! *largest* SSTables (its comment promises the smallest; DataStax kept the behaviour and changed the comment).
+//! In this order:
+//! 1. SSTables of which nothing is needed any more are dropped whole ([`Action::Drop`]), whatever the strategy;
+//! 2. what the strategy wants: [`size_tiered`], [`leveled`], [`time_window`];
+//! 3. with nothing else to do, one SSTable that is full of tombstones is rewritten by itself.
+//!
+//! Invariants:
+//! - an SSTable that a running compaction has is in no other choice;
+//! - leveled: SSTables of one level from 1 on do not overlap, also when compactions run side by side: what is chosen never
+//!   reaches into the span that a running compaction writes to the same level.
 //!
 //! CAVEAT: a compaction needs room for its output beside its inputs, so size-tiered compaction of the largest bucket may
 //! need as much free space as the table has data.
 
-/// An SSTable that may be compacted: not one that a running compaction has already.
+mod expired;
+mod leveled;
+mod size_tiered;
+mod strategy;
+mod time_window;
+mod tombstones;
+
+pub use leveled::{LEVELS_MAX, Rounds};
+pub use strategy::{Leveled, SizeTiered, Strategy, TimeWindow, Tombstones};
+
+use crate::schema::CompactionClass;
+use crate::types::{TimestampMicros, Token};
+
+/// An SSTable, as far as the choice needs to know it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// Its number. Later SSTables have larger ones.
     pub id: u64,
     /// Its size on disk.
     pub bytes: u64,
+    /// Leveled: how deep it lies. Flushes arrive in level 0.
+    pub level: u32,
+    /// The token of its first partition.
+    pub first: Token,
+    /// The token of its last partition.
+    pub last: Token,
+    /// The smallest timestamp of anything in it; the smallest of all when nobody knows.
+    pub min_timestamp: TimestampMicros,
+    /// The largest timestamp of anything in it; the largest of all when nobody knows.
+    pub max_timestamp: TimestampMicros,
     /// The share of it that gc_grace would let go by now: 0 to 1.
     pub droppable_ratio: f64,
+    /// Everything in it was deleted or has expired, longer than gc_grace ago.
+    pub expired: bool,
     /// Seconds since it was written.
     pub age_s: u64,
     /// Reads per second and partition; 0 where nobody counts them.
     pub hotness: f64,
 }
 
-/// The options of size-tiered compaction, under Cassandra's names and with its defaults.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SizeTiered {
-    /// Fewer SSTables of like size than this are left alone.
-    pub min_threshold: u32,
-    /// At most so many are compacted at once.
-    pub max_threshold: u32,
-    /// An SSTable joins a bucket if it is larger than this part of the bucket's average.
-    pub bucket_low: f64,
-    /// And smaller than this multiple of it.
-    pub bucket_high: f64,
-    /// SSTables smaller than this are all alike.
-    pub min_sstable_size: u64,
-    /// A single SSTable is rewritten if more than this part of it could be dropped.
-    pub tombstone_threshold: f64,
-    /// But not one that is younger than this: rewriting it over and over would gain nothing.
-    pub tombstone_compaction_interval_s: u64,
-}
-
-impl Default for SizeTiered {
-    fn default() -> Self {
-        SizeTiered {
-            min_threshold: 4,
-            max_threshold: 32,
-            bucket_low: 0.5,
-            bucket_high: 1.5,
-            min_sstable_size: 50 << 20,
-            tombstone_threshold: 0.2,
-            tombstone_compaction_interval_s: 86_400,
-        }
-    }
-}
-
-impl SizeTiered {
-    /// Cassandra's defaults with what a table says otherwise.
-    pub fn with_thresholds(options: &crate::schema::TableOptions) -> SizeTiered {
-        SizeTiered {
-            min_threshold: options.min_threshold,
-            max_threshold: options.max_threshold,
-            min_sstable_size: options.min_sstable_size,
-            ..SizeTiered::default()
+impl Candidate {
+    /// An SSTable of which only the size is known: it may hold anything, from anywhere on the ring.
+    pub fn new(id: u64, bytes: u64) -> Candidate {
+        Candidate {
+            id,
+            bytes,
+            level: 0,
+            first: Token::MIN,
+            last: Token::MAX,
+            min_timestamp: TimestampMicros(i64::MIN),
+            max_timestamp: TimestampMicros(i64::MAX),
+            droppable_ratio: 0.0,
+            expired: false,
+            age_s: 0,
+            hotness: 0.0,
         }
     }
 
-    /// The thresholds as counts. Compacting one SSTable by itself for its size would go on for ever, so both are at
-    /// least 2.
-    fn thresholds(&self) -> (usize, usize) {
-        let min = usize::try_from(self.min_threshold).unwrap_or(usize::MAX).max(2);
-        let max = usize::try_from(self.max_threshold).unwrap_or(usize::MAX).max(min);
-        (min, max)
+    /// Whether a partition may be in both, by their tokens.
+    pub fn overlaps(&self, other: &Candidate) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// A compaction under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// What it has, by [`Candidate::id`].
+    pub inputs: Vec<u64>,
+    /// Where its output goes.
+    pub level: u32,
+}
+
+/// A table as the choice sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Table<'a> {
+    /// Every SSTable, those that are being compacted too.
+    pub sstables: &'a [Candidate],
+    /// What is being compacted.
+    pub running: &'a [Running],
+    /// The smallest timestamp in memtables; `None`: they are empty.
+    pub memtable_min_timestamp: Option<TimestampMicros>,
+    /// Leveled: where each level goes on.
+    pub rounds: &'a Rounds,
+}
+
+impl<'a> Table<'a> {
+    /// What no running compaction has.
+    fn free(&self) -> Vec<&'a Candidate> {
+        self.sstables.iter().filter(|sstable| !self.is_busy(sstable.id)).collect()
+    }
+
+    fn is_busy(&self, id: u64) -> bool {
+        self.running.iter().any(|running| running.inputs.contains(&id))
     }
 }
 
 /// Why these SSTables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// There are enough of like size.
     Tier,
-    /// There are not, but much of this one could be dropped.
+    /// A level holds more than it should.
+    Level,
+    /// Level 0 is so far behind that it is tidied by size first.
+    LevelZero,
+    /// A time window is over, so it becomes one SSTable.
+    Window,
+    /// There is nothing better to do, and much of this one could be dropped.
     Tombstones,
+    /// Nothing of them is needed any more.
+    Expired,
+    /// An operator asked for everything.
+    Major,
+}
+
+impl Reason {
+    /// For figures and for the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Tier => "size-tiered",
+            Reason::Level => "leveled",
+            Reason::LevelZero => "size-tiered in level 0",
+            Reason::Window => "time-window",
+            Reason::Tombstones => "tombstones",
+            Reason::Expired => "expired",
+            Reason::Major => "major",
+        }
+    }
+}
+
+/// What to do with the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Merge them into new SSTables.
+    Merge,
+    /// Nothing overlaps them where they go: they change their level, and not a byte is written.
+    Move,
+    /// Forget them.
+    Drop,
 }
 
 /// What to compact.
@@ -99,86 +167,92 @@ pub struct Choice {
     pub bytes: u64,
     /// Why.
     pub reason: Reason,
+    /// What to do with them.
+    pub action: Action,
+    /// The level of the output.
+    pub level: u32,
+    /// An output that has grown to this is closed, and another one begun.
+    pub output_bytes_max: u64,
+    /// Leveled: the round that this is part of. Give it to [`Rounds::advance`] once the compaction is under way.
+    pub round: Option<(u32, Token)>,
+}
+
+impl Choice {
+    /// Merges into one SSTable of level 0.
+    fn merge(inputs: &[&Candidate], reason: Reason) -> Choice {
+        let mut ids: Vec<u64> = inputs.iter().map(|s| s.id).collect();
+        ids.sort_unstable();
+        Choice {
+            inputs: ids,
+            bytes: total(inputs),
+            reason,
+            action: Action::Merge,
+            level: 0,
+            output_bytes_max: u64::MAX,
+            round: None,
+        }
+    }
+
+    /// As a compaction under way.
+    pub fn running(&self) -> Running {
+        Running { inputs: self.inputs.clone(), level: self.level }
+    }
 }
 
 /// What to compact next, if anything.
-pub fn choose(sstables: &[Candidate], options: &SizeTiered) -> Option<Choice> {
-    let hottest = buckets(sstables, options)
-        .into_iter()
-        .filter_map(|bucket| trim(bucket, options))
-        .max_by(|a, b| {
-            let hotness = |bucket: &[&Candidate]| bucket.iter().map(|s| s.hotness).sum::<f64>();
-            hotness(a).total_cmp(&hotness(b)).then_with(|| average(a).cmp(&average(b)))
-        });
-    match hottest {
-        Some(bucket) => Some(choice(&bucket, Reason::Tier)),
-        None => sstables
-            .iter()
-            .filter(|s| {
-                s.droppable_ratio > options.tombstone_threshold
-                    && s.age_s >= options.tombstone_compaction_interval_s
-            })
-            // The largest frees the most.
-            .max_by_key(|s| (s.bytes, std::cmp::Reverse(s.id)))
-            .map(|sstable| choice(&[sstable], Reason::Tombstones)),
+pub fn choose(table: &Table<'_>, strategy: &Strategy) -> Option<Choice> {
+    let free = table.free();
+    let wanted = || match strategy.class {
+        CompactionClass::SizeTiered => size_tiered::choose(&free, &strategy.tiers)
+            .map(|bucket| Choice::merge(&bucket, Reason::Tier)),
+        CompactionClass::Leveled => leveled::choose(table, strategy),
+        CompactionClass::TimeWindow => time_window::choose(&free, strategy),
+    };
+    expired::choose(table, &free)
+        .or_else(wanted)
+        .or_else(|| tombstones::choose(table, &free, strategy))
+}
+
+/// About how many compactions it would take until nothing is left to choose, by the SSTables there are now; what is being
+/// compacted doesn't count. As Cassandra estimates it: full buckets, bytes above each level's size, windows to merge.
+pub fn pending_tasks(table: &Table<'_>, strategy: &Strategy) -> u64 {
+    let free = table.free();
+    match strategy.class {
+        CompactionClass::SizeTiered => size_tiered::pending_tasks(&free, &strategy.tiers),
+        CompactionClass::Leveled => leveled::pending_tasks(&free, strategy),
+        CompactionClass::TimeWindow => time_window::pending_tasks(&free, strategy),
     }
 }
 
-/// How many compactions it would take to leave every bucket below `min_threshold`, by the SSTables there are now.
-pub fn pending_tasks(sstables: &[Candidate], options: &SizeTiered) -> u64 {
-    let (min, max) = options.thresholds();
-    buckets(sstables, options)
-        .iter()
-        .filter(|bucket| bucket.len() >= min)
-        .map(|bucket| bucket.len().div_ceil(max) as u64)
-        .sum()
-}
-
-/// A major compaction: everything into one. `None` when there is nothing to gain from it.
-pub fn choose_all(sstables: &[Candidate]) -> Option<Choice> {
-    let all: Vec<&Candidate> = sstables.iter().collect();
-    (!all.is_empty()).then(|| choice(&all, Reason::Tier))
-}
-
-fn choice(bucket: &[&Candidate], reason: Reason) -> Choice {
-    let mut inputs: Vec<u64> = bucket.iter().map(|s| s.id).collect();
-    inputs.sort_unstable();
-    Choice { inputs, bytes: bucket.iter().map(|s| s.bytes).sum(), reason }
-}
-
-/// SSTables of like size, in order of size. Going up, each joins the first bucket that it is like; the bucket's average
-/// then counts it in.
-fn buckets<'a>(sstables: &'a [Candidate], options: &SizeTiered) -> Vec<Vec<&'a Candidate>> {
-    let mut sorted: Vec<&Candidate> = sstables.iter().collect();
-    sorted.sort_by_key(|s| (s.bytes, s.id));
-    let mut buckets: Vec<Vec<&Candidate>> = Vec::new();
-    for sstable in sorted {
-        let like = buckets.iter_mut().find(|bucket| {
-            let average = average(bucket);
-            let size = sstable.bytes as f64;
-            (size > average as f64 * options.bucket_low
-                && size < average as f64 * options.bucket_high)
-                || (sstable.bytes < options.min_sstable_size && average < options.min_sstable_size)
-        });
-        match like {
-            Some(bucket) => bucket.push(sstable),
-            None => buckets.push(vec![sstable]),
-        }
+/// A major compaction: everything into one SSTable, or (leveled) into the first level that is large enough. `None` when
+/// there is nothing, or when some of it is being compacted.
+pub fn choose_all(table: &Table<'_>, strategy: &Strategy) -> Option<Choice> {
+    let all: Vec<&Candidate> = table.sstables.iter().collect();
+    if all.is_empty() || !table.running.is_empty() {
+        return None;
     }
-    buckets
+    let choice = Choice::merge(&all, Reason::Major);
+    Some(match strategy.class {
+        CompactionClass::Leveled => Choice {
+            level: leveled::level_for(choice.bytes, &strategy.leveled),
+            output_bytes_max: strategy.leveled.sstable_size,
+            ..choice
+        },
+        // CAVEAT: as in Cassandra, this joins all windows, and old data is no longer dropped whole.
+        CompactionClass::SizeTiered | CompactionClass::TimeWindow => choice,
+    })
 }
 
-/// Takes the hottest of a bucket that has too many; of equally hot ones the oldest. `None` if it has too few.
-fn trim<'a>(mut bucket: Vec<&'a Candidate>, options: &SizeTiered) -> Option<Vec<&'a Candidate>> {
-    bucket.sort_by(|a, b| b.hotness.total_cmp(&a.hotness).then_with(|| a.id.cmp(&b.id)));
-    let (min, max) = options.thresholds();
-    bucket.truncate(max);
-    (bucket.len() >= min).then_some(bucket)
+fn total(sstables: &[&Candidate]) -> u64 {
+    sstables.iter().map(|s| s.bytes).sum()
 }
 
-fn average(bucket: &[&Candidate]) -> u64 {
-    let count = bucket.len().max(1) as u64;
-    bucket.iter().map(|s| s.bytes).sum::<u64>() / count
+/// From the first token of any to the last of any. `None` of nothing.
+fn hull<'a>(sstables: impl IntoIterator<Item = &'a Candidate>) -> Option<(Token, Token)> {
+    sstables.into_iter().fold(None, |hull, s| match hull {
+        None => Some((s.first, s.last)),
+        Some((first, last)) => Some((s.first.min(first), s.last.max(last))),
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 
 mod options;
 
-pub use options::{OptionError, ReadRepair, TableOptions};
+pub use options::{CompactionClass, OptionError, ReadRepair, TableOptions, WindowUnit};
 
 use crate::types::{Dc, TimestampMicros};
 use std::collections::BTreeMap;
@@ -152,7 +152,7 @@ impl Schema {
         for table in self.tables.values() {
             hash.text("table").text(&table.keyspace).text(&table.name);
             hash.0.update(&table.id.0.to_le_bytes());
-            let options = table.options.to_map();
+            let options = table.options.to_set_map();
             hash.number(options.len() as u64);
             for (name, value) in &options {
                 hash.text(name).text(value);

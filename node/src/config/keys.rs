@@ -322,6 +322,14 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         STORAGE,
+        "concurrent_compactors",
+        "Compactions that run at a time, 1 to 8; together they keep to compaction_throughput.",
+        storage.concurrent_compactors,
+        |v| v.number(1..=crate::seams::background::COMPACTORS_MAX),
+        u8::to_string
+    ),
+    key!(
+        STORAGE,
         "block_cache_size",
         "Memory for blocks of SSTables; \"0\": none.",
         storage.block_cache_size,

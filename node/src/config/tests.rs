@@ -75,6 +75,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
             commitlog_total_space: 5 * GIB,
             memtable_heap_space: 3 * KIB,
             compaction_throughput: 0,
+            concurrent_compactors: 7,
             block_cache_size: 0,
         },
         hints: HintsConfig {

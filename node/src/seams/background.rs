@@ -24,10 +24,22 @@ pub enum Lane {
     Log,
     /// Memtable flushes.
     Flush,
-    /// Compaction steps.
+    /// Compaction steps, and other walks over files.
     Compaction,
+    /// The steps of further compactions beside it, from 1 to [`COMPACTORS_MAX`] less one; others do not run.
+    Compactor(u8),
     /// Hint segments: appends' syncs and replay reads.
     Hints,
+}
+
+/// As many compactions run at a time at most, each on a lane of its own.
+pub const COMPACTORS_MAX: u8 = 8;
+
+impl Lane {
+    /// The lane of the compaction in place `n`, counted from 0.
+    pub fn compaction(n: u8) -> Lane {
+        if n == 0 { Lane::Compaction } else { Lane::Compactor(n) }
+    }
 }
 
 /// A closure to run off the node's thread.
@@ -73,19 +85,21 @@ pub async fn run<T: Send + 'static>(
 /// to the pace of its disk instead of remembering without end. Stalls are counted.
 const LANE_QUEUE_JOBS_MAX: usize = 1024;
 
-/// How many lanes there are; `lane as usize` counts them.
-const LANES: usize = 4;
-
 impl Lane {
-    /// Every lane, in declaration order.
-    const ALL: [Lane; LANES] = [Lane::Log, Lane::Flush, Lane::Compaction, Lane::Hints];
+    /// Every lane.
+    fn all() -> impl Iterator<Item = Lane> {
+        [Lane::Log, Lane::Flush, Lane::Compaction, Lane::Hints]
+            .into_iter()
+            .chain((1..COMPACTORS_MAX).map(Lane::Compactor))
+    }
 
-    fn thread_name(self) -> &'static str {
+    fn thread_name(self) -> String {
         match self {
-            Lane::Log => "helenus-log",
-            Lane::Flush => "helenus-flush",
-            Lane::Compaction => "helenus-compact",
-            Lane::Hints => "helenus-hints",
+            Lane::Log => "helenus-log".to_owned(),
+            Lane::Flush => "helenus-flush".to_owned(),
+            Lane::Compaction => "helenus-compact".to_owned(),
+            Lane::Compactor(n) => format!("helenus-compac{n}"),
+            Lane::Hints => "helenus-hints".to_owned(),
         }
     }
 }
@@ -135,7 +149,7 @@ impl ThreadBackground {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut lanes = BTreeMap::new();
         let mut threads = Vec::new();
-        for lane in Lane::ALL {
+        for lane in Lane::all() {
             let (tx, rx) = mpsc::sync_channel::<Queued>(LANE_QUEUE_JOBS_MAX);
             let stopping = Arc::clone(&stopping);
             let work = move || {
@@ -146,7 +160,7 @@ impl ThreadBackground {
                     queued.run();
                 }
             };
-            let named = std::thread::Builder::new().name(lane.thread_name().to_owned());
+            let named = std::thread::Builder::new().name(lane.thread_name());
             threads.push(named.spawn(work)?);
             lanes.insert(lane, tx);
         }
@@ -313,6 +327,20 @@ mod tests {
         in_order(&background).await;
         background.shutdown();
         assert_eq!(run(&background, Lane::Log, 0, || ()).await, Err(Stopped));
+    }
+
+    #[tokio::test]
+    async fn compactions_run_side_by_side() {
+        let background = ThreadBackground::start().unwrap();
+        // Each waits for all others: on fewer threads this would never end.
+        let all = Arc::new(std::sync::Barrier::new(usize::from(COMPACTORS_MAX)));
+        let jobs = (0..COMPACTORS_MAX).map(|n| {
+            let all = Arc::clone(&all);
+            run(&background, Lane::compaction(n), 0, move || drop(all.wait()))
+        });
+        let ended = futures_util::future::join_all(jobs).await;
+        assert!(ended.into_iter().all(|ended| ended.is_ok()));
+        assert_eq!(run(&background, Lane::Compactor(COMPACTORS_MAX), 0, || ()).await, Err(Stopped));
     }
 
     #[tokio::test]

@@ -1,12 +1,13 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
-use super::filter;
+use super::{filter, stats};
 use crate::coordinator::Coordinator;
 use crate::hints::HintStore;
 use crate::membership::{MemberInfo, Membership};
 use crate::peers::{Peers, Verb};
 use crate::schema::{Change, ChangeError, Changed, Keeper};
-use crate::storage::{Engine, StorageError};
+use crate::seams::background::COMPACTORS_MAX;
+use crate::storage::{Engine, StorageError, history};
 use helenus_core::hint::Account;
 use helenus_core::placement::Placement;
 use helenus_core::{Dc, NodeId, Replication, TableId, TableOptions, token};
@@ -130,10 +131,12 @@ impl AdminService {
 
     fn table_name(&self, id: TableId) -> (String, String) {
         let view = self.parts.keeper.store.current();
-        view.table(id).map_or_else(
-            || (String::new(), id.to_string()),
-            |def| (def.keyspace.clone(), def.name.clone()),
-        )
+        let named = view.table(id).map(|def| (def.keyspace.clone(), def.name.clone()));
+        let (keyspace, name) = history::NAME;
+        named.unwrap_or_else(|| match id {
+            history::TABLE => (keyspace.to_owned(), name.to_owned()),
+            other => (String::new(), other.to_string()),
+        })
     }
 }
 
@@ -372,21 +375,7 @@ impl v1::admin_server::Admin for AdminService {
             .filter(|(id, _)| wanted.as_ref().is_none_or(|wanted| wanted.contains(id)));
         let tables = shown.map(|(id, f)| {
             let (keyspace, table) = self.table_name(id);
-            v1::TableStats {
-                keyspace,
-                table,
-                sstables: f.sstables,
-                live_bytes: f.live_bytes,
-                memtable_bytes: f.memtable_bytes,
-                memtable_partitions: f.memtable_partitions,
-                reads: f.reads,
-                writes: f.writes,
-                flushes: f.flushes,
-                compactions: f.compactions,
-                bloom_false_positives: f.bloom_false_positives,
-                pending_compactions: f.pending_compactions,
-                sstables_read: f.sstables_read,
-            }
+            stats::table(keyspace, table, f)
         });
         Ok(Response::new(v1::TableStatsResponse { tables: tables.collect() }))
     }
@@ -396,22 +385,35 @@ impl v1::admin_server::Admin for AdminService {
         _: Request<v1::CompactionStatsRequest>,
     ) -> Answer<v1::CompactionStatsResponse> {
         let figures = self.parts.engine.compaction_figures();
-        let running = figures.running.into_iter().map(|r| {
-            let (keyspace, table) = self.table_name(r.table);
-            v1::RunningCompaction {
-                keyspace,
-                table,
-                done_bytes: r.done_bytes,
-                total_bytes: r.total_bytes,
-            }
-        });
-        Ok(Response::new(v1::CompactionStatsResponse {
-            pending_tasks: figures.pending_tasks,
-            running: running.collect(),
-            auto_compaction: figures.auto_compaction,
-            throughput_bytes_per_s: figures.throughput_bytes_per_s,
-            completed: figures.completed,
-        }))
+        Ok(Response::new(stats::compactions(figures, |table| self.table_name(table))))
+    }
+
+    async fn compaction_history(
+        &self,
+        _: Request<v1::CompactionHistoryRequest>,
+    ) -> Answer<v1::CompactionHistoryResponse> {
+        let now = self.parts.coordinator.now_seconds();
+        let records = history::read(self.parts.engine.as_ref(), now);
+        let records = records.map_err(|e| storage_status(&e))?.into_iter();
+        let compactions =
+            records.map(|record| stats::finished(record, |table| self.table_name(table)));
+        Ok(Response::new(v1::CompactionHistoryResponse { compactions: compactions.collect() }))
+    }
+
+    async fn set_concurrent_compactors(
+        &self,
+        request: Request<v1::SetConcurrentCompactorsRequest>,
+    ) -> Answer<v1::Done> {
+        let compactors = request.into_inner().compactors;
+        let wanted = u8::try_from(compactors).ok().filter(|n| (1..=COMPACTORS_MAX).contains(n));
+        let Some(wanted) = wanted else {
+            return Err(Status::invalid_argument(format!(
+                "{compactors} compactors: a node runs 1 to {COMPACTORS_MAX} compactions at a time; to stop them, disable \
+                 automatic compaction"
+            )));
+        };
+        self.parts.engine.set_concurrent_compactors(wanted);
+        Ok(Response::new(v1::Done {}))
     }
 
     async fn get_endpoints(

@@ -3,6 +3,7 @@
 mod admin;
 mod filter;
 mod kv;
+mod stats;
 
 pub(crate) use admin::{AdminParts, AdminService};
 pub(crate) use kv::KvService;

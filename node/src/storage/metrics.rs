@@ -25,7 +25,7 @@ impl fmt::Debug for StorageMetrics {
 
 /// Name, help, type and value of a figure.
 type Figure = (&'static str, &'static str, MetricType, fn(&TableFigures) -> u64);
-const FIGURES: [Figure; 15] = [
+const FIGURES: [Figure; 18] = [
     ("table_sstables", "SSTables", MetricType::Gauge, |t| t.sstables),
     ("table_live_bytes", "Bytes of SSTables", MetricType::Gauge, |t| t.live_bytes),
     ("table_memtable_bytes", "Bytes in memtables", MetricType::Gauge, |t| t.memtable_bytes),
@@ -56,6 +56,21 @@ const FIGURES: [Figure; 15] = [
     ("table_compacted_bytes", "Bytes that compactions wrote", MetricType::Counter, |t| {
         t.compacted_bytes_written
     }),
+    ("table_compaction_read_bytes", "Bytes that compactions read", MetricType::Counter, |t| {
+        t.compacted_bytes_read
+    }),
+    (
+        "table_raw_bytes",
+        "Keys and values in SSTables, unpacked, every version",
+        MetricType::Gauge,
+        |t| t.raw_bytes,
+    ),
+    (
+        "table_live_raw_bytes",
+        "An estimate of those that no newer SSTable overwrites",
+        MetricType::Gauge,
+        |t| t.live_raw_bytes,
+    ),
     (
         "table_bloom_false_positives",
         "Reads of an SSTable that its bloom filter should have spared",
@@ -96,6 +111,28 @@ impl Collector for StorageMetrics {
                 }
             }
         }
+        let mut family = encoder.encode_descriptor(
+            "table_level_sstables",
+            "SSTables in a level",
+            None,
+            MetricType::Gauge,
+        )?;
+        for ([keyspace, table], figures) in &tables {
+            for (level, sstables) in figures.levels.iter().enumerate() {
+                let labels = [keyspace.clone(), table.clone(), ("level", level.to_string())];
+                family.encode_family(&labels)?.encode_gauge(sstables)?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "table_droppable_tombstone_ratio",
+            "The share of cells in SSTables that are tombstones past gc_grace",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (labels, figures) in &tables {
+            let ratio = f64::from(figures.droppable_tombstones_ppm) / 1e6;
+            family.encode_family(labels)?.encode_gauge(&ratio)?;
+        }
         let compaction = self.engine.compaction_figures();
         let gauges = [
             (
@@ -104,6 +141,11 @@ impl Collector for StorageMetrics {
                 compaction.pending_tasks,
             ),
             ("compactions_running", "Compactions under way", compaction.running.len() as u64),
+            (
+                "concurrent_compactors",
+                "Compactions that may run at a time",
+                u64::from(compaction.compactors),
+            ),
             (
                 "storage_poisoned",
                 "1 when storage takes no more writes until a restart; the log says why",

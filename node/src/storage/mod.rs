@@ -9,6 +9,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod history;
 pub mod lsm;
 mod metrics;
 mod sled_engine;
@@ -92,6 +93,9 @@ pub enum StorageError {
         /// The bound.
         limit: u64,
     },
+    /// A background job ran into a bug. What it worked on is as it was before.
+    #[error("a background job panicked; the log has the message and the place: please report it")]
+    Panicked,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopped,

@@ -428,6 +428,9 @@ impl Upkeep for SledEngine {
     /// Nothing to throttle.
     fn set_compaction_throughput(&self, _bytes_per_s: u64) {}
 
+    /// Nor anything to run at a time.
+    fn set_concurrent_compactors(&self, _compactors: u8) {}
+
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures> {
         let figures = |table: &Table| TableFigures {
             reads: table.reads.load(Ordering::Relaxed),

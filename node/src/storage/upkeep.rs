@@ -26,6 +26,16 @@ pub struct TableFigures {
     pub bloom_false_positives: u64,
     pub pending_compactions: u64,
     pub compacted_bytes_written: u64,
+    /// With the two others the write amplification: (flushed + written) / flushed.
+    pub compacted_bytes_read: u64,
+    /// SSTables in each level, from level 0 on.
+    pub levels: Vec<u64>,
+    /// Keys and values in SSTables, unpacked, every version of them.
+    pub raw_bytes: u64,
+    /// An estimate of what of that is not overwritten in a newer SSTable: `live_bytes` beside it is the space amplification.
+    pub live_raw_bytes: u64,
+    /// The share of cells in SSTables that are tombstones and past gc_grace, in millionths.
+    pub droppable_tombstones_ppm: u32,
     pub flushed_bytes: u64,
 }
 
@@ -63,6 +73,14 @@ pub struct EngineFigures {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it; units are in them")]
 pub struct RunningCompaction {
+    /// As in the history; it grows.
+    pub id: u64,
+    /// What it is: "Compaction".
+    pub kind: &'static str,
+    /// Why these SSTables.
+    pub reason: &'static str,
+    /// The level that its output goes to.
+    pub level: u32,
     pub table: TableId,
     pub done_bytes: u64,
     pub total_bytes: u64,
@@ -77,6 +95,8 @@ pub struct CompactionFigures {
     pub auto_compaction: bool,
     pub throughput_bytes_per_s: u64,
     pub completed: u64,
+    /// How many may run at a time.
+    pub compactors: u8,
 }
 
 /// The operator's side of an engine. What takes long is a future; nothing here holds up requests.
@@ -89,6 +109,8 @@ pub trait Upkeep: Send + Sync {
     fn set_auto_compaction(&self, table: Option<TableId>, on: bool);
     /// The compaction throttle; 0 is none.
     fn set_compaction_throughput(&self, bytes_per_s: u64);
+    /// How many compactions may run at a time: 1 to 8. Those under way run to their end.
+    fn set_concurrent_compactors(&self, compactors: u8);
     /// Figures per table.
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures>;
     /// Figures of the engine as a whole.

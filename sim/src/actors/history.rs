@@ -1,10 +1,12 @@
 //! What the table holds before the clock starts: it is written, flushed and compacted while the cluster comes up, as fast
 //! as the simulation goes, so that the run begins with a store that has lived for a while.
 
-use super::store::Store;
+use super::store::{Failed, Store};
 use super::{Setup, State, value};
+use crate::ledger::NodeIndex;
 use crate::oracle::Places;
 use crate::scenario::{History, Scenario};
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use helenus_client::{Admin, TableFilter};
 use helenus_core::Level;
@@ -12,9 +14,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Records on their way at a time.
-const WRITES_AT_ONCE: usize = 16;
+const WRITES_AT_ONCE: usize = 8;
 /// How often the nodes are asked whether compaction is done.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// A write that is refused, because flushing has to catch up first, is tried again so often,
+const TRIES_MAX: u32 = 100;
+/// after so long.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Set apart from the orders' seeds.
 const SALT: u64 = 0x0415_7085_0000_0000;
 
@@ -56,7 +62,7 @@ pub(super) async fn write(
     let writes = stream::iter(0..past.records).map(|record| {
         let bytes = value(setup.seed ^ SALT, record, past.record_bytes);
         let coordinator = usize::try_from(record).unwrap_or(0) % doors.len().max(1);
-        store.put_record(places.history_key(record), bytes, Level::All, coordinator)
+        put(store, places.history_key(record), bytes, coordinator)
     });
     let mut writes = writes.buffer_unordered(WRITES_AT_ONCE);
     let mut written = 0_u64;
@@ -80,4 +86,22 @@ pub(super) async fn write(
         admin.set_compaction_throughput(past.throughput).await.map_err(|error| told(&error))?;
     }
     Ok(())
+}
+
+/// Writes one record, however long the store makes it wait.
+async fn put(
+    store: &Store,
+    key: String,
+    bytes: Bytes,
+    coordinator: NodeIndex,
+) -> Result<(), Failed> {
+    let mut tries = 0;
+    loop {
+        let put = store.put_record(key.clone(), bytes.clone(), Level::All, coordinator);
+        match put.await {
+            Err(_) if tries < TRIES_MAX => tries += 1,
+            ended => return ended,
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
 }

@@ -24,7 +24,7 @@ use crate::ledger::OrderId;
 use crate::oracle::Places;
 use crate::scenario::{Actor, Keyspace, OnError, Scenario};
 use crate::world::{Recorder, World};
-use helenus_core::Level;
+use helenus_core::{Level, TableOptions};
 use history::Past;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -206,13 +206,14 @@ fn setup(world: &World, scenario: &Scenario, seed: u64) -> Result<(Setup, f64, L
 /// The table with its sizes scaled: at a thousandth of real sizes all SSTables would be "small" and compacted with each
 /// other for ever.
 fn scaled_table(table: &Keyspace, scenario: &Scenario) -> Keyspace {
-    const MIN_SSTABLE_SIZE: u64 = 50 << 20;
+    // The least that the option takes.
+    const SSTABLE_SIZE_MIN: u64 = 4096;
+    let TableOptions { min_sstable_size, sstable_size, .. } = TableOptions::default();
     let mut table = table.clone();
-    let scaled = scenario.scaled_bytes(MIN_SSTABLE_SIZE);
+    let scaled = scenario.scaled_bytes(min_sstable_size);
     table.options.insert("compaction.min_sstable_size".to_owned(), scaled.to_string());
-    if let Some(bytes) = table.sstable_size {
-        let scaled = scenario.scaled_bytes(bytes);
-        table.options.insert("compaction.sstable_size".to_owned(), scaled.to_string());
-    }
+    let scaled = scenario.scaled_bytes(table.sstable_size.unwrap_or(sstable_size));
+    let scaled = scaled.max(SSTABLE_SIZE_MIN);
+    table.options.insert("compaction.sstable_size".to_owned(), scaled.to_string());
     table
 }

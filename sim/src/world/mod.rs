@@ -22,7 +22,7 @@ pub use recorder::{NodeProbe, Recorder};
 pub use trace::Trace;
 
 use crate::ledger::NodeIndex;
-use crate::scenario::{Action, Hosts, NodeName, Scenario};
+use crate::scenario::{Action, Actor, Hosts, NodeName, Scenario};
 use helenus_node::config::{Config, HintsConfig, StorageConfig};
 use helenus_node::seams::background::{Background, SimBackground};
 use helenus_node::seams::disk::{Disk, Faults, SimDisk};
@@ -40,7 +40,16 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// How long the cluster has to come up before the scenario's clock starts.
-pub const WARM_UP: Duration = Duration::from_secs(60);
+const WARM_UP: Duration = Duration::from_secs(60);
+/// And how much longer when it has a history to write and to compact.
+const WARM_UP_HISTORY: Duration = Duration::from_secs(240);
+
+/// How long a scenario's cluster has to come up before its clock starts.
+pub fn warm_up(scenario: &Scenario) -> Duration {
+    let has_history = |actor: &Actor| matches!(actor, Actor::Shop { history: Some(_), .. });
+    let history = scenario.actors.values().any(has_history);
+    WARM_UP + if history { WARM_UP_HISTORY } else { Duration::ZERO }
+}
 /// The port that peers use.
 const INTERNODE_PORT: u16 = 7000;
 /// The port that clients use.
@@ -90,6 +99,8 @@ pub struct World {
     now: Arc<Now>,
     recorder: Arc<Recorder>,
     began_micros: i64,
+    /// What of the simulation's time is before the scenario's.
+    warm_up: Duration,
     /// Directed pairs of nodes between which messages are lost.
     cut: BTreeSet<(NodeIndex, NodeIndex)>,
     down: BTreeSet<NodeIndex>,
@@ -105,7 +116,7 @@ impl World {
     /// Sets the cluster up; nothing runs until the first step.
     pub fn new(scenario: &Scenario, seed: u64, software: &Software, trace: Trace) -> World {
         let mut builder = turmoil::Builder::new();
-        let began = u64::from(scenario.start.0).saturating_sub(WARM_UP.as_secs());
+        let began = u64::from(scenario.start.0).saturating_sub(warm_up(scenario).as_secs());
         builder
             .rng_seed(seed)
             .epoch(UNIX_EPOCH + clock::epoch(began))
@@ -113,14 +124,16 @@ impl World {
             .min_message_latency(scenario.latency.0)
             .max_message_latency(scenario.latency.1)
             // The lab's own end is what ends a run; this is only further away than any.
-            .simulation_duration(scenario.length() + WARM_UP + Duration::from_secs(24 * 3600))
+            .simulation_duration(
+                scenario.length() + warm_up(scenario) + Duration::from_secs(24 * 3600),
+            )
             // Segments lost in a cut never give their credit back, and links outlive many cuts.
             .tcp_capacity(4096)
             .ephemeral_ports(10_000..=65_000);
         let mut sim = builder.build();
         let now = Arc::new(Now::default());
         let names = scenario.cluster.nodes();
-        let recorder = Recorder::new(Arc::clone(&now), WARM_UP, names.len(), trace);
+        let recorder = Recorder::new(Arc::clone(&now), warm_up(scenario), names.len(), trace);
         let recorder = Arc::new(recorder);
         let ips: Vec<IpAddr> = names.iter().map(|n| sim.lookup(n.name.as_str())).collect();
         let mut nodes = Vec::new();
@@ -144,7 +157,8 @@ impl World {
         }
         let began_micros = i64::try_from(clock::epoch(began).as_micros()).unwrap_or(i64::MAX);
         let (cut, down) = (BTreeSet::new(), BTreeSet::new());
-        World { sim, nodes, now, recorder, began_micros, cut, down }
+        let warm_up = warm_up(scenario);
+        World { sim, nodes, now, recorder, began_micros, warm_up, cut, down }
     }
 
     /// Who listens to the nodes.
@@ -154,7 +168,7 @@ impl World {
 
     /// The scenario's time; 0 while the cluster comes up.
     pub fn elapsed(&self) -> Duration {
-        self.sim.elapsed().saturating_sub(WARM_UP)
+        self.sim.elapsed().saturating_sub(self.warm_up)
     }
 
     /// Wall microseconds when the simulation began, by a right clock.
@@ -164,7 +178,7 @@ impl World {
 
     /// Whether the scenario's clock has started.
     pub fn is_warm(&self) -> bool {
-        self.sim.elapsed() >= WARM_UP
+        self.sim.elapsed() >= self.warm_up
     }
 
     /// The cluster is up, and the scenario's clock starts: from here on disks are as slow as it says.

@@ -87,6 +87,8 @@ enum Verb {
     TableStats(stats::TableStats),
     #[command(name = "compactionstats")]
     CompactionStats(stats::CompactionStats),
+    #[command(name = "compactionhistory")]
+    CompactionHistory(stats::CompactionHistory),
 
     #[command(name = "pausehandoff")]
     PauseHandoff(hints::PauseHandoff),
@@ -105,6 +107,8 @@ enum Verb {
     DisableAutoCompaction(storage::DisableAutoCompaction),
     #[command(name = "setcompactionthroughput")]
     SetCompactionThroughput(storage::SetCompactionThroughput),
+    #[command(name = "setconcurrentcompactors")]
+    SetConcurrentCompactors(storage::SetConcurrentCompactors),
 
     Faults(faults::Faults),
 
@@ -131,6 +135,7 @@ impl Verb {
             Verb::TpStats(verb) => verb.run(context).await,
             Verb::TableStats(verb) => verb.run(context).await,
             Verb::CompactionStats(verb) => verb.run(context).await,
+            Verb::CompactionHistory(verb) => verb.run(context).await,
             Verb::PauseHandoff(verb) => verb.run(context).await,
             Verb::ResumeHandoff(verb) => verb.run(context).await,
             Verb::ListPendingHints(verb) => verb.run(context).await,
@@ -140,6 +145,7 @@ impl Verb {
             Verb::EnableAutoCompaction(verb) => verb.run(context).await,
             Verb::DisableAutoCompaction(verb) => verb.run(context).await,
             Verb::SetCompactionThroughput(verb) => verb.run(context).await,
+            Verb::SetConcurrentCompactors(verb) => verb.run(context).await,
             Verb::Faults(verb) => verb.run(context).await,
             Verb::Bench(verb) => verb.run(context).await,
         }

@@ -1,4 +1,4 @@
-//! `tpstats`, `tablestats`, `compactionstats`: what each host is busy with.
+//! `tpstats`, `tablestats`, `compactionstats`, `compactionhistory`: what each host is busy with.
 
 use crate::context::{Context, Failure};
 use crate::out::{self, Out, cell};
@@ -144,6 +144,13 @@ struct Table {
     compactions: u64,
     bloom_false_positives: u64,
     pending_compactions: u64,
+    levels: Vec<u64>,
+    flushed_bytes: u64,
+    compacted_bytes_read: u64,
+    compacted_bytes_written: u64,
+    raw_bytes: u64,
+    live_raw_bytes: u64,
+    droppable_tombstone_ratio: f64,
 }
 
 impl From<v1::TableStats> for Table {
@@ -161,11 +168,33 @@ impl From<v1::TableStats> for Table {
             compactions: stats.compactions,
             bloom_false_positives: stats.bloom_false_positives,
             pending_compactions: stats.pending_compactions,
+            levels: stats.levels,
+            flushed_bytes: stats.flushed_bytes,
+            compacted_bytes_read: stats.compacted_bytes_read,
+            compacted_bytes_written: stats.compacted_bytes_written,
+            raw_bytes: stats.raw_bytes,
+            live_raw_bytes: stats.live_raw_bytes,
+            droppable_tombstone_ratio: stats.droppable_tombstone_ratio,
         }
     }
 }
 
+/// How many times as much; `-` of nothing.
+fn times(much: u64, of: u64) -> String {
+    if of == 0 { "-".to_owned() } else { format!("{:.2}", much as f64 / of as f64) }
+}
+
 impl Table {
+    fn levels_text(&self) -> String {
+        let levels: Vec<String> = self.levels.iter().map(u64::to_string).collect();
+        if levels.is_empty() { "-".to_owned() } else { levels.join(", ") }
+    }
+
+    /// Bytes written to SSTables for each byte that a flush wrote.
+    fn write_amplification(&self) -> String {
+        times(self.flushed_bytes.saturating_add(self.compacted_bytes_written), self.flushed_bytes)
+    }
+
     fn text(&self) -> String {
         let rows = [
             ("SSTable count", self.sstables.to_string()),
@@ -178,8 +207,12 @@ impl Table {
             ("Compactions", self.compactions.to_string()),
             ("Pending compactions", self.pending_compactions.to_string()),
             ("Bloom filter false positives", self.bloom_false_positives.to_string()),
+            ("SSTables in each level", self.levels_text()),
+            ("Write amplification", self.write_amplification()),
+            ("Space amplification (estimate)", times(self.raw_bytes, self.live_raw_bytes)),
+            ("Droppable tombstone ratio", format!("{:.5}", self.droppable_tombstone_ratio)),
         ];
-        let rows = rows.map(|(name, value)| format!("    {name:<29}: {value}\n")).concat();
+        let rows = rows.map(|(name, value)| format!("    {name:<30}: {value}\n")).concat();
         format!("  {}.{}\n{rows}", self.keyspace, self.table)
     }
 }
@@ -242,11 +275,15 @@ struct Compactions {
     /// 0: no limit.
     throughput_bytes_per_s: u64,
     completed: u64,
+    compactors: u32,
     running: Vec<Running>,
 }
 
 #[derive(Debug, Serialize)]
 struct Running {
+    id: u64,
+    reason: String,
+    level: u32,
     keyspace: String,
     table: String,
     done_bytes: u64,
@@ -256,6 +293,9 @@ struct Running {
 impl Compactions {
     fn new(host: String, answer: v1::CompactionStatsResponse) -> Compactions {
         let running = answer.running.into_iter().map(|it| Running {
+            id: it.id,
+            reason: it.reason,
+            level: it.level,
             keyspace: it.keyspace,
             table: it.table,
             done_bytes: it.done_bytes,
@@ -267,6 +307,7 @@ impl Compactions {
             auto_compaction: answer.auto_compaction,
             throughput_bytes_per_s: answer.throughput_bytes_per_s,
             completed: answer.completed,
+            compactors: answer.compactors,
             running: running.collect(),
         }
     }
@@ -278,11 +319,12 @@ impl Compactions {
             limit => format!("{}/s", out::bytes(limit)),
         };
         let mut text = format!(
-            "{}\npending tasks: {}; completed: {}; automatic: {auto}; throughput: {limit}\n",
-            self.host, self.pending_tasks, self.completed
+            "{}\npending tasks: {}; completed: {}; compactors: {}; automatic: {auto}; throughput: {limit}\n",
+            self.host, self.pending_tasks, self.completed, self.compactors
         );
         if !self.running.is_empty() {
-            let mut table = out.table(&["Table", ">Done", ">Total", ">Progress"]);
+            let mut table =
+                out.table(&[">Id", "Table", "Reason", ">Level", ">Done", ">Total", ">Progress"]);
             for it in &self.running {
                 // A compaction of nothing is done.
                 let share = match it.total_bytes {
@@ -290,7 +332,10 @@ impl Compactions {
                     total => u128::from(it.done_bytes) * 100 / u128::from(total),
                 };
                 table.add_row(vec![
+                    cell(it.id, false),
                     cell(format!("{}.{}", it.keyspace, it.table), false),
+                    cell(&it.reason, false),
+                    cell(it.level, false),
                     cell(out::bytes(it.done_bytes), false),
                     cell(out::bytes(it.total_bytes), false),
                     cell(format!("{share}%"), false),
@@ -320,6 +365,104 @@ impl CompactionStats {
             .collect();
         context.out.show(&stats, |stats| {
             stats.iter().map(|it| it.text(&context.out)).collect::<Vec<_>>().join("\n")
+        })?;
+        each.finish()
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct History {
+    host: String,
+    compactions: Vec<Finished>,
+}
+
+#[derive(Debug, Serialize)]
+struct Finished {
+    id: u64,
+    ended_us: i64,
+    keyspace: String,
+    table: String,
+    reason: String,
+    level: u64,
+    inputs: Vec<u64>,
+    outputs: Vec<u64>,
+    bytes_in: u64,
+    bytes_out: u64,
+    partitions_in: u64,
+    partitions_out: u64,
+}
+
+impl From<v1::FinishedCompaction> for Finished {
+    fn from(it: v1::FinishedCompaction) -> Self {
+        Finished {
+            id: it.id,
+            ended_us: it.ended_us,
+            keyspace: it.keyspace,
+            table: it.table,
+            reason: it.reason,
+            level: it.level,
+            inputs: it.inputs,
+            outputs: it.outputs,
+            bytes_in: it.bytes_in,
+            bytes_out: it.bytes_out,
+            partitions_in: it.partitions_in,
+            partitions_out: it.partitions_out,
+        }
+    }
+}
+
+impl History {
+    fn text(&self, out: &Out) -> String {
+        let mut table = out.table(&[
+            ">Id",
+            "Ended",
+            "Table",
+            "Reason",
+            ">Level",
+            ">SSTables",
+            ">Bytes in",
+            ">Bytes out",
+            ">Partitions in",
+            ">Partitions out",
+        ]);
+        for it in &self.compactions {
+            table.add_row(vec![
+                cell(it.id, false),
+                cell(out::moment(it.ended_us), false),
+                cell(format!("{}.{}", it.keyspace, it.table), false),
+                cell(&it.reason, false),
+                cell(it.level, false),
+                cell(format!("{} -> {}", it.inputs.len(), it.outputs.len()), false),
+                cell(out::bytes(it.bytes_in), false),
+                cell(out::bytes(it.bytes_out), false),
+                cell(it.partitions_in, false),
+                cell(it.partitions_out, false),
+            ]);
+        }
+        format!("{}\n{}\n", self.host, table.trim_fmt())
+    }
+}
+
+/// Compactions that ended on each host, the newest first: the last 4096 of the last seven days.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helenusctl compactionhistory
+  helenusctl --format json compactionhistory | jq '.[0].compactions[0].bytes_out'")]
+pub(crate) struct CompactionHistory {}
+
+impl CompactionHistory {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut each = context.ask_each(async |admin| admin.compaction_history().await).await;
+        let history: Vec<History> = std::mem::take(&mut each.answers)
+            .into_iter()
+            .map(|(addr, answer)| History {
+                host: addr.to_string(),
+                compactions: answer.compactions.into_iter().map(Finished::from).collect(),
+            })
+            .collect();
+        context.out.show(&history, |history| {
+            history.iter().map(|it| it.text(&context.out)).collect::<Vec<_>>().join("\n")
         })?;
         each.finish()
     }

@@ -1,4 +1,5 @@
-//! `flush`, `compact`, `enableautocompaction`, `disableautocompaction`, `setcompactionthroughput`.
+//! `flush`, `compact`, `enableautocompaction`, `disableautocompaction`, `setcompactionthroughput`,
+//! `setconcurrentcompactors`.
 
 use crate::context::{Context, Each, Failure};
 use crate::input;
@@ -141,5 +142,25 @@ impl SetCompactionThroughput {
             limit => format!("compaction writes at most {}/s", out::bytes(limit)),
         };
         done_on_each(context, each, &what)
+    }
+}
+
+/// Set how many compactions run at a time, on each host. Those under way run to their end.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  helenusctl setconcurrentcompactors 4")]
+pub(crate) struct SetConcurrentCompactors {
+    /// 1 to 8.
+    #[arg(value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=8))]
+    compactors: u32,
+}
+
+impl SetConcurrentCompactors {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let count = self.compactors;
+        let each =
+            context.ask_each(async |admin| admin.set_concurrent_compactors(count).await).await;
+        done_on_each(context, each, &format!("at most {count} compactions at a time"))
     }
 }

@@ -77,6 +77,10 @@ pub struct Statistics {
     pub min_deleted_at: Option<GcSeconds>,
     /// Something here is not part of a key-value table's only row: a clustering key, a static row, another column.
     pub beyond_value: bool,
+    /// Values and rows without a TTL: what never goes by itself.
+    pub lasting: u64,
+    /// The second from which all the rest, tombstones and whatever has a TTL, counts as deleted.
+    pub max_deleted_at: Option<GcSeconds>,
 }
 
 impl Statistics {
@@ -95,6 +99,7 @@ impl Statistics {
             self.beyond_value |= row.cells.iter().any(|(column, _)| *column != ColumnId::VALUE);
             if let Some(liveness) = row.liveness {
                 self.timestamp(liveness.timestamp);
+                self.lasts_until(liveness.expiry.map(|expiry| expiry.expires_at));
             }
             for (_, cell) in &row.cells {
                 self.cells += 1;
@@ -105,7 +110,7 @@ impl Statistics {
                         self.expiring += 1;
                         self.deleted_at(expiry.expires_at);
                     }
-                    Content::Value { expiry: None, .. } => {}
+                    Content::Value { expiry: None, .. } => self.lasts_until(None),
                 }
             }
         }
@@ -154,6 +159,19 @@ impl Statistics {
 
     fn deleted_at(&mut self, second: GcSeconds) {
         self.min_deleted_at = Some(self.min_deleted_at.map_or(second, |s| s.min(second)));
+        self.lasts_until(Some(second));
+    }
+
+    fn lasts_until(&mut self, second: Option<GcSeconds>) {
+        match second {
+            Some(second) => self.max_deleted_at = self.max_deleted_at.max(Some(second)),
+            None => self.lasting += 1,
+        }
+    }
+
+    /// Whether all of it was deleted, or has expired, before `gc_before`: nobody is owed any of it.
+    pub fn is_expired(&self, gc_before: GcSeconds) -> bool {
+        self.lasting == 0 && self.max_deleted_at.is_some_and(|second| second < gc_before)
     }
 }
 

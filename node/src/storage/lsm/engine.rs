@@ -178,7 +178,8 @@ impl Engine for LsmEngine {
         shared.stop.send_replace(true);
         Box::pin(async move {
             let synced = sync::close(&shared).await;
-            for lane in [Lane::Compaction, Lane::Flush] {
+            let lanes: Vec<Lane> = shared.lock().book.lanes().chain([Lane::Flush]).collect();
+            for lane in lanes {
                 // Another engine may open the directory next: nothing of this one may still write.
                 background::run(shared.background.as_ref(), lane, 0, || ())
                     .await

@@ -6,8 +6,10 @@
 //!
 //! ```text
 //! | "HLNSMANI" | version u32 | table 16 | dropped u8 | flushed_to: segment u64, offset u64 | next_generation u64
-//! | count u32 | generation u64 ... | crc32 u32 |
+//! | count u32 | generation u64, level u8 | ... | crc32 u32 |
 //! ```
+//!
+//! Format 1 had no levels; all its SSTables are of level 0. It is still read, and replaced when it is next stored.
 //!
 //! Invariant: only jobs of the flush lane store manifests, so two writers never meet.
 
@@ -18,11 +20,14 @@ use crate::seams::disk::Disk;
 use crate::storage::StorageError;
 use bytes::{Buf, BufMut};
 use helenus_core::TableId;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"HLNSMANI";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The last format without levels.
+const WITHOUT_LEVELS: u32 = 1;
 pub(super) const NAME: &str = "MANIFEST";
 const NEXT_NAME: &str = "MANIFEST.next";
 const REMEDY: &str = "Stop the node, restore the file from a copy, or remove the table's directory and repair the node from its replicas";
@@ -55,6 +60,8 @@ pub(super) struct Manifest {
     pub(super) next_generation: u64,
     /// The SSTables, oldest first.
     pub(super) generations: Vec<u64>,
+    /// Leveled compaction: the levels of those that are not in level 0. Of SSTables that are not listed it says nothing.
+    pub(super) levels: BTreeMap<u64, u8>,
     /// Whether the file is there. A directory without it holds nothing.
     pub(super) stored: bool,
 }
@@ -68,6 +75,7 @@ impl Manifest {
             flushed_to: Position::default(),
             next_generation: 1,
             generations: Vec::new(),
+            levels: BTreeMap::new(),
             stored: false,
         }
     }
@@ -84,6 +92,8 @@ impl Manifest {
 
     /// Makes this the durable manifest of `dir`. The directory's other names become durable first.
     pub(super) fn store(&mut self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+        let generations = &self.generations;
+        self.levels.retain(|generation, level| *level > 0 && generations.contains(generation));
         let next = dir.join(NEXT_NAME);
         let path = dir.join(NAME);
         let written = disk.open(&next, true).and_then(|file| {
@@ -100,7 +110,7 @@ impl Manifest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(80 + self.generations.len() * 8);
+        let mut out = Vec::with_capacity(80 + self.generations.len() * 9);
         out.put_slice(MAGIC);
         out.put_u32_le(VERSION);
         out.put_u128_le(self.table.0);
@@ -111,6 +121,7 @@ impl Manifest {
         out.put_u32_le(u32::try_from(self.generations.len()).unwrap_or(u32::MAX));
         for generation in &self.generations {
             out.put_u64_le(*generation);
+            out.put_u8(self.levels.get(generation).copied().unwrap_or(0));
         }
         let crc = crc32fast::hash(&out);
         out.put_u32_le(crc);
@@ -124,27 +135,38 @@ impl Manifest {
         }
         let mut fields = fields.get(MAGIC.len()..).unwrap_or(&[]);
         match fields.try_get_u32_le() {
-            Ok(VERSION) => Manifest::decode_fields(fields)
-                .ok_or_else(|| "the manifest is cut short".to_owned()),
-            Ok(other) => {
-                Err(format!("a manifest in format {other}; this build reads format {VERSION}"))
+            Ok(version @ (WITHOUT_LEVELS | VERSION)) => {
+                Manifest::decode_fields(fields, version != WITHOUT_LEVELS)
+                    .ok_or_else(|| "the manifest is cut short".to_owned())
             }
+            Ok(other) => Err(format!(
+                "a manifest in format {other}; this build reads formats {WITHOUT_LEVELS} to {VERSION}"
+            )),
             Err(_) => Err("the manifest is cut short".to_owned()),
         }
     }
 
-    fn decode_fields(mut fields: &[u8]) -> Option<Manifest> {
+    fn decode_fields(mut fields: &[u8], with_levels: bool) -> Option<Manifest> {
         let table = TableId(fields.try_get_u128_le().ok()?);
         let dropped = fields.try_get_u8().ok()? != 0;
         let segment = fields.try_get_u64_le().ok()?;
         let flushed_to = Position { segment, offset: fields.try_get_u64_le().ok()? };
         let next_generation = fields.try_get_u64_le().ok()?;
         let count = usize::try_from(fields.try_get_u32_le().ok()?).ok()?;
-        if fields.len() != count.checked_mul(8)? {
+        if fields.len() != count.checked_mul(if with_levels { 9 } else { 8 })? {
             return None;
         }
-        let generations = (0..count).map(|_| fields.get_u64_le()).collect();
-        Some(Manifest { table, dropped, flushed_to, next_generation, generations, stored: true })
+        let (mut generations, mut levels) = (Vec::with_capacity(count), BTreeMap::new());
+        for _ in 0..count {
+            let generation = fields.try_get_u64_le().ok()?;
+            let level = if with_levels { fields.try_get_u8().ok()? } else { 0 };
+            generations.push(generation);
+            if level > 0 {
+                levels.insert(generation, level);
+            }
+        }
+        let stored = true;
+        Some(Manifest { table, dropped, flushed_to, next_generation, generations, levels, stored })
     }
 }
 
@@ -159,6 +181,7 @@ mod tests {
             flushed_to: Position { segment: 3, offset: 99 },
             next_generation: 8,
             generations: vec![2, 5, 7],
+            levels: BTreeMap::from([(5, 1), (7, 8)]),
             ..Manifest::new(TableId(42))
         }
     }
@@ -182,6 +205,32 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_without_levels_is_still_read() {
+        // As the first builds wrote it: 2, 5 and 7 of table 42, flushed to (3, 99).
+        let mut first = b"HLNSMANI\x01\0\0\0\x2a".to_vec();
+        first.resize(8 + 4 + 16, 0);
+        first.push(0);
+        for number in [3_u64, 99, 8] {
+            first.extend(number.to_le_bytes());
+        }
+        first.extend(3_u32.to_le_bytes());
+        for generation in [2_u64, 5, 7] {
+            first.extend(generation.to_le_bytes());
+        }
+        let crc = crc32fast::hash(&first);
+        first.extend(crc.to_le_bytes());
+        let read = Manifest::decode(&first).unwrap();
+        assert_eq!(read, Manifest { levels: BTreeMap::new(), stored: true, ..sample() });
+        // What is stored next has levels.
+        assert_eq!(Manifest::decode(&read.encode()), Ok(read.clone()));
+        assert!(read.encode().starts_with(b"HLNSMANI\x02"));
+        let future = [&b"HLNSMANI\x03\0\0\0"[..], &first[12..first.len() - 4]].concat();
+        let future = [&future[..], &crc32fast::hash(&future).to_le_bytes()].concat();
+        let error = Manifest::decode(&future).unwrap_err();
+        assert_eq!(error, "a manifest in format 3; this build reads formats 1 to 2");
+    }
+
+    #[test]
     fn a_crash_leaves_the_old_one_or_the_new_one() {
         for seed in 0..50 {
             let disk = SimDisk::new(seed, Faults::default());
@@ -189,7 +238,8 @@ mod tests {
             disk.sync_dir(Path::new("")).unwrap();
             let mut old = sample();
             old.store(&disk, Path::new("t")).unwrap();
-            let mut new = Manifest { generations: vec![9], ..old.clone() };
+            let levels = BTreeMap::from([(9, 2)]);
+            let mut new = Manifest { generations: vec![9], levels, ..old.clone() };
             // Everything but the directory's sync.
             let next = Path::new("t").join(NEXT_NAME);
             let file = disk.open(&next, true).unwrap();

@@ -33,6 +33,7 @@ mod manifest;
 mod state;
 mod flush;
 mod compact;
+mod figures;
 mod scan;
 mod recover;
 mod sync;
@@ -112,6 +113,10 @@ struct Shared {
     sync_wanted: Notify,
     flush_wanted: Notify,
     compaction_wanted: Notify,
+    /// Compactions that are paused, or pay at the throttle, look again.
+    compaction_changed: Notify,
+    /// Whoever has it pays for its bytes.
+    throttle: tokio::sync::Mutex<()>,
     syncs: watch::Sender<SyncState>,
     flushes: watch::Sender<Progress>,
     stop: watch::Sender<bool>,
@@ -156,6 +161,8 @@ impl LsmEngine {
             sync_wanted: Notify::new(),
             flush_wanted: Notify::new(),
             compaction_wanted: Notify::new(),
+            compaction_changed: Notify::new(),
+            throttle: tokio::sync::Mutex::default(),
             syncs: watch::Sender::new(SyncState { durable, failed: None }),
             flushes: watch::Sender::new(Progress::default()),
             stop: watch::Sender::new(false),
@@ -168,7 +175,9 @@ impl LsmEngine {
         tasks.spawn(sync::sync_loop(Arc::clone(&shared)));
         tasks.spawn(flush::flush_loop(Arc::clone(&shared)));
         tasks.spawn(compact::compaction_loop(Arc::clone(&shared)));
-        Ok(LsmEngine { shared })
+        let engine = LsmEngine { shared };
+        engine.shared.lock().book.last_id = compact::last_id(&engine);
+        Ok(engine)
     }
 
     /// Figures of the engine as a whole.

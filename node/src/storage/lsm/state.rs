@@ -1,12 +1,13 @@
 //! What the engine knows in memory: tables, their memtables and SSTables, and the log. One lock holds it all; it is never
 //! held while the disk is read, and while it is written only for the log's own buffer.
 
+use super::compact::{Book, TableBook};
 use super::log::{Log, Mutation, Position};
 use super::manifest::Manifest;
 use super::memtable::{Memtable, Place};
 use super::sstable::{Lookup, SsTable};
-use crate::storage::{RunningCompaction, StorageError, TableFigures, Write};
-use helenus_core::compaction::{Candidate, SizeTiered};
+use crate::storage::{StorageError, TableFigures, Write};
+use helenus_core::compaction;
 use helenus_core::{GcSeconds, Partition, TableDef, TableId, TableOptions, codec, merge};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -122,14 +123,17 @@ pub(super) struct Table {
     /// The durable list of SSTables. Locked by jobs of the flush lane only.
     pub(super) manifest: Arc<Mutex<Manifest>>,
     pub(super) auto_compaction: bool,
+    pub(super) book: TableBook,
     pub(super) figures: TableFigures,
 }
 
 impl Table {
     pub(super) fn new(dir: PathBuf, manifest: Manifest, sstables: Vec<Arc<SsTable>>) -> Table {
+        let book = TableBook::new(manifest.levels.clone());
         Table {
             id: manifest.table,
             dir,
+            book,
             options: None,
             active: Memtable::default(),
             view: View::default().with(|_, own| *own = sstables),
@@ -150,37 +154,15 @@ impl Table {
         frozen.chain(self.active.first()).min()
     }
 
-    /// The SSTables as the choice of a compaction sees them.
-    pub(super) fn candidates(&self, now: GcSeconds) -> Vec<Candidate> {
-        let gc_grace = self.options.as_ref().map_or(u32::MAX, |options| options.gc_grace_seconds);
-        let gc_before = now.0.saturating_sub(gc_grace);
-        self.view
-            .sstables
-            .iter()
-            .map(|sstable| {
-                let statistics = &sstable.content.statistics;
-                let droppable = statistics.min_deleted_at.is_some_and(|s| s.0 < gc_before);
-                Candidate {
-                    id: sstable.generation,
-                    bytes: sstable.bytes,
-                    droppable_ratio: if droppable { statistics.tombstone_ratio() } else { 0.0 },
-                    age_s: u64::from(now.0.saturating_sub(sstable.content.written_at)),
-                    hotness: 0.0,
-                }
-            })
-            .collect()
-    }
-
-    pub(super) fn size_tiered(&self) -> SizeTiered {
-        SizeTiered::with_thresholds(&self.options())
-    }
-
     /// The figures as of now.
     pub(super) fn figures(&self, now: GcSeconds) -> TableFigures {
-        let candidates = self.candidates(now);
         let frozen = || self.view.frozen.iter().map(|frozen| &frozen.memtable);
         TableFigures {
             sstables: self.view.sstables.len() as u64,
+            levels: self.levels(),
+            raw_bytes: self.view.sstables.iter().map(|sstable| sstable.content.raw_bytes).sum(),
+            live_raw_bytes: self.view.live_raw_bytes(),
+            droppable_tombstones_ppm: self.droppable_tombstones_ppm(now),
             live_bytes: self.view.sstables.iter().map(|sstable| sstable.bytes).sum(),
             memtable_bytes: self.active.bytes() + frozen().map(Memtable::bytes).sum::<u64>(),
             memtable_partitions: (self.active.partitions()
@@ -189,10 +171,7 @@ impl Table {
             sstables_read: self.view.read_figures.sstables.load(Ordering::Relaxed),
             sstables_skipped: self.view.read_figures.skipped.load(Ordering::Relaxed),
             bloom_false_positives: self.view.read_figures.false_positives.load(Ordering::Relaxed),
-            pending_compactions: helenus_core::compaction::pending_tasks(
-                &candidates,
-                &self.size_tiered(),
-            ),
+            pending_compactions: self.ask(now, compaction::pending_tasks),
             ..self.figures.clone()
         }
     }
@@ -211,7 +190,7 @@ pub(super) struct State {
     /// Oldest first.
     pub(super) queue: VecDeque<Arc<Frozen>>,
     pub(super) majors: VecDeque<Major>,
-    pub(super) running: Option<RunningCompaction>,
+    pub(super) book: Book,
     pub(super) auto_compaction: bool,
     pub(super) compaction_throughput: u64,
     pub(super) compactions_completed: u64,
@@ -249,7 +228,7 @@ impl State {
             log,
             queue: VecDeque::new(),
             majors: VecDeque::new(),
-            running: None,
+            book: Book::new(config.concurrent_compactors),
             auto_compaction: true,
             compaction_throughput: config.compaction_throughput,
             compactions_completed: 0,
@@ -399,27 +378,6 @@ impl State {
         Some(table.view.sstables.len())
     }
 
-    /// Inputs have become `output` (or nothing). Gives the table's number of SSTables; `None` if the table was dropped.
-    pub(super) fn compacted(
-        &mut self,
-        table: TableId,
-        inputs: &[u64],
-        output: Option<SsTable>,
-    ) -> Option<usize> {
-        let table = self.tables.get_mut(&table)?;
-        if !table.has(inputs) {
-            return None;
-        }
-        table.figures.compactions += 1;
-        table.figures.compacted_bytes_written += output.as_ref().map_or(0, |sstable| sstable.bytes);
-        table.view = table.view.with(|_, sstables| {
-            sstables.retain(|sstable| !inputs.contains(&sstable.generation));
-            sstables.extend(output.map(Arc::new));
-        });
-        self.compactions_completed += 1;
-        Some(table.view.sstables.len())
-    }
-
     /// Forgets a table's content. What the log holds of it before the returned position is dead.
     pub(super) fn forget(&mut self, table: TableId) -> Option<Position> {
         let upto = self.log.end();
@@ -428,6 +386,7 @@ impl State {
         self.active_bytes -= std::mem::take(&mut dropped.active).bytes();
         dropped.view = Arc::new(View::default());
         dropped.figures = TableFigures::default();
+        dropped.book = TableBook::default();
         for frozen in self.queue.iter().filter(|frozen| frozen.table == table) {
             self.frozen_bytes -= frozen.memtable.bytes();
         }
@@ -446,6 +405,11 @@ impl Table {
     /// One more SSTable, during recovery.
     pub(super) fn add(&mut self, sstable: SsTable) {
         self.view = self.view.with(|_, sstables| sstables.push(Arc::new(sstable)));
+    }
+
+    /// Other SSTables than before.
+    pub(super) fn change_sstables(&mut self, change: impl FnOnce(&mut Vec<Arc<SsTable>>)) {
+        self.view = self.view.with(|_, sstables| change(sstables));
     }
 
     /// Whether all these SSTables are still its own.

@@ -2,6 +2,7 @@
 //! owes besides: recovery, corruption, flushing, compaction.
 
 mod compaction;
+mod compactors;
 mod crash;
 mod log;
 mod recovery;

@@ -3,6 +3,7 @@
 use super::LsmEngine;
 use super::flush::Progress;
 use super::state::Major;
+use crate::seams::background::COMPACTORS_MAX;
 use crate::seams::net::BoxFuture;
 use crate::storage::{CompactionFigures, EngineFigures, StorageError, TableFigures, Upkeep};
 use helenus_core::TableId;
@@ -95,6 +96,12 @@ impl Upkeep for LsmEngine {
 
     fn set_compaction_throughput(&self, bytes_per_s: u64) {
         self.shared.lock().compaction_throughput = bytes_per_s;
+        self.shared.compaction_wanted.notify_one();
+    }
+
+    fn set_concurrent_compactors(&self, compactors: u8) {
+        self.shared.lock().book.compactors = compactors.clamp(1, COMPACTORS_MAX);
+        self.shared.compaction_wanted.notify_one();
     }
 
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures> {
@@ -115,7 +122,8 @@ impl Upkeep for LsmEngine {
         CompactionFigures {
             pending_tasks: open.map(|table| table.figures(now).pending_compactions).sum::<u64>()
                 + state.majors.len() as u64,
-            running: state.running.iter().cloned().collect(),
+            running: state.book.running(),
+            compactors: state.book.compactors,
             auto_compaction: state.auto_compaction,
             throughput_bytes_per_s: state.compaction_throughput,
             completed: state.compactions_completed,

@@ -130,16 +130,11 @@ fn read_keyspaces(
             }
         }
         if let Some((compaction, span)) = keyspace.text("compaction", problems) {
-            match STRATEGIES.into_iter().find(|(name, _)| *name == compaction) {
-                // The store's own default stays unsaid.
-                Some(("stcs", _)) => {}
-                Some((_, class)) => {
-                    options.insert("compaction.class".to_owned(), class.to_owned());
-                }
-                None => {
-                    let known = STRATEGIES.map(|(name, _)| name);
-                    problems.add(&span, unknown("compaction strategy", compaction, known));
-                }
+            if ["stcs", "lcs", "twcs"].contains(&compaction) {
+                options.insert("compaction.class".to_owned(), compaction.to_owned());
+            } else {
+                let known = ["stcs", "lcs", "twcs"];
+                problems.add(&span, unknown("compaction strategy", compaction, known));
             }
         }
         let chance = keyspace.text("bloom_filter_fp_chance", problems);
@@ -163,9 +158,6 @@ fn read_disk(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Disk
     section.finish(problems);
     DiskSpeed { read_latency: latency.map(|l| l.0), bandwidth: bandwidth.map(|b| b.0) }
 }
-
-const STRATEGIES: [(&str, &str); 2] =
-    [("stcs", "SizeTieredCompactionStrategy"), ("lcs", "LeveledCompactionStrategy")];
 
 fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hints {
     let cap = section.parsed("cap", problems, units::bytes);

@@ -5,7 +5,8 @@
 //! index      | count u32 | first entry's token i64, key_len u32, key; block's offset u64, length u32 | ... |
 //!            | last entry's token i64, key_len u32, key |
 //! bloom      | probes u32 | bits |
-//! statistics | partitions u64 | raw_bytes u64 | written_at u32 | then merge::Statistics, fields in order; options as u8 and value |
+//! statistics | partitions u64 | raw_bytes u64 | written_at u32 | then merge::Statistics, fields in order; options as u8 and value (the last two
+//!            | may be missing) |
 //! footer     | (offset u64, length u64, crc32 u32) of index, bloom, statistics | version u32 | crc32 u32 | "HLNSSTBL" |
 //! ```
 //!
@@ -208,13 +209,25 @@ impl SsTable {
         self.first_token() <= token && token <= self.last.token && self.bloom.may_contain(token)
     }
 
+    /// Up to `count` tokens of partitions that are here, from all over its span.
+    pub(super) fn sample(&self, count: usize) -> impl Iterator<Item = Token> + '_ {
+        let step = self.index.len().div_ceil(count.max(1)).max(1);
+        self.index.iter().step_by(step).map(|entry| entry.first.token)
+    }
+
     /// Whether anything from `from` to `until` may be here.
     pub(super) fn overlaps(&self, from: Token, until: Token) -> bool {
         self.first_token() <= until && from <= self.last.token
     }
 
-    fn first_token(&self) -> Token {
+    /// The token of the first partition.
+    pub(super) fn first_token(&self) -> Token {
         self.index.first().map_or(Token::MAX, |entry| entry.first.token)
+    }
+
+    /// The token of the last partition.
+    pub(super) fn last_token(&self) -> Token {
+        self.last.token
     }
 
     /// The last block that begins at or before (token, key): the only one that may hold it.
@@ -374,6 +387,9 @@ fn encode_content(content: &Content) -> Vec<u8> {
     out.put_u8(u8::from(s.min_deleted_at.is_some()));
     out.put_u32_le(s.min_deleted_at.map_or(0, |second| second.0));
     out.put_u8(u8::from(s.beyond_value));
+    out.put_u64_le(s.lasting);
+    out.put_u8(u8::from(s.max_deleted_at.is_some()));
+    out.put_u32_le(s.max_deleted_at.map_or(0, |second| second.0));
     out
 }
 
@@ -393,6 +409,15 @@ fn parse_content(mut bytes: &[u8]) -> Option<Content> {
     let second = GcSeconds(bytes.try_get_u32_le().ok()?);
     let min_deleted_at = there.then_some(second);
     let beyond_value = bytes.try_get_u8().ok()? != 0;
+    // Files from before these two existed are taken to hold something that lasts.
+    let (lasting, max_deleted_at) = if bytes.is_empty() {
+        (1, None)
+    } else {
+        let lasting = bytes.try_get_u64_le().ok()?;
+        let there = bytes.try_get_u8().ok()? != 0;
+        let second = GcSeconds(bytes.try_get_u32_le().ok()?);
+        (lasting, there.then_some(second))
+    };
     let statistics = Statistics {
         min_timestamp,
         max_timestamp,
@@ -402,6 +427,8 @@ fn parse_content(mut bytes: &[u8]) -> Option<Content> {
         expiring,
         min_deleted_at,
         beyond_value,
+        lasting,
+        max_deleted_at,
     };
     bytes.is_empty().then_some(Content { partitions, raw_bytes, written_at, statistics })
 }

@@ -102,6 +102,11 @@ impl Writer {
         self.written + self.pending.len() as u64
     }
 
+    /// Partitions so far.
+    pub(in crate::storage::lsm) fn partitions(&self) -> u64 {
+        self.content.partitions
+    }
+
     pub(in crate::storage::lsm) fn is_empty(&self) -> bool {
         self.content.partitions == 0
     }
