@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Records on their way at a time.
-const WRITES_AT_ONCE: usize = 8;
+const WRITES_AT_ONCE: usize = 4;
 /// How often the nodes are asked whether compaction is done.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// A write that is refused, because flushing has to catch up first, is tried again so often,

@@ -98,8 +98,9 @@ impl Lens<'_> {
         Some((orders * share * value / memtable, sum))
     }
 
-    /// A read finds its order in one SSTable, after it has asked the filter of every one that is newer: reads go from the
-    /// newest back, and stop at what is older than what they have. Holds while nothing is compacted.
+    /// A read finds its order in one SSTable, after it has asked every one that is newer: reads go from the newest back, and
+    /// stop at what is older than what they have. One that is asked is opened if the key lies between its first and its last
+    /// and its filter errs. Holds while nothing is compacted.
     pub(super) fn predicted_read_amplification(
         &self,
         figure: &FigureRef,
@@ -123,9 +124,16 @@ impl Lens<'_> {
         }
         let newer = (reads > 0).then(|| count(newer) / count(reads))?;
         let memtable = number(self.scenario.scaled_bytes(self.scenario.cluster.memtable));
-        let chance = self.false_positive_chance(memtable / self.value_bytes()?)?;
-        let sum = format!("1 + {newer:.0} newer SSTables x {:.2} %", chance * 100.0);
-        Some((1.0 + newer * chance, sum))
+        let keys = memtable / self.value_bytes()?;
+        let errs = self.false_positive_chance(keys)?;
+        // Of so many keys and one more, the one more is neither the first nor the last.
+        let between = (keys - 1.0).max(0.0) / (keys + 1.0);
+        let sum = format!(
+            "1 + {newer:.0} newer SSTables x {:.0} % in range x {:.2} % that the filter errs",
+            between * 100.0,
+            errs * 100.0
+        );
+        Some((1.0 + newer * between * errs, sum))
     }
 
     /// That a filter over so many keys admits one that it does not hold.
@@ -268,8 +276,8 @@ mod tests {
             ask(ledger, text, |lens, figure| lens.predicted_read_amplification(figure, ALL))
         };
         let (amplification, sum) = predicted(&ledger).unwrap();
-        assert!(sum.starts_with("1 + 101 newer SSTables x 1."), "{sum}");
-        assert!((2.1..2.3).contains(&amplification), "{amplification}");
+        assert!(sum.starts_with("1 + 101 newer SSTables x 71 % in range x 1.1"), "{sum}");
+        assert!((1.8..1.9).contains(&amplification), "{amplification}");
         ledger.reads.clear();
         assert_eq!(predicted(&ledger), None);
     }
