@@ -5,7 +5,8 @@ use crate::actors::{self, Command, Controls, State};
 use crate::ledger::Ledger;
 use crate::oracle::{First, Judged, Lens, Places, firsts, judge};
 use crate::scenario::{Action, Event, Kind, Scenario, When};
-use crate::world::{Software, Trace, WARM_UP, World};
+use crate::world::{Software, Trace, World, warm_up as warm_up_of};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The last comparisons and reads have this much simulated time.
@@ -31,8 +32,10 @@ impl std::fmt::Debug for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
     /// The cluster was not ready when the scenario's clock should have started.
-    #[error("the cluster did not come up within {} simulated seconds: {waited_for}", WARM_UP.as_secs())]
+    #[error("the cluster did not come up within {seconds} simulated seconds: {waited_for}")]
     ClusterNotReady {
+        /// How long it had.
+        seconds: u64,
         /// What was missing last.
         waited_for: String,
     },
@@ -82,6 +85,11 @@ impl Run {
         self.judged.iter().all(|j| j.holds)
     }
 
+    /// The expectations that do not hold.
+    pub fn broken(&self) -> BTreeSet<&str> {
+        self.judged.iter().filter(|j| !j.holds).map(|j| j.id.as_str()).collect()
+    }
+
     /// Asks questions of it.
     pub fn lens(&self) -> Lens<'_> {
         Lens { scenario: &self.scenario, ledger: &self.ledger, places: &self.places }
@@ -95,10 +103,14 @@ pub fn run(
     progress: &mut dyn FnMut(Duration),
 ) -> Result<Run, LabError> {
     let Settings { seed, software, trace } = settings;
+    // From here on there is one seed: keys, too, follow from it.
+    let scenario = &Scenario { seed, ..scenario.clone() };
     let mut world = World::new(scenario, seed, &software, Trace::new(trace));
     let controls = actors::enter(&mut world, scenario, seed).map_err(LabError::Setup)?;
     warm_up(&mut world, scenario, &controls)?;
+    world.start_clock(scenario);
     play(&mut world, scenario, &controls, progress)?;
+    world.stop_clock();
     finish(&mut world, scenario, &controls)?;
 
     let recorder = world.recorder();
@@ -126,9 +138,10 @@ fn warm_up(world: &mut World, scenario: &Scenario, controls: &Controls) -> Resul
         step(world, scenario)?;
     }
     match &*controls.state.borrow() {
-        State::Starting(waited_for) => {
-            Err(LabError::ClusterNotReady { waited_for: waited_for.clone() })
-        }
+        State::Starting(waited_for) => Err(LabError::ClusterNotReady {
+            seconds: warm_up_of(scenario).as_secs(),
+            waited_for: waited_for.clone(),
+        }),
         State::Ready | State::Finished => Ok(()),
     }
 }
@@ -193,7 +206,7 @@ fn happen(
             let nodes = world.nodes.iter().enumerate();
             let nodes = nodes.filter(|(_, n)| on.iter().any(|hosts| hosts.holds(&n.name)));
             let nodes = nodes.map(|(index, _)| index).collect();
-            command(controls, Command::Nodetool(*verb, nodes))?;
+            command(controls, Command::Nodetool(scenario.scaled_verb(*verb), nodes))?;
         }
         _ => {}
     }

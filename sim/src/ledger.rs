@@ -243,6 +243,28 @@ pub struct Sample {
     pub nodes: Vec<Option<NodeSample>>,
 }
 
+/// What one node says of the orders' table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeTable {
+    /// Its SSTables.
+    pub sstables: u64,
+    /// Compactions that wait.
+    pub pending_compactions: u64,
+    /// Reads so far.
+    pub reads: u64,
+    /// SSTables of which they opened a block.
+    pub sstables_read: u64,
+}
+
+/// The orders' table on all nodes at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSample {
+    /// When.
+    pub at: Duration,
+    /// By node; absent where it did not answer.
+    pub nodes: Vec<Option<NodeTable>>,
+}
+
 /// What replicas really hold, found by reading each one's own data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
@@ -280,12 +302,16 @@ pub struct Ledger {
     pub applied: Vec<BTreeMap<OrderId, Applied>>,
     /// (when, node, table, SSTables of it), at every change.
     pub sstables: Vec<(Duration, NodeIndex, TableId, usize)>,
+    /// (when, node, table) of every flush.
+    pub flushes: Vec<(Duration, NodeIndex, TableId)>,
     /// (when, coordinator, replica that was behind).
     pub read_repairs: Vec<(Duration, NodeIndex, Option<NodeIndex>)>,
     /// In order of time.
     pub liveness: Vec<LivenessChange>,
     /// In order of time.
     pub samples: Vec<Sample>,
+    /// In order of time; empty unless the scenario asks what only tables can tell.
+    pub tables: Vec<TableSample>,
     /// In order of time.
     pub comparisons: Vec<Comparison>,
     /// At the end.
@@ -296,26 +322,9 @@ pub struct Ledger {
     pub ids: BTreeMap<NodeId, NodeIndex>,
 }
 
-/// An order's key in the store.
-pub fn key_of(order: OrderId) -> String {
-    format!("order-{order:08}")
-}
-
-/// The order of a key; `None` for a key that is not an order's.
-pub fn order_of(key: &[u8]) -> Option<OrderId> {
-    std::str::from_utf8(key).ok()?.strip_prefix("order-")?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_name_orders() {
-        assert_eq!(order_of(key_of(42).as_bytes()), Some(42));
-        assert_eq!(order_of(b"other"), None);
-        assert_eq!(order_of(&[0xff]), None);
-    }
 
     #[test]
     fn the_identity_tells_by_how_much_it_is_off() {

@@ -5,6 +5,7 @@
 //! `lab` puts them together: one run.
 
 pub mod actors;
+pub mod keys;
 pub mod lab;
 pub mod ledger;
 pub mod oracle;

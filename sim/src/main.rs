@@ -18,6 +18,7 @@ const EXAMPLES: &str = "Examples:
   helenus-lab                                   run the flagship, az-partition
   helenus-lab run az-partition --seed 7         the same story with other chance
   helenus-lab run power-loss                    a node that forgets, in a store that does not
+  helenus-lab run NAME --variant ID             the same story with something changed (see list)
   helenus-lab run my.toml --json report.json    a scenario of your own, and a report for programs
   helenus-lab check my.toml                     say what is wrong with it before running it
   helenus-lab figures                           what expectations may measure";
@@ -35,7 +36,7 @@ enum Verb {
     /// Run a scenario and judge it.
     #[command(after_help = EXAMPLES)]
     Run(RunArgs),
-    /// List the scenarios that come with the lab.
+    /// List the scenarios that come with the lab, each with its variants.
     List,
     /// Check a scenario file without running it.
     Check {
@@ -57,6 +58,9 @@ struct RunArgs {
     /// How many real orders one simulated order stands for; the scenario's own if left out.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     scale: Option<u64>,
+    /// A variant of the scenario (see `list`); may be given several times, and later ones change what earlier ones left.
+    #[arg(long = "variant", value_name = "ID")]
+    variants: Vec<String>,
     /// Write the report for programs here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -93,6 +97,7 @@ impl RunArgs {
             scenario: LIBRARY[0].id.to_owned(),
             seed: None,
             scale: None,
+            variants: Vec::new(),
             json: None,
             trace: None,
         }
@@ -115,6 +120,9 @@ fn list() -> Result<ExitCode, String> {
         let scenario = Scenario::parse(embedded.file, embedded.text)
             .map_err(|problems| problems.to_string())?;
         written(writeln!(out, "{:<16} {}", embedded.id, scenario.title))?;
+        for variant in &scenario.variants {
+            written(writeln!(out, "  --variant {:<14} {}", variant.id, variant.title))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -134,22 +142,24 @@ fn figures() -> Result<ExitCode, String> {
 }
 
 fn check(file: &Path) -> Result<ExitCode, String> {
-    let scenario = load(&file.to_string_lossy())?;
+    let scenario = load(&file.to_string_lossy(), &[])?;
     let (events, expectations) = (scenario.events.len(), scenario.expectations.len());
     let text = format!(
-        "{}: {} is in order: {} nodes, {events} events, {expectations} expectations",
+        "{}: {} is in order: {} nodes, {events} events, {expectations} expectations, {} variants",
         file.display(),
         scenario.id,
-        scenario.cluster.nodes().len()
+        scenario.cluster.nodes().len(),
+        scenario.variants.len()
     );
     written(writeln!(std::io::stdout(), "{text}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A scenario by its name, or from a file.
-fn load(name: &str) -> Result<Scenario, String> {
+/// A scenario by its name, or from a file, with variants of it applied.
+fn load(name: &str, variants: &[String]) -> Result<Scenario, String> {
+    let chosen: Vec<&str> = variants.iter().map(String::as_str).collect();
     if let Some(embedded) = LIBRARY.iter().find(|e| e.id == name) {
-        return Scenario::parse(embedded.file, embedded.text)
+        return Scenario::parse_varied(embedded.file, embedded.text, &chosen)
             .map_err(|problems| problems.to_string());
     }
     let text = std::fs::read_to_string(name).map_err(|error| {
@@ -159,7 +169,7 @@ fn load(name: &str) -> Result<Scenario, String> {
             known.join(", ")
         )
     })?;
-    Scenario::parse(name, &text).map_err(|problems| problems.to_string())
+    Scenario::parse_varied(name, &text, &chosen).map_err(|problems| problems.to_string())
 }
 
 fn create(path: Option<&PathBuf>) -> Result<Option<std::fs::File>, String> {
@@ -169,13 +179,18 @@ fn create(path: Option<&PathBuf>) -> Result<Option<std::fs::File>, String> {
 }
 
 fn run(args: &RunArgs) -> Result<ExitCode, String> {
-    let mut scenario = load(&args.scenario)?;
+    let mut scenario = load(&args.scenario, &args.variants)?;
     scenario.scale = args.scale.unwrap_or(scenario.scale);
     let seed = args.seed.unwrap_or(scenario.seed);
     // Opened before the run: a wrong path is told at once, not after it.
     let (trace, json) = (create(args.trace.as_ref())?, create(args.json.as_ref())?);
-    let replay =
-        format!("helenus-lab run {} --seed {seed} --scale {}", args.scenario, scenario.scale);
+    let variants = args.variants.iter().map(|id| format!(" --variant {id}"));
+    let replay = format!(
+        "helenus-lab run {} --seed {seed} --scale {}{}",
+        args.scenario,
+        scenario.scale,
+        variants.collect::<String>()
+    );
     written(headline(&scenario, seed))?;
 
     let software: Software =
@@ -215,6 +230,9 @@ const RECORDS_COARSE: u64 = 50;
 fn headline(scenario: &Scenario, seed: u64) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", scenario.id, scenario.title)?;
+    for variant in &scenario.chosen {
+        writeln!(out, "variant {}: {}", variant.id, variant.title)?;
+    }
     writeln!(out, "source: {}", scenario.source)?;
     writeln!(
         out,

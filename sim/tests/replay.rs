@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 /// A hash, and the file with every event.
-fn replay(dir: &Path, name: &str, seed: &str) -> (String, std::path::PathBuf) {
+fn replay(dir: &Path, text: &str, name: &str, seed: &str) -> (String, std::path::PathBuf) {
     let scenario = dir.join("short.toml");
-    std::fs::write(&scenario, common::short()).unwrap();
+    std::fs::write(&scenario, text).unwrap();
     let (json, trace) = (dir.join(format!("{name}.json")), dir.join(format!("{name}.trace")));
     let lab = Command::new(env!("CARGO_BIN_EXE_helenus-lab"))
         .arg("run")
@@ -42,12 +42,21 @@ fn first_difference(one: &Path, other: &Path) -> String {
     )
 }
 
+fn repeats(text: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, one_trace) = replay(dir.path(), text, "one", "205");
+    let (two, two_trace) = replay(dir.path(), text, "two", "205");
+    assert_eq!(one, two, "{}", first_difference(&one_trace, &two_trace));
+    let (other, _) = replay(dir.path(), text, "other", "206");
+    assert_ne!(one, other);
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let (one, one_trace) = replay(dir.path(), "one", "205");
-    let (two, two_trace) = replay(dir.path(), "two", "205");
-    assert_eq!(one, two, "{}", first_difference(&one_trace, &two_trace));
-    let (other, _) = replay(dir.path(), "other", "206");
-    assert_ne!(one, other);
+    repeats(&common::short());
+}
+
+#[test]
+fn so_it_is_where_reads_take_time_and_compaction_is_held_back() {
+    repeats(&common::short_hot());
 }

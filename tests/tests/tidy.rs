@@ -408,5 +408,12 @@ fn unknown_scenario(words: &[&str], copied: &[&str]) -> Option<String> {
     let scenario = rest.first().filter(|word| *verb == "run" && !word.starts_with('-'))?;
     let file: PathBuf = root().join("sim/scenarios").join(format!("{scenario}.toml"));
     let there = file.is_file() || root().join(scenario).is_file() || copied.contains(scenario);
-    (!there).then(|| format!("helenus-lab {}: no such scenario", words.join(" ")))
+    if !there {
+        return Some(format!("helenus-lab {}: no such scenario", words.join(" ")));
+    }
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let mut chosen = rest.windows(2).filter(|pair| pair.first() == Some(&"--variant"));
+    let is_known = |id: &str| text.contains(&format!("[[variant]]\nid = \"{id}\"\n"));
+    let unknown = chosen.find(|pair| !pair.last().is_some_and(|id| is_known(id)));
+    unknown.map(|pair| format!("helenus-lab {}: no such variant", pair.join(" ")))
 }

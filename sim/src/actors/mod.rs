@@ -8,6 +8,7 @@
 //! The source of truth and the log are perfect here, because the experiment is about the store. All actors live on one
 //! simulated host that reaches every node at all times: what they cannot do is the store's doing.
 
+mod history;
 mod operator;
 mod projector;
 mod reader;
@@ -24,6 +25,7 @@ use crate::oracle::Places;
 use crate::scenario::{Actor, Keyspace, OnError, Scenario};
 use crate::world::{Recorder, World};
 use helenus_core::{Level, TableOptions};
+use history::Past;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,6 +55,8 @@ pub(crate) struct Setup {
     after: (Duration, Duration),
     nodes: Vec<SocketAddr>,
     length: Duration,
+    asks_tables: bool,
+    history: Option<Past>,
 }
 
 /// What the actors share.
@@ -120,13 +124,19 @@ pub fn enter(world: &mut World, scenario: &Scenario, seed: u64) -> Result<Contro
     let places = Arc::new(Places::new(scenario));
     let began = world.began_micros();
     world.lab(async move {
-        let store = match store::bring_up(&setup, &recorder, began, &state_told).await {
+        let store = match store::bring_up(&setup, &recorder, &places, began, &state_told).await {
             Ok(store) => store,
             Err(why) => {
                 state_told.send_replace(State::Starting(why));
                 return;
             }
         };
+        if let Some(past) = &setup.history
+            && let Err(why) = history::write(&store, &setup, past, &places, &state_told).await
+        {
+            state_told.send_replace(State::Starting(why));
+            return;
+        }
         let turns = Default::default();
         let shared = Shared { setup, recorder, places, store, turns, level: level_seen };
         state_told.send_replace(State::Ready);
@@ -167,7 +177,7 @@ fn setup(world: &World, scenario: &Scenario, seed: u64) -> Result<(Setup, f64, L
     let Some(Actor::Projector { into, write_cl, on_error, concurrency, .. }) = projector else {
         return Err(missing("projector"));
     };
-    let Some(Actor::Shop { rate, value, .. }) = shop else { return Err(missing("shop")) };
+    let Some(Actor::Shop { rate, value, history, .. }) = shop else { return Err(missing("shop")) };
     let Some(Actor::Reader { cl, after, reads_per_order, .. }) = reader else {
         return Err(missing("reader"));
     };
@@ -187,6 +197,8 @@ fn setup(world: &World, scenario: &Scenario, seed: u64) -> Result<(Setup, f64, L
         after: *after,
         nodes: world.nodes.iter().map(|n| n.rpc()).collect(),
         length: scenario.length(),
+        asks_tables: scenario.asks_tables(),
+        history: history.as_ref().map(|history| Past::of(scenario, history)),
     };
     Ok((setup, scenario.scaled_rate(*rate), *cl))
 }
@@ -200,7 +212,8 @@ fn scaled_table(table: &Keyspace, scenario: &Scenario) -> Keyspace {
     let mut table = table.clone();
     let scaled = scenario.scaled_bytes(min_sstable_size);
     table.options.insert("compaction.min_sstable_size".to_owned(), scaled.to_string());
-    let scaled = scenario.scaled_bytes(sstable_size).max(SSTABLE_SIZE_MIN);
+    let scaled = scenario.scaled_bytes(table.sstable_size.unwrap_or(sstable_size));
+    let scaled = scaled.max(SSTABLE_SIZE_MIN);
     table.options.insert("compaction.sstable_size".to_owned(), scaled.to_string());
     table
 }

@@ -2,7 +2,9 @@
 //! hold when they are compared.
 
 use super::Shared;
-use crate::ledger::{Audit, Comparison, HintOutcomes, NodeIndex, NodeSample, OrderId, Sample};
+use crate::ledger::{
+    Audit, Comparison, HintOutcomes, NodeIndex, NodeSample, NodeTable, OrderId, Sample, TableSample,
+};
 use crate::scenario::Verb;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
@@ -65,6 +67,9 @@ async fn run_verb(shared: &Shared, verb: Verb, node: NodeIndex) {
         Verb::Compact => admin.compact(all()).await.map(drop),
         Verb::EnableAutoCompaction => admin.enable_auto_compaction(all()).await.map(drop),
         Verb::DisableAutoCompaction => admin.disable_auto_compaction(all()).await.map(drop),
+        Verb::SetCompactionThroughput(bytes_per_s) => {
+            admin.set_compaction_throughput(bytes_per_s).await.map(drop)
+        }
     };
     if let Err(error) = done {
         let text = format!("{verb:?} on node {node}: {error}");
@@ -87,8 +92,26 @@ pub(super) async fn sample(shared: Arc<Shared>) {
         let nodes = join_all(doors.map(|admin| sample_node(&shared, admin))).await;
         shared.recorder.trace("sample", &nodes);
         shared.recorder.ledger(|ledger| ledger.samples.push(Sample { at, nodes }));
+        if shared.setup.asks_tables {
+            let doors = (0..shared.store.nodes()).filter_map(|node| shared.store.admin(node));
+            let nodes = join_all(doors.map(|admin| sample_table(&shared, admin))).await;
+            shared.recorder.trace("tables", &nodes);
+            shared.recorder.ledger(|ledger| ledger.tables.push(TableSample { at, nodes }));
+        }
         next += SAMPLE_EVERY;
     }
+}
+
+/// The orders' table on one node.
+async fn sample_table(shared: &Shared, admin: &Admin) -> Option<NodeTable> {
+    let (keyspace, table) = (shared.setup.keyspace.clone(), shared.setup.table.table.clone());
+    let said = admin.table_stats(TableFilter { keyspace, table }).await.ok()?;
+    said.tables.first().map(|table| NodeTable {
+        sstables: table.sstables,
+        pending_compactions: table.pending_compactions,
+        reads: table.reads,
+        sstables_read: table.sstables_read,
+    })
 }
 
 async fn sample_node(shared: &Shared, admin: &Admin) -> Option<NodeSample> {

@@ -1,7 +1,7 @@
 //! A shopper who looks for the order that was just placed. There is no second try: a refusal is seen by the shopper.
 
 use super::{Shared, value};
-use crate::ledger::{Order, OrderId, Projection, Read, key_of};
+use crate::ledger::{Order, OrderId, Projection, Read};
 use crate::oracle::verdict;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -47,5 +47,7 @@ pub(super) async fn look(shared: Arc<Shared>, order: OrderId, nth: u64) {
         });
         verdict
     });
-    shared.recorder.trace("app", &("read", key_of(order), level, coordinator, replicas, verdict));
+    shared
+        .recorder
+        .trace("app", &("read", shared.places.key(order), level, coordinator, replicas, verdict));
 }

@@ -2,7 +2,9 @@
 //! refusal shows.
 
 use super::{Setup, State};
-use crate::ledger::{NodeIndex, OrderId, Refusal, key_of};
+use crate::keys::order_of;
+use crate::ledger::{NodeIndex, OrderId, Refusal};
+use crate::oracle::Places;
 use crate::world::{Recorder, TurmoilNet};
 use bytes::Bytes;
 use helenus_client::{
@@ -41,6 +43,7 @@ pub(super) struct Store {
     addrs: Vec<SocketAddr>,
     admins: Vec<Admin>,
     recorder: Arc<Recorder>,
+    places: Arc<Places>,
 }
 
 /// What a read returned.
@@ -114,8 +117,20 @@ impl Store {
         coordinator: NodeIndex,
     ) -> Result<Vec<NodeIndex>, Failed> {
         let options = self.options(level, coordinator).timestamp(timestamp);
-        let written = self.table.put_with(key_of(order), value, &options).await?;
+        let written = self.table.put_with(self.places.key(order), value, &options).await?;
         Ok(self.indices(&written.answer.responders))
+    }
+
+    /// Writes a record of any key.
+    pub(super) async fn put_record(
+        &self,
+        key: String,
+        value: Bytes,
+        level: Level,
+        coordinator: NodeIndex,
+    ) -> Result<(), Failed> {
+        self.table.put_with(key, value, &self.options(level, coordinator)).await?;
+        Ok(())
     }
 
     /// Reads an order.
@@ -126,7 +141,7 @@ impl Store {
         coordinator: NodeIndex,
     ) -> Result<Found, Failed> {
         let options = self.options(level, coordinator);
-        let got = self.table.get_with(key_of(order), &options).await?;
+        let got = self.table.get_with(self.places.key(order), &options).await?;
         let replicas = self.indices(&got.answer.responders);
         Ok(Found { value: got.value.map(|v| v.value), replicas })
     }
@@ -138,7 +153,7 @@ impl Store {
         let mut scan = Scan { limit: PAGE, from: None, node_local: true };
         loop {
             let page = self.table.scan_with(&scan, &options).await.ok()?;
-            held.extend(page.entries.iter().filter_map(|e| crate::ledger::order_of(&e.key)));
+            held.extend(page.entries.iter().filter_map(|e| order_of(&e.key)));
             match page.next {
                 Some(next) => scan.from = Some(next),
                 None => return Some(held),
@@ -151,6 +166,7 @@ impl Store {
 pub(super) async fn bring_up(
     setup: &Setup,
     recorder: &Arc<Recorder>,
+    places: &Arc<Places>,
     began_micros: i64,
     state: &watch::Sender<State>,
 ) -> Result<Store, String> {
@@ -189,8 +205,8 @@ pub(super) async fn bring_up(
         .await
         .map_err(|error| format!("the client did not connect: {error}"))?;
     let table = client.table(&setup.keyspace, &setup.table.table);
-    let (addrs, recorder) = (setup.nodes.clone(), Arc::clone(recorder));
-    Ok(Store { client, table, addrs, admins, recorder })
+    let (addrs, places) = (setup.nodes.clone(), Arc::clone(places));
+    Ok(Store { client, table, addrs, admins, recorder: Arc::clone(recorder), places })
 }
 
 /// Waits until the node sees every node alive.

@@ -83,6 +83,8 @@ impl Lens<'_> {
                 });
                 count(of_rack.count())
             }
+            "replica.applied" => self.applied(figure, span),
+            "storage.flushes" => self.flushes(figure, span),
             name if name.starts_with("hints.") => {
                 let hints = self.hints(figure).filter(|h| within(h.at, span));
                 count(hints.filter(|h| is_counted(figure, h.fate)).count())
@@ -105,7 +107,9 @@ impl Lens<'_> {
         let (cl, side) = (figure.label("cl"), figure.label("side"));
         let reads = self.ledger.reads.iter().filter(move |r| within(r.ended, span));
         let reads = reads.filter(move |r| cl.is_none_or(|cl| cl == r.level.to_string()));
-        reads.filter(move |r| self.places.is_in(r.coordinator, side))
+        let reads = reads.filter(move |r| self.places.is_in(r.coordinator, side));
+        let replica = figure.label("replica");
+        reads.filter(move |r| replica.is_none_or(|name| self.places.is_on(r.order, name)))
     }
 
     /// The hint events whose target the labels leave.
@@ -143,20 +147,10 @@ impl Lens<'_> {
                 let orders = self.ledger.orders.iter().filter(|o| o.placed <= sample.at);
                 count(orders.filter(|o| !ended_by(&o.projection, sample.at)).count())
             }
-            "storage.sstables" => self.sstables(figure.label("rack"), sample.at),
+            "storage.sstables" => self.sstables(figure, sample.at),
+            "storage.pending_compactions" => self.pending_compactions(figure, sample.at)?,
             _ => return None,
         })
-    }
-
-    /// SSTables of one table on the node of the rack that has the most.
-    fn sstables(&self, rack: Option<&str>, at: Duration) -> f64 {
-        let mut last = BTreeMap::new();
-        for (_, node, table, sstables) in self.ledger.sstables.iter().filter(|s| s.0 <= at) {
-            if self.places.is_in(*node, rack) {
-                last.insert((*node, *table), *sstables);
-            }
-        }
-        count(last.values().copied().max().unwrap_or(0))
     }
 
     fn over_span(&self, figure: &FigureRef, span: Span) -> Option<f64> {
@@ -176,6 +170,7 @@ impl Lens<'_> {
                 let all = answered();
                 (!all.is_empty()).then(|| all.iter().sum::<f64>() / count(all.len()))
             }
+            "storage.read_amplification" => self.read_amplification(figure, span),
             "reads.latency_p99" => percentile(answered(), 0.99),
             "writes.latency_p99" => {
                 let acks = self.ledger.orders.iter().filter_map(|order| match &order.projection {
@@ -293,6 +288,8 @@ impl Lens<'_> {
                 Some(((cap / record).floor(), format!("{cap:.0} B / {record:.0} B")))
             }
             "hints.fill_time" => self.predicted_fill(figure, target),
+            "storage.flushes" => self.predicted_flushes(figure, span),
+            "storage.read_amplification" => self.predicted_read_amplification(figure, span),
             "hints.replay_time" => {
                 let resume = self.resume()?;
                 let before = self.ledger.samples.iter().rfind(|s| s.at <= resume)?;
@@ -376,7 +373,7 @@ impl Lens<'_> {
         first.into_iter().chain(later).collect()
     }
 
-    fn orders_in(&self, span: Span) -> f64 {
+    pub(super) fn orders_in(&self, span: Span) -> f64 {
         let rates = self.rates();
         let ends = rates.iter().skip(1).map(|(from, _)| *from).chain([Duration::MAX]);
         let parts = rates.iter().zip(ends).map(|((from, rate), until)| {

@@ -3,7 +3,7 @@
 use super::figures::Lens;
 use super::replicas::is_overflow;
 use crate::ledger::{
-    FailedWrite, HintEvent, NodeIndex, OrderId, Projection, Read, ReadVerdict, Refusal, key_of,
+    FailedWrite, HintEvent, NodeIndex, OrderId, Projection, Read, ReadVerdict, Refusal,
 };
 use crate::scenario::Action;
 use std::collections::BTreeMap;
@@ -111,7 +111,7 @@ impl Story<'_> {
             kind: String::new(),
             count: 1,
             at: read.ended,
-            key: key_of(read.order),
+            key: self.lens.places.key(read.order),
             level: read.level.to_string(),
             coordinator: self.name(read.coordinator),
             replicas: read.replicas.iter().map(|n| self.name(*n)).collect(),
@@ -220,7 +220,7 @@ impl Story<'_> {
             kind: String::new(),
             count: 1,
             at: write.at,
-            key: key_of(write.order),
+            key: self.lens.places.key(write.order),
             level: write.level.to_string(),
             coordinator: self.name(write.coordinator),
             replicas: Vec::new(),
@@ -235,7 +235,7 @@ impl Story<'_> {
             kind: String::new(),
             count: 1,
             at,
-            key: key_of(order),
+            key: self.lens.places.key(order),
             level: last.map_or_else(String::new, |w| w.level.to_string()),
             coordinator: last.map_or_else(String::new, |w| self.name(w.coordinator)),
             replicas: Vec::new(),
@@ -249,7 +249,7 @@ impl Story<'_> {
             kind: String::new(),
             count: 1,
             at: hint.at,
-            key: hint.order.map_or_else(String::new, key_of),
+            key: hint.order.map_or_else(String::new, |order| self.lens.places.key(order)),
             level: String::new(),
             coordinator: self.name(hint.node),
             replicas: Vec::new(),
@@ -265,7 +265,7 @@ impl Story<'_> {
             kind: String::new(),
             count: 1,
             at: self.lens.scenario.length(),
-            key: key_of(order),
+            key: self.lens.places.key(order),
             level: "QUORUM".to_owned(),
             coordinator: String::new(),
             replicas: Vec::new(),

@@ -189,7 +189,7 @@ mod tests {
         let lens = Lens { scenario: &scenario, ledger: &ledger, places: &places };
         let expectation = Expectation {
             id: "x".to_owned(),
-            that: Comparison::parse(that, &scenario.cluster.racks()).unwrap(),
+            that: Comparison::parse(that, &scenario.cluster.host_names()).unwrap(),
             when,
             because: "it must".to_owned(),
             claimed: None,

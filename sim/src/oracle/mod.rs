@@ -6,6 +6,7 @@ mod firsts;
 mod judge;
 mod reads;
 mod replicas;
+mod storage;
 
 pub use figures::{Lens, Span};
 pub use firsts::{First, firsts};

@@ -1,6 +1,7 @@
 //! Where orders belong, and what the replicas compared with that lack.
 
-use crate::ledger::{Comparison, HintFate, Ledger, NodeIndex, OrderId, Projection, key_of};
+use crate::keys::Keys;
+use crate::ledger::{Comparison, HintFate, Ledger, NodeIndex, OrderId, Projection};
 use crate::scenario::Scenario;
 use crate::world::tokens;
 use helenus_core::placement::Placement;
@@ -23,6 +24,9 @@ pub type Copy = (OrderId, NodeIndex);
 #[derive(Debug)]
 pub struct Places {
     placement: Placement,
+    keys: Keys,
+    /// In the cluster's order, as are the racks.
+    names: Vec<String>,
     racks: Vec<String>,
 }
 
@@ -47,14 +51,36 @@ impl Places {
         });
         let replication = Replication::NetworkTopology { per_dc: per_dc.collect() };
         let placement = Placement::new(&Ring::new(members), &replication);
-        Places { placement, racks: nodes.into_iter().map(|n| n.rack).collect() }
+        let keys = Keys::new(scenario);
+        let (names, racks) = nodes.into_iter().map(|n| (n.name, n.rack)).unzip();
+        Places { placement, keys, names, racks }
+    }
+
+    /// An order's key in the store.
+    pub fn key(&self, order: OrderId) -> String {
+        self.keys.of(order)
+    }
+
+    /// The key of a record from before the run.
+    pub fn history_key(&self, record: u32) -> String {
+        self.keys.of_history(record)
     }
 
     /// The replicas of an order.
     pub fn of(&self, order: OrderId) -> Vec<NodeIndex> {
-        let token = helenus_core::token::of(key_of(order).as_bytes());
+        let token = helenus_core::token::of(self.key(order).as_bytes());
         let replicas = self.placement.replicas(token).iter();
         replicas.filter_map(|r| usize::try_from(r.node.0).ok()).collect()
+    }
+
+    /// Whether a node goes by that name.
+    pub fn is_node(&self, node: NodeIndex, name: &str) -> bool {
+        self.names.get(node).is_some_and(|own| own == name)
+    }
+
+    /// Whether the node of that name is a replica of the order.
+    pub fn is_on(&self, order: OrderId, name: &str) -> bool {
+        self.of(order).into_iter().any(|node| self.is_node(node, name))
     }
 
     /// A node's rack.

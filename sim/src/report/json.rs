@@ -1,10 +1,11 @@
 //! The report for programs. Field names are stable; counts are of simulated things.
 
+use super::series::{Measured, columns};
 use super::timeline::timeline;
 use crate::lab::Run;
 use crate::ledger::{HintOutcomes, Ledger, NodeIndex, ReadVerdict, Sample};
 use crate::oracle::{First, Judged};
-use crate::scenario::{Comparison, FigureRef};
+use crate::scenario::FigureRef;
 use helenus_core::TableId;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Serialize)]
 pub struct Json {
     scenario: String,
+    /// Those applied, in order.
+    variants: Vec<String>,
     /// `holds` or `fails`.
     verdict: &'static str,
     seed: u64,
@@ -25,6 +28,8 @@ pub struct Json {
     firsts: Vec<JsonFirst>,
     timeline: Vec<JsonMoment>,
     series: Vec<JsonPoint>,
+    /// What the scenario itself asks to see over time.
+    tables: Vec<JsonTable>,
     hints: JsonHints,
     operator_errors: Vec<String>,
     replay: String,
@@ -78,6 +83,24 @@ struct JsonMoment {
     at: String,
     measured: bool,
     text: String,
+}
+
+/// Figures, one a column, at times, one a row.
+#[derive(Debug, Clone, Serialize)]
+struct JsonTable {
+    id: String,
+    title: String,
+    figures: Vec<String>,
+    names: Vec<String>,
+    rows: Vec<JsonRow>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct JsonRow {
+    t: String,
+    /// What the source says of the first figure.
+    claimed: Option<f64>,
+    values: Vec<Option<f64>>,
 }
 
 /// Ten simulated seconds.
@@ -141,6 +164,7 @@ impl Json {
         let last = run.ledger.samples.last();
         Json {
             scenario: run.scenario.id.clone(),
+            variants: run.scenario.chosen.iter().map(|v| v.id.clone()).collect(),
             verdict: if run.holds() { "holds" } else { "fails" },
             seed: run.seed,
             scale: run.scenario.scale,
@@ -153,10 +177,26 @@ impl Json {
                 .map(|m| JsonMoment { at: clock(m.at), measured: m.measured, text: m.text })
                 .collect(),
             series: series(run),
+            tables: columns(run).iter().map(|m| table(run, m)).collect(),
             hints: last.map(total).unwrap_or_default().into(),
             operator_errors: run.ledger.operator_errors.clone(),
             replay,
         }
+    }
+}
+
+fn table(run: &Run, measured: &Measured<'_>) -> JsonTable {
+    let rows = measured.at.iter().enumerate().map(|(nth, at)| JsonRow {
+        t: run.scenario.clock(*at).to_string(),
+        claimed: measured.claimed.get(nth).copied(),
+        values: measured.columns.iter().map(|c| c.values.get(nth).copied().flatten()).collect(),
+    });
+    JsonTable {
+        id: measured.id.to_owned(),
+        title: measured.title.to_owned(),
+        figures: measured.columns.iter().map(|c| c.figure.to_string()).collect(),
+        names: measured.columns.iter().map(|c| c.name.to_owned()).collect(),
+        rows: rows.collect(),
     }
 }
 
@@ -195,9 +235,7 @@ impl<'l> SstableCount<'l> {
 fn series(run: &Run) -> Vec<JsonPoint> {
     let lens = run.lens();
     let figure = |text: &str| -> Option<FigureRef> {
-        Comparison::parse(&format!("{text} == 0"), &run.scenario.cluster.racks())
-            .ok()
-            .map(|c| c.figure)
+        FigureRef::parse(text, &run.scenario.cluster.host_names()).ok()
     };
     let acked = figure("orders.acked");
     let mut sstables = SstableCount::new(&run.ledger);

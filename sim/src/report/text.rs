@@ -1,8 +1,11 @@
 //! The report for people: the timeline, the table, the first of each kind of trouble, and the verdict.
 
+use super::series::columns;
 use super::timeline::timeline;
 use crate::lab::Run;
 use crate::oracle::Judged;
+use crate::scenario::Unit;
+use crate::scenario::figure::show;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use std::io::{self, Write};
@@ -20,6 +23,7 @@ pub struct Style {
 pub fn write_text(run: &Run, replay: &str, style: Style, out: &mut dyn Write) -> io::Result<()> {
     write_timeline(run, out)?;
     write_table(run, style, out)?;
+    write_series(run, style, out)?;
     write_firsts(run, style, out)?;
     for error in &run.ledger.operator_errors {
         writeln!(out, "an operator's command failed: {error}")?;
@@ -46,6 +50,29 @@ fn write_table(run: &Run, style: Style, out: &mut dyn Write) -> io::Result<()> {
         table.add_row(row(judged, style));
     }
     writeln!(out, "\nWhat the source says, what physics predicts, what was measured\n{table}")
+}
+
+/// One table for each series: what the source says, then the figures.
+fn write_series(run: &Run, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    for series in columns(run) {
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(style.width);
+        let source = (!series.claimed.is_empty()).then(|| "the source says".to_owned());
+        let names = series.columns.iter().map(|c| c.name.to_owned());
+        table.set_header(["time".to_owned()].into_iter().chain(source).chain(names));
+        for (nth, at) in series.at.iter().enumerate() {
+            let claimed = series.claimed.get(nth).map(|n| show(*n, Unit::Count));
+            let values = series.columns.iter().map(|column| match column.values.get(nth) {
+                Some(Some(value)) => show(*value, column.figure.figure().unit),
+                _ => "-".to_owned(),
+            });
+            let at = run.scenario.clock(*at).to_string();
+            table.add_row([at].into_iter().chain(claimed).chain(values));
+        }
+        writeln!(out, "\n{}\n{table}", series.title)?;
+    }
+    Ok(())
 }
 
 fn row(judged: &Judged, style: Style) -> Vec<Cell> {
@@ -116,7 +143,8 @@ fn write_verdict(run: &Run, replay: &str, style: Style, out: &mut dyn Write) -> 
     };
     let all = run.judged.len();
     if failed.is_empty() {
-        return writeln!(out, "{}", paint("32", &format!("verdict: all {all} expectations hold")));
+        writeln!(out, "{}", paint("32", &format!("verdict: all {all} expectations hold")))?;
+        return write_breaks(run, out);
     }
     for judged in &failed {
         let text = format!(
@@ -131,5 +159,30 @@ fn write_verdict(run: &Run, replay: &str, style: Style, out: &mut dyn Write) -> 
     }
     let text = format!("verdict: {} of {all} expectations do not hold", failed.len());
     writeln!(out, "{}", paint("31", &text))?;
+    write_breaks(run, out)?;
     writeln!(out, "replay: {replay}")
+}
+
+/// Whether the variants broke what they say they break.
+fn write_breaks(run: &Run, out: &mut dyn Write) -> io::Result<()> {
+    let (meant, broken) = (run.scenario.meant_to_break(), run.broken());
+    if run.scenario.chosen.is_empty() {
+        return Ok(());
+    }
+    let list = |ids: Vec<&&str>| ids.into_iter().copied().collect::<Vec<_>>().join(", ");
+    let (more, fewer) = (broken.difference(&meant).collect(), meant.difference(&broken).collect());
+    match (list(more), list(fewer)) {
+        (more, fewer) if more.is_empty() && fewer.is_empty() => {
+            writeln!(out, "that is what the variant is said to break, no more and no less")
+        }
+        (more, fewer) => {
+            if !more.is_empty() {
+                writeln!(out, "the variant is not said to break {more}")?;
+            }
+            if !fewer.is_empty() {
+                writeln!(out, "the variant is said to break {fewer}, and did not")?;
+            }
+            Ok(())
+        }
+    }
 }

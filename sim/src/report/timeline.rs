@@ -3,7 +3,7 @@
 use crate::lab::Run;
 use crate::ledger::{HintFate, NodeIndex, ReadVerdict};
 use crate::oracle::Lens;
-use crate::scenario::{Action, Event, Hosts, VERBS};
+use crate::scenario::{Action, Event, Hosts};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -54,8 +54,7 @@ fn describe(event: &Event, lens: &Lens<'_>) -> String {
         }
         Action::SetLevel { actor, level } => format!("operator: set {actor}.cl={level}"),
         Action::Nodetool { verb, on } => {
-            let name = VERBS.iter().find(|(_, v)| v == verb).map_or("?", |(name, _)| *name);
-            format!("operator: {name} on {}", list(on))
+            format!("operator: {verb} on {}", list(on))
         }
         Action::Note => String::new(),
     };

@@ -10,277 +10,16 @@
 //! Counts are of simulated things; `750000 real` stands for what they stand for. Bytes are always written at full size.
 //! A figure is a name and labels that narrow it. A label that is left out means "all of them together".
 
-use super::Scenario;
+mod list;
+
+pub use list::{FIGURES, Figure, Kind, Unit};
+
 use super::problem::unknown;
 use super::units;
+use super::{HostNames, Scenario};
 use helenus_core::Level;
 use std::collections::BTreeMap;
 use std::fmt;
-
-/// What a figure is counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Things.
-    Count,
-    /// Bytes, scaled.
-    Bytes,
-    /// Seconds of simulated time.
-    Seconds,
-    /// A share, 0 to 100.
-    Percent,
-}
-
-/// How a figure relates to time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Something that happens: a span has so many of them.
-    Counter,
-    /// Something that is: a span has a value at each sample.
-    Gauge,
-    /// Measured over a whole span at once.
-    Span,
-    /// Known only where replicas were compared: at the `at` or `by` of an expectation, and at the end.
-    Compared,
-}
-
-/// One figure that a scenario may name.
-#[derive(Debug)]
-pub struct Figure {
-    /// Its name.
-    pub name: &'static str,
-    /// How it relates to time.
-    pub kind: Kind,
-    /// What it is counted in.
-    pub unit: Unit,
-    /// The labels that it understands.
-    pub labels: &'static [&'static str],
-    /// What it means.
-    pub what: &'static str,
-    /// Whether physics predicts it (`within 10% of predicted`).
-    pub predicted: bool,
-}
-
-const fn figure(
-    name: &'static str,
-    kind: Kind,
-    unit: Unit,
-    labels: &'static [&'static str],
-    what: &'static str,
-) -> Figure {
-    Figure { name, kind, unit, labels, what, predicted: false }
-}
-
-const fn predicted(figure: Figure) -> Figure {
-    Figure { predicted: true, ..figure }
-}
-
-const READ: &[&str] = &["cl", "of", "side"];
-
-/// Every figure there is.
-pub static FIGURES: &[Figure] = &[
-    predicted(figure(
-        "orders.placed",
-        Kind::Counter,
-        Unit::Count,
-        &[],
-        "orders in the source of truth",
-    )),
-    figure(
-        "orders.acked",
-        Kind::Counter,
-        Unit::Count,
-        &[],
-        "orders whose write the store acknowledged",
-    ),
-    figure("orders.dropped", Kind::Counter, Unit::Count, &[], "orders that the projector gave up"),
-    figure("orders.lag", Kind::Gauge, Unit::Count, &[], "orders placed and not yet projected"),
-    figure(
-        "orders.lost",
-        Kind::Compared,
-        Unit::Count,
-        &[],
-        "acknowledged orders that QUORUM cannot read",
-    ),
-    figure("reads.total", Kind::Counter, Unit::Count, &["cl", "side"], "reads that ended"),
-    figure(
-        "reads.fresh",
-        Kind::Counter,
-        Unit::Count,
-        &["cl", "side"],
-        "reads that returned the order",
-    ),
-    figure(
-        "reads.stale",
-        Kind::Counter,
-        Unit::Count,
-        READ,
-        "reads that missed a write acknowledged before they began",
-    ),
-    figure(
-        "reads.missing",
-        Kind::Counter,
-        Unit::Count,
-        READ,
-        "reads that found nothing because the order was placed but not yet acknowledged by the store",
-    ),
-    figure(
-        "reads.refused",
-        Kind::Counter,
-        Unit::Count,
-        &["cl", "side", "kind"],
-        "reads that failed: unavailable, timeout or failure",
-    ),
-    figure(
-        "reads.refused_share",
-        Kind::Span,
-        Unit::Percent,
-        &["cl", "side"],
-        "the share of reads that failed",
-    ),
-    figure(
-        "reads.wrong",
-        Kind::Counter,
-        Unit::Count,
-        &["cl", "side"],
-        "reads that returned bytes nobody wrote",
-    ),
-    figure(
-        "reads.latency_mean",
-        Kind::Span,
-        Unit::Seconds,
-        &["cl", "side"],
-        "the mean latency of reads that were answered",
-    ),
-    figure(
-        "reads.latency_p99",
-        Kind::Span,
-        Unit::Seconds,
-        &["cl", "side"],
-        "the 99th percentile of the latency of reads that were answered",
-    ),
-    figure(
-        "writes.refused",
-        Kind::Counter,
-        Unit::Count,
-        &["side", "kind"],
-        "attempts to write that failed",
-    ),
-    figure(
-        "writes.latency_p99",
-        Kind::Span,
-        Unit::Seconds,
-        &[],
-        "the 99th percentile of the latency of acknowledged writes, one attempt",
-    ),
-    figure("hints.stored", Kind::Counter, Unit::Count, &["target"], "hints stored"),
-    figure(
-        "hints.delivered",
-        Kind::Counter,
-        Unit::Count,
-        &["target"],
-        "hints that their target acknowledged",
-    ),
-    figure(
-        "hints.lost",
-        Kind::Counter,
-        Unit::Count,
-        &["target", "reason"],
-        "hints refused, evicted, expired, truncated or damaged",
-    ),
-    figure(
-        "hints.overflowed",
-        Kind::Counter,
-        Unit::Count,
-        &["target"],
-        "hints refused or evicted because a store was full",
-    ),
-    figure("hints.bytes", Kind::Gauge, Unit::Bytes, &["target"], "bytes of the hint stores in use"),
-    figure(
-        "hints.cap",
-        Kind::Gauge,
-        Unit::Bytes,
-        &["target"],
-        "bytes that the stores which can owe the target may use",
-    ),
-    figure("hints.pending", Kind::Gauge, Unit::Count, &["target"], "hints not yet delivered"),
-    figure(
-        "hints.unaccounted",
-        Kind::Gauge,
-        Unit::Count,
-        &[],
-        "hints that the accounting identity cannot explain, over all nodes",
-    ),
-    predicted(figure(
-        "hints.record_count",
-        Kind::Span,
-        Unit::Count,
-        &["target"],
-        "hints that fitted into one store before it first overflowed",
-    )),
-    predicted(figure(
-        "hints.fill_time",
-        Kind::Span,
-        Unit::Seconds,
-        &["target"],
-        "from the cut until every store that owes the target has overflowed",
-    )),
-    predicted(figure(
-        "hints.replay_time",
-        Kind::Span,
-        Unit::Seconds,
-        &["target"],
-        "from the operator's resume until the last pending hint was delivered",
-    )),
-    figure(
-        "replica.missing",
-        Kind::Compared,
-        Unit::Count,
-        &["rack"],
-        "acknowledged orders that a replica lacks",
-    ),
-    figure(
-        "replica.overflowed",
-        Kind::Compared,
-        Unit::Count,
-        &["rack"],
-        "acknowledged orders whose hint overflowed and which did not reach the replica otherwise",
-    ),
-    figure(
-        "replica.unexplained",
-        Kind::Compared,
-        Unit::Count,
-        &["rack"],
-        "the two sets above compared: orders in only one of them",
-    ),
-    figure(
-        "repairs.read",
-        Kind::Counter,
-        Unit::Count,
-        &["rack"],
-        "mutations that read repair sent",
-    ),
-    figure(
-        "audit.touched",
-        Kind::Compared,
-        Unit::Count,
-        &["rack"],
-        "copies that a replica lacked and whose replica answered the final QUORUM read",
-    ),
-    figure(
-        "audit.unrepaired",
-        Kind::Compared,
-        Unit::Count,
-        &["rack"],
-        "those of them that the replica still lacks afterwards",
-    ),
-    figure(
-        "storage.sstables",
-        Kind::Gauge,
-        Unit::Count,
-        &["rack"],
-        "SSTables on the node of the rack that has the most",
-    ),
-];
 
 /// The labels' names; their values are checked by [`check_label`].
 const KINDS: [&str; 3] = ["unavailable", "timeout", "failure"];
@@ -292,7 +31,7 @@ const REASONS: [&str; 7] =
 pub struct FigureRef {
     /// One of [`FIGURES`].
     pub name: String,
-    /// Racks without the `rack:` in front.
+    /// Racks and nodes without the `rack:` or `node:` in front.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -308,6 +47,20 @@ impl FigureRef {
             .iter()
             .find(|f| f.name == self.name)
             .expect("a reference is made only for a known name")
+    }
+}
+
+impl FigureRef {
+    /// Reads `storage.sstables{node=a1}`, checking every name in it.
+    pub fn parse(text: &str, hosts: &HostNames) -> Result<FigureRef, String> {
+        let mut rest = Scanner { rest: text.trim() };
+        let figure = rest.figure(hosts)?;
+        let left = rest.rest.trim();
+        if left.is_empty() {
+            Ok(figure)
+        } else {
+            Err(format!("`{left}` is too much; only a figure stands here"))
+        }
     }
 }
 
@@ -379,12 +132,21 @@ impl Comparison {
         }
     }
 
-    /// Reads one, checking every name in it. `racks` are those of the cluster.
-    pub fn parse(text: &str, racks: &[String]) -> Result<Comparison, String> {
+    /// The figures that it names.
+    pub fn figures(&self) -> impl Iterator<Item = &FigureRef> {
+        let other = match &self.operand {
+            Operand::Figure(_, other) => Some(other),
+            _ => None,
+        };
+        [&self.figure].into_iter().chain(other)
+    }
+
+    /// Reads one, checking every name in it. `hosts` are those of the cluster.
+    pub fn parse(text: &str, hosts: &HostNames) -> Result<Comparison, String> {
         let mut rest = Scanner { rest: text.trim() };
-        let figure = rest.figure(racks)?;
+        let figure = rest.figure(hosts)?;
         let op = rest.op()?;
-        let operand = rest.operand(&figure, racks)?;
+        let operand = rest.operand(&figure, hosts)?;
         let left = rest.rest.trim();
         if !left.is_empty() {
             return Err(format!("`{left}` is too much; the comparison ended before it"));
@@ -426,7 +188,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    fn figure(&mut self, racks: &[String]) -> Result<FigureRef, String> {
+    fn figure(&mut self, hosts: &HostNames) -> Result<FigureRef, String> {
         let name = self.run(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_');
         let Some(known) = FIGURES.iter().find(|f| f.name == name) else {
             return Err(unknown("figure", name, FIGURES.iter().map(|f| f.name)));
@@ -443,7 +205,7 @@ impl<'t> Scanner<'t> {
                     return Err(format!("after the label `{label}` comes `=` and its value"));
                 }
                 let value = self.run(|c| c.is_ascii_alphanumeric() || "_-:.".contains(c));
-                labels.insert(label.to_owned(), check_label(label, value, racks)?);
+                labels.insert(label.to_owned(), check_label(label, value, hosts)?);
                 if self.eat("}") {
                     break;
                 }
@@ -488,14 +250,14 @@ impl<'t> Scanner<'t> {
         Ok(number)
     }
 
-    fn operand(&mut self, left: &FigureRef, racks: &[String]) -> Result<Operand, String> {
+    fn operand(&mut self, left: &FigureRef, hosts: &HostNames) -> Result<Operand, String> {
         if !self.rest.trim_start().starts_with(|c: char| c.is_ascii_digit()) {
-            return self.figure_operand(1.0, left, racks);
+            return self.figure_operand(1.0, left, hosts);
         }
         let number = self.number()?;
         if self.eat("%") {
             if self.eat("of") {
-                return self.figure_operand(number / 100.0, left, racks);
+                return self.figure_operand(number / 100.0, left, hosts);
             }
             return match left.figure().unit {
                 Unit::Percent => Ok(Operand::Number(number)),
@@ -506,9 +268,10 @@ impl<'t> Scanner<'t> {
         let text = format!("{number}{unit}");
         match (left.figure().unit, unit) {
             (_, "") if number == 0.0 => Ok(Operand::Number(0.0)),
-            (Unit::Count, "") => Ok(Operand::Number(number)),
+            (Unit::Count | Unit::Ratio, "") => Ok(Operand::Number(number)),
             (Unit::Count, "real") => Ok(Operand::Real(number)),
             (Unit::Count, _) => Err(format!("`{}` is a count and has no unit", left.name)),
+            (Unit::Ratio, _) => Err(format!("`{}` is a ratio and has no unit", left.name)),
             (Unit::Percent, _) => Err(format!("`{}` is a share: write `{number}%`", left.name)),
             (Unit::Bytes, _) =>
             {
@@ -523,7 +286,7 @@ impl<'t> Scanner<'t> {
         &mut self,
         factor: f64,
         left: &FigureRef,
-        racks: &[String],
+        hosts: &HostNames,
     ) -> Result<Operand, String> {
         if self.eat("predicted") {
             return if left.figure().predicted {
@@ -539,12 +302,12 @@ impl<'t> Scanner<'t> {
             let labels = labels.map(|(k, v)| (k.clone(), v.clone())).collect();
             return Ok(Operand::Figure(factor, FigureRef { name: "hints.cap".to_owned(), labels }));
         }
-        Ok(Operand::Figure(factor, self.figure(racks)?))
+        Ok(Operand::Figure(factor, self.figure(hosts)?))
     }
 }
 
 /// A label's value in its canonical form.
-fn check_label(label: &str, value: &str, racks: &[String]) -> Result<String, String> {
+fn check_label(label: &str, value: &str, hosts: &HostNames) -> Result<String, String> {
     let among = |what: &str, known: &[&str], value: &str| {
         if known.contains(&value) {
             Ok(value.to_owned())
@@ -557,9 +320,14 @@ fn check_label(label: &str, value: &str, racks: &[String]) -> Result<String, Str
         "kind" => among("kind of refusal", &KINDS, value),
         "reason" => among("reason", &REASONS, value),
         "of" => among("state of an order", &["acked", "placed"], value),
+        "node" | "replica" => {
+            let node = value.strip_prefix("node:").unwrap_or(value);
+            let nodes: Vec<&str> = hosts.nodes.iter().map(String::as_str).collect();
+            among("node", &nodes, node)
+        }
         _ => {
             let rack = value.strip_prefix("rack:").unwrap_or(value);
-            let racks: Vec<&str> = racks.iter().map(String::as_str).collect();
+            let racks: Vec<&str> = hosts.racks.iter().map(String::as_str).collect();
             among("rack", &racks, rack)
         }
     }
@@ -573,7 +341,7 @@ impl Scenario {
             Unit::Count if figure.name.starts_with("storage.") => 1,
             Unit::Count => self.scale,
             Unit::Bytes => self.scale * self.value_scale,
-            Unit::Seconds | Unit::Percent => 1,
+            Unit::Seconds | Unit::Percent | Unit::Ratio => 1,
         }
     }
 }
@@ -581,7 +349,7 @@ impl Scenario {
 /// A number for people, in its unit.
 pub fn show(value: f64, unit: Unit) -> String {
     match unit {
-        Unit::Count => units::group(value),
+        Unit::Count | Unit::Ratio => units::group(value),
         Unit::Percent => format!("{value:.1} %"),
         Unit::Seconds if value < 1.0 => format!("{:.1} ms", value * 1000.0),
         Unit::Seconds if value < 120.0 => format!("{value:.1} s"),
@@ -596,12 +364,13 @@ pub fn show(value: f64, unit: Unit) -> String {
 mod tests {
     use super::*;
 
-    fn racks() -> Vec<String> {
-        vec!["a".to_owned(), "b".to_owned()]
+    fn hosts() -> HostNames {
+        let names = |all: &[&str]| all.iter().map(|n| (*n).to_owned()).collect();
+        HostNames { racks: names(&["a", "b"]), nodes: names(&["a1", "b1"]) }
     }
 
     fn parse(text: &str) -> Result<Comparison, String> {
-        Comparison::parse(text, &racks())
+        Comparison::parse(text, &hosts())
     }
 
     #[test]
@@ -632,6 +401,8 @@ mod tests {
             ("reads.stale{lc=ONE} == 0", "did you mean `cl`"),
             ("reads.stale{cl=QUORAM} == 0", "did you mean `QUORUM`"),
             ("replica.missing{rack=z} == 0", "unknown rack `z`"),
+            ("storage.sstables{node=a9} == 0", "unknown node `a9`; did you mean `a1`"),
+            ("reads.latency_mean{replica=a} < 1s", "unknown node `a`"),
             ("reads.stale == 0 !", "too much"),
             ("reads.stale = 0", "a comparison"),
             ("reads.stale == 5s", "has no unit"),

@@ -12,11 +12,16 @@ pub struct Embedded {
 }
 
 /// All of them; the first is what runs when none is named.
-pub const LIBRARY: [Embedded; 2] = [
+pub const LIBRARY: [Embedded; 3] = [
     Embedded {
         id: "az-partition",
         file: "sim/scenarios/az-partition.toml",
         text: include_str!("../../scenarios/az-partition.toml"),
+    },
+    Embedded {
+        id: "hot-partition",
+        file: "sim/scenarios/hot-partition.toml",
+        text: include_str!("../../scenarios/hot-partition.toml"),
     },
     Embedded {
         id: "power-loss",

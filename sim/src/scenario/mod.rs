@@ -23,8 +23,11 @@ pub use units::{Rate, TimeOfDay};
 
 use helenus_core::Level;
 use helenus_node::config::Overflow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// The figures that only a node's own tables can tell.
+const TABLE_FIGURES: [&str; 2] = ["storage.pending_compactions", "storage.read_amplification"];
 
 /// One experiment.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +60,23 @@ pub struct Scenario {
     pub events: Vec<Event>,
     /// What is expected.
     pub expectations: Vec<Expectation>,
+    /// Figures over time, beside what the source says of them.
+    pub series: Vec<Series>,
+    /// The same story with something changed: every variant that it knows.
+    pub variants: Vec<Variant>,
+    /// Those that are applied here, in order.
+    pub chosen: Vec<Variant>,
+}
+
+/// A named change of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// Its name on the command line.
+    pub id: String,
+    /// What is different, in one line.
+    pub title: String,
+    /// The expectations that then do not hold: these, and no other.
+    pub breaks: Vec<String>,
 }
 
 /// The store as the scenario sets it up.
@@ -72,10 +92,25 @@ pub struct Cluster {
     pub hints: Hints,
     /// Memtables of this size are flushed (unscaled).
     pub memtable: u64,
+    /// Blocks that a node keeps in memory (unscaled); `None`: the store's own default, at full size.
+    pub block_cache: Option<u64>,
+    /// What a node's compaction may write a second (unscaled); `None`: the store's own default, at full size.
+    pub compaction_throughput: Option<u64>,
+    /// The nodes' disks.
+    pub disk: DiskSpeed,
     /// How long a coordinator waits for replicas to acknowledge a write.
     pub write_timeout: Duration,
     /// How long it waits for them to answer a read.
     pub read_timeout: Duration,
+}
+
+/// How fast a disk is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskSpeed {
+    /// What a read takes before its bytes move. `None`: reads take no time.
+    pub read_latency: Option<Duration>,
+    /// Bytes a second (unscaled). `None`: more than a scaled-down cluster can ask for.
+    pub bandwidth: Option<u64>,
 }
 
 /// One keyspace and its one table.
@@ -87,6 +122,8 @@ pub struct Keyspace {
     pub table: String,
     /// The table's options, by Cassandra's names.
     pub options: BTreeMap<String, String>,
+    /// Leveled compaction's SSTables (unscaled); `None`: the store's own default, at full size.
+    pub sstable_size: Option<u64>,
 }
 
 /// Hinted handoff, unscaled.
@@ -140,6 +177,12 @@ pub enum Actor {
         rate: Rate,
         /// The size of an order (unscaled).
         value: u64,
+        /// How an order's key is made.
+        keys: KeyStyle,
+        /// Who shops, by the first letter of the user ID; their shares add up to 100 %. None: shoppers without names.
+        shards: Vec<Shard>,
+        /// What was stored before the clock starts.
+        history: Option<History>,
     },
     /// Looks for the orders that were just placed.
     Reader {
@@ -152,6 +195,35 @@ pub enum Actor {
         /// Reads for each order placed.
         reads_per_order: u64,
     },
+}
+
+/// How an order's key is made; see [`crate::keys`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStyle {
+    /// It goes wherever its hash says.
+    Hashed,
+    /// It goes where its letter's shard lives.
+    FirstLetter,
+}
+
+/// What the table holds already when the clock starts: written, flushed and compacted while the cluster comes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// All of it, before it is copied (unscaled).
+    pub bytes: u64,
+    /// One record (unscaled): older orders, some of them in one, because nobody will look for any of them.
+    pub record: u64,
+}
+
+/// Shoppers whose user IDs begin alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shard {
+    /// The first and the last letter.
+    pub letters: (char, char),
+    /// Their share of the orders.
+    pub percent: f64,
+    /// The node whose arc of the ring holds the shard; its replicas are that arc's.
+    pub on: String,
 }
 
 /// What becomes of an order whose write timed out.
@@ -177,6 +249,8 @@ pub enum Hosts {
 /// Something that happens at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
+    /// What variants call it.
+    pub id: Option<String>,
     /// When, counted from the start.
     pub at: Duration,
     /// What.
@@ -263,9 +337,25 @@ pub enum Verb {
     EnableAutoCompaction,
     /// It does not.
     DisableAutoCompaction,
+    /// Compaction writes at most so many bytes a second (unscaled); 0: as much as it can.
+    SetCompactionThroughput(u64),
 }
 
-/// The verbs by name.
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Verb::SetCompactionThroughput(bytes_per_s) = self {
+            let rate = figure::show(units::number(*bytes_per_s), Unit::Bytes);
+            return write!(f, "{SET_COMPACTION_THROUGHPUT} {rate}/s");
+        }
+        let name = VERBS.iter().find(|(_, verb)| verb == self).map_or("?", |(name, _)| *name);
+        f.write_str(name)
+    }
+}
+
+/// The verb that takes a rate.
+pub const SET_COMPACTION_THROUGHPUT: &str = "setcompactionthroughput";
+
+/// The verbs that take nothing, by name.
 pub const VERBS: [(&str, Verb); 7] = [
     ("pausehandoff", Verb::PauseHandoff),
     ("resumehandoff", Verb::ResumeHandoff),
@@ -306,6 +396,25 @@ pub struct Expectation {
     pub claim: Option<Comparison>,
 }
 
+/// Some figures at some times, as a table of the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its name.
+    pub id: String,
+    /// What it shows, in one line.
+    pub title: String,
+    /// One column each.
+    pub figures: Vec<FigureRef>,
+    /// What the columns are called; the figures themselves where nothing is said.
+    pub names: Vec<String>,
+    /// One row each, in order.
+    pub at: Vec<Duration>,
+    /// What is counted or averaged is so over as long before each time.
+    pub window: Duration,
+    /// What the source says of the first figure at each time; empty where it says nothing.
+    pub claimed: Vec<f64>,
+}
+
 /// A node of the cluster as the scenario names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeName {
@@ -317,7 +426,22 @@ pub struct NodeName {
     pub rack: String,
 }
 
+/// The names that labels of figures may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostNames {
+    /// Racks.
+    pub racks: Vec<String>,
+    /// Nodes.
+    pub nodes: Vec<String>,
+}
+
 impl Cluster {
+    /// What figures' labels may name.
+    pub fn host_names(&self) -> HostNames {
+        let nodes = self.nodes().into_iter().map(|n| n.name).collect();
+        HostNames { racks: self.racks(), nodes }
+    }
+
     /// All racks.
     pub fn racks(&self) -> Vec<String> {
         let mut racks: Vec<String> = self.dcs.values().flat_map(|dc| dc.keys().cloned()).collect();
@@ -369,7 +493,17 @@ impl std::fmt::Display for Hosts {
 impl Scenario {
     /// Reads and checks a scenario; `file` is what problems are reported under.
     pub fn parse(file: &str, text: &str) -> Result<Scenario, Problems> {
-        read::scenario(file, text)
+        read::scenario(file, text, &[])
+    }
+
+    /// As [`Scenario::parse`], with variants of it applied in this order.
+    pub fn parse_varied(file: &str, text: &str, chosen: &[&str]) -> Result<Scenario, Problems> {
+        read::scenario(file, text, chosen)
+    }
+
+    /// The expectations that the chosen variants say they break.
+    pub fn meant_to_break(&self) -> BTreeSet<&str> {
+        self.chosen.iter().flat_map(|v| &v.breaks).map(String::as_str).collect()
     }
 
     /// How long it lasts.
@@ -380,6 +514,21 @@ impl Scenario {
     /// A bound or a throttle in bytes, as simulated. Never 0: that would mean "unbounded".
     pub fn scaled_bytes(&self, bytes: u64) -> u64 {
         (bytes / self.scale / self.value_scale).max(1)
+    }
+
+    /// A throttle where 0 means none, as simulated.
+    pub fn scaled_throughput(&self, bytes_per_s: u64) -> u64 {
+        if bytes_per_s == 0 { 0 } else { self.scaled_bytes(bytes_per_s) }
+    }
+
+    /// A verb as it is run on a simulated node.
+    pub fn scaled_verb(&self, verb: Verb) -> Verb {
+        match verb {
+            Verb::SetCompactionThroughput(bytes_per_s) => {
+                Verb::SetCompactionThroughput(self.scaled_throughput(bytes_per_s))
+            }
+            other => other,
+        }
     }
 
     /// The size of a value, as simulated.
@@ -406,6 +555,16 @@ impl Scenario {
     /// A moment of the run as the clock on the wall shows it.
     pub fn clock(&self, at: Duration) -> TimeOfDay {
         self.start.plus(at)
+    }
+
+    /// Whether any of its figures is one that the nodes' tables are asked for.
+    pub fn asks_tables(&self) -> bool {
+        let expected = self.expectations.iter().flat_map(|e| {
+            [Some(&e.that), e.claim.as_ref()].into_iter().flatten().flat_map(Comparison::figures)
+        });
+        let shown = self.series.iter().flat_map(|s| &s.figures);
+        let mut all = expected.chain(shown);
+        all.any(|f| TABLE_FIGURES.contains(&f.name.as_str()))
     }
 
     /// When the first event happens that `matches`.

@@ -3,21 +3,25 @@
 mod actors;
 mod cluster;
 mod events;
+mod series;
+mod variants;
 
 use super::problem::{Collector, unknown};
 use super::section::Section;
 use super::units::{self, TimeOfDay};
 use super::{
-    Action, Actor, Cluster, Comparison, Expectation, Hosts, NodeName, Problems, Scenario, VERBS,
-    When,
+    Action, Actor, Cluster, Comparison, Expectation, Hosts, NodeName, Problems,
+    SET_COMPACTION_THROUGHPUT, Scenario, VERBS, Variant, Verb, When,
 };
 use actors::{kind_of, read_actors};
 use cluster::read_cluster;
 use events::read_events;
 use helenus_core::Level;
+use series::read_series;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use toml::de::DeTable;
+use variants::{Declared, read_variants};
 
 /// More text than this is no scenario.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -28,7 +32,7 @@ fn level(text: &str) -> Result<Level, String> {
     found.ok_or_else(|| unknown("consistency level", text, Level::EVERY.map(Level::name)))
 }
 
-pub(super) fn scenario(file: &str, text: &str) -> Result<Scenario, Problems> {
+pub(super) fn scenario(file: &str, text: &str, chosen: &[&str]) -> Result<Scenario, Problems> {
     let mut problems = Collector::new(file, text);
     if text.len() > TEXT_BYTES_MAX {
         problems.add(&(0..0), format!("a scenario has at most {TEXT_BYTES_MAX} bytes"));
@@ -41,16 +45,74 @@ pub(super) fn scenario(file: &str, text: &str) -> Result<Scenario, Problems> {
             return Err(problems.into_problems());
         }
     };
-    let root = Section::new("the scenario", table.get_ref(), 0..0);
-    let scenario = whole_scenario(root, &mut problems);
+    let scenario = all_variants(table.get_ref(), chosen, &mut problems);
     match scenario {
         Some(scenario) if problems.is_clean() => Ok(scenario),
         _ => Err(problems.into_problems()),
     }
 }
 
+fn root<'t, 'd>(table: &'d DeTable<'t>) -> Section<'t, 'd> {
+    Section::new("the scenario", table, 0..0)
+}
+
+/// Reads the story as it is written, every variant by itself, so that one that nobody chose is checked too, and then
+/// those chosen together.
+fn all_variants(
+    table: &DeTable<'_>,
+    chosen: &[&str],
+    problems: &mut Collector<'_>,
+) -> Option<Scenario> {
+    let (scenario, declared) = whole_scenario(root(table), problems);
+    if !problems.is_clean() {
+        // A variant would only say the same again.
+        return scenario;
+    }
+    let mut scenario = scenario?;
+    for one in &declared {
+        one.check_breaks(&scenario.expectations, problems);
+        let mut varied = table.clone();
+        one.apply(&mut varied, problems);
+        drop(whole_scenario(root(&varied), problems));
+    }
+    if chosen.is_empty() {
+        return Some(scenario);
+    }
+    let mut varied = table.clone();
+    let mut applied = Vec::new();
+    for id in chosen {
+        let Some(one) = declared.iter().find(|d| d.variant.id == *id) else {
+            let known: Vec<&str> = declared.iter().map(|d| d.variant.id.as_str()).collect();
+            let none = || format!("`{}` has no variants, so there is no `{id}`", scenario.id);
+            problems.add(
+                &(0..0),
+                if known.is_empty() { none() } else { unknown("variant", id, known) },
+            );
+            continue;
+        };
+        one.apply(&mut varied, problems);
+        applied.push(one.variant.clone());
+    }
+    scenario = whole_scenario(root(&varied), problems).0?;
+    scenario.chosen = applied;
+    Some(scenario)
+}
+
 /// Reads on after a problem, so that one run names all of them; `None` when a part is missing altogether.
-fn whole_scenario(mut root: Section<'_, '_>, problems: &mut Collector<'_>) -> Option<Scenario> {
+fn whole_scenario<'t, 'd>(
+    mut root: Section<'t, 'd>,
+    problems: &mut Collector<'_>,
+) -> (Option<Scenario>, Vec<Declared<'t, 'd>>) {
+    let declared = read_variants(root.list("variant", problems), problems);
+    let variants = declared.iter().map(|d| d.variant.clone()).collect();
+    (one_scenario(root, variants, problems), declared)
+}
+
+fn one_scenario(
+    mut root: Section<'_, '_>,
+    variants: Vec<Variant>,
+    problems: &mut Collector<'_>,
+) -> Option<Scenario> {
     if let Some((format, span)) = root.number("format", problems)
         && format != 1
     {
@@ -81,6 +143,7 @@ fn whole_scenario(mut root: Section<'_, '_>, problems: &mut Collector<'_>) -> Op
     let actors = root.section("actors", problems);
     let events = root.list("at", problems);
     let expectations = root.list("expect", problems);
+    let series = root.list("series", problems);
     root.finish(problems);
     let (clock, cluster) = (clock?, cluster?);
 
@@ -88,6 +151,7 @@ fn whole_scenario(mut root: Section<'_, '_>, problems: &mut Collector<'_>) -> Op
     let names = Names { clock: &clock, cluster: &cluster, actors: &actors };
     let events = read_events(events, &names, problems);
     let expectations = read_expectations(expectations, &names, problems);
+    let series = read_series(series, &names, problems);
     let Clock { start, end, tick, latency } = clock;
     Some(Scenario {
         id: id?.0.to_owned(),
@@ -104,6 +168,9 @@ fn whole_scenario(mut root: Section<'_, '_>, problems: &mut Collector<'_>) -> Op
         actors,
         events,
         expectations,
+        series,
+        variants,
+        chosen: Vec::new(),
     })
 }
 
@@ -225,12 +292,21 @@ impl Names<'_> {
                 }
                 Ok(Action::SetLevel { actor, level })
             }
+            ["nodetool" | "helenusctl", SET_COMPACTION_THROUGHPUT, rate] => {
+                let verb = Verb::SetCompactionThroughput(units::throughput(rate)?);
+                Ok(Action::Nodetool { verb, on })
+            }
+            ["nodetool" | "helenusctl", SET_COMPACTION_THROUGHPUT] => {
+                Err(format!("`{SET_COMPACTION_THROUGHPUT}` needs a rate, such as 16MiB/s, or 0"))
+            }
             ["nodetool" | "helenusctl", verb] => {
                 let found = VERBS.iter().find(|(name, _)| name == verb);
-                let verb = found
-                    .map(|(_, verb)| *verb)
-                    .ok_or_else(|| unknown("verb", verb, VERBS.iter().map(|(name, _)| *name)))?;
+                let verb =
+                    found.map(|(_, verb)| *verb).ok_or_else(|| unknown("verb", verb, verbs()))?;
                 Ok(Action::Nodetool { verb, on })
+            }
+            ["nodetool" | "helenusctl", verb, ..] if !verbs().any(|known| known == *verb) => {
+                Err(unknown("verb", verb, verbs()))
             }
             ["nodetool" | "helenusctl", verb, ..] => {
                 Err(format!("`{verb}` takes nothing behind it; say where it runs with `on`"))
@@ -240,17 +316,21 @@ impl Names<'_> {
     }
 }
 
+fn verbs() -> impl Iterator<Item = &'static str> + Clone {
+    VERBS.iter().map(|(name, _)| *name).chain([SET_COMPACTION_THROUGHPUT])
+}
+
 fn read_expectations(
     sections: Vec<Section<'_, '_>>,
     names: &Names<'_>,
     problems: &mut Collector<'_>,
 ) -> Vec<Expectation> {
-    let racks = names.cluster.racks();
+    let hosts = names.cluster.host_names();
     let mut seen = BTreeSet::new();
     let mut expectations = Vec::new();
     for mut section in sections {
         let id = section.text("id", problems);
-        let that = section.parsed("that", problems, |text| Comparison::parse(text, &racks));
+        let that = section.parsed("that", problems, |text| Comparison::parse(text, &hosts));
         let because = section.text("because", problems);
         section.missing("id", "id = \"quorum-not-stale\"", problems);
         section.missing("because", "a sentence that says why it must be so", problems);
@@ -260,7 +340,7 @@ fn read_expectations(
             problems.add(span, "`because` says in a sentence why it must be so");
         }
         let claimed = section.text("claimed", problems).map(|(t, _)| t.to_owned());
-        let claim = section.parsed("claim", problems, |text| Comparison::parse(text, &racks));
+        let claim = section.parsed("claim", problems, |text| Comparison::parse(text, &hosts));
         let when = section.parsed("when", problems, |text| names.span(text));
         let by = section.parsed("by", problems, |text| names.time(text));
         let at = section.parsed("at", problems, |text| names.time(text));

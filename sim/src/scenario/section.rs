@@ -2,6 +2,7 @@
 //! names the nearest key that would have been.
 
 use super::problem::{Collector, unknown};
+use super::units;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use toml::Spanned;
@@ -115,6 +116,23 @@ impl<'t, 'd> Section<'t, 'd> {
             problems.add(&value.span(), format!("`{key}` is a whole number, 0 or more"));
         }
         number.map(|n| (n, value.span()))
+    }
+
+    /// A list of whole numbers that are not negative.
+    pub(super) fn numbers(
+        &mut self,
+        key: &'static str,
+        problems: &mut Collector<'_>,
+    ) -> Option<At<Vec<f64>>> {
+        let (_, value) = self.take(key)?;
+        let items = value.get_ref().as_array();
+        let numbers = items.and_then(|items| {
+            items.iter().map(|item| Some(units::number(whole(item.get_ref())?))).collect()
+        });
+        if numbers.is_none() {
+            problems.add(&value.span(), format!("`{key}` is a list of whole numbers, 0 or more"));
+        }
+        numbers.map(|n| (n, value.span()))
     }
 
     /// `true` or `false`.

@@ -144,6 +144,18 @@ pub fn byte_rate(text: &str) -> Result<u64, String> {
     }
 }
 
+/// `"16MiB/s"`, or `"0"` for no bound.
+pub fn throughput(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { byte_rate(text) }
+}
+
+/// `"65%"`.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let complain = || format!("`{text}` is not a share; write it as \"65%\"");
+    let (number, unit) = split(text)?;
+    if unit == "%" && (0.0..=100.0).contains(&number) { Ok(number) } else { Err(complain()) }
+}
+
 /// `"10ms"`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text)?;
@@ -166,6 +178,12 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     };
     let per_second = number / seconds;
     if per_second.is_finite() { Ok(Rate { per_second }) } else { Err(complain()) }
+}
+
+/// A count of bytes or things as a number to reckon with.
+#[expect(clippy::cast_precision_loss, reason = "sizes and counts are far below 2^53")]
+pub fn number(n: u64) -> f64 {
+    n as f64
 }
 
 /// A number for people: thousands apart.

@@ -9,21 +9,24 @@
 //! - a segment that is lost in a cut stalls its stream for ever, so every link needs keepalive and must reconnect. That
 //!   is the node's and the client's own business; nothing here helps them.
 
+mod busy;
 mod clock;
 mod net;
 mod recorder;
 mod trace;
 
+pub use busy::{Busy, BusyBackground, BusyDisk, BusyNet, ReadCost};
 pub use clock::{Now, SimClock};
 pub use net::TurmoilNet;
 pub use recorder::{NodeProbe, Recorder};
 pub use trace::Trace;
 
 use crate::ledger::NodeIndex;
-use crate::scenario::{Action, Hosts, NodeName, Scenario};
+use crate::scenario::{Action, Actor, Hosts, NodeName, Scenario};
 use helenus_node::config::{Config, HintsConfig, StorageConfig};
-use helenus_node::seams::background::SimBackground;
-use helenus_node::seams::disk::{Faults, SimDisk};
+use helenus_node::seams::background::{Background, SimBackground};
+use helenus_node::seams::disk::{Disk, Faults, SimDisk};
+use helenus_node::seams::net::Net;
 use helenus_node::seams::rng::Rng;
 use helenus_node::{Parts, StartError};
 use std::cell::RefCell;
@@ -37,7 +40,16 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// How long the cluster has to come up before the scenario's clock starts.
-pub const WARM_UP: Duration = Duration::from_secs(60);
+const WARM_UP: Duration = Duration::from_secs(60);
+/// And how much longer when it has a history to write and to compact.
+const WARM_UP_HISTORY: Duration = Duration::from_secs(240);
+
+/// How long a scenario's cluster has to come up before its clock starts.
+pub fn warm_up(scenario: &Scenario) -> Duration {
+    let has_history = |actor: &Actor| matches!(actor, Actor::Shop { history: Some(_), .. });
+    let history = scenario.actors.values().any(has_history);
+    WARM_UP + if history { WARM_UP_HISTORY } else { Duration::ZERO }
+}
 /// The port that peers use.
 const INTERNODE_PORT: u16 = 7000;
 /// The port that clients use.
@@ -62,6 +74,8 @@ pub struct SimNode {
     pub clock: Arc<SimClock>,
     /// Its disk; another one after each power loss.
     disk: Rc<RefCell<SimDisk>>,
+    /// What its reads cost; `None`: nothing.
+    busy: Option<Arc<Busy>>,
 }
 
 impl std::fmt::Debug for SimNode {
@@ -85,6 +99,8 @@ pub struct World {
     now: Arc<Now>,
     recorder: Arc<Recorder>,
     began_micros: i64,
+    /// What of the simulation's time is before the scenario's.
+    warm_up: Duration,
     /// Directed pairs of nodes between which messages are lost.
     cut: BTreeSet<(NodeIndex, NodeIndex)>,
     down: BTreeSet<NodeIndex>,
@@ -100,7 +116,7 @@ impl World {
     /// Sets the cluster up; nothing runs until the first step.
     pub fn new(scenario: &Scenario, seed: u64, software: &Software, trace: Trace) -> World {
         let mut builder = turmoil::Builder::new();
-        let began = u64::from(scenario.start.0).saturating_sub(WARM_UP.as_secs());
+        let began = u64::from(scenario.start.0).saturating_sub(warm_up(scenario).as_secs());
         builder
             .rng_seed(seed)
             .epoch(UNIX_EPOCH + clock::epoch(began))
@@ -108,14 +124,16 @@ impl World {
             .min_message_latency(scenario.latency.0)
             .max_message_latency(scenario.latency.1)
             // The lab's own end is what ends a run; this is only further away than any.
-            .simulation_duration(scenario.length() + WARM_UP + Duration::from_secs(24 * 3600))
+            .simulation_duration(
+                scenario.length() + warm_up(scenario) + Duration::from_secs(24 * 3600),
+            )
             // Segments lost in a cut never give their credit back, and links outlive many cuts.
             .tcp_capacity(4096)
             .ephemeral_ports(10_000..=65_000);
         let mut sim = builder.build();
         let now = Arc::new(Now::default());
         let names = scenario.cluster.nodes();
-        let recorder = Recorder::new(Arc::clone(&now), WARM_UP, names.len(), trace);
+        let recorder = Recorder::new(Arc::clone(&now), warm_up(scenario), names.len(), trace);
         let recorder = Arc::new(recorder);
         let ips: Vec<IpAddr> = names.iter().map(|n| sim.lookup(n.name.as_str())).collect();
         let mut nodes = Vec::new();
@@ -123,11 +141,13 @@ impl World {
             let clock = SimClock::new(Arc::clone(&now), began);
             let node_seed = seed.wrapping_mul(1_000_003).wrapping_add(index as u64);
             let disk = SimDisk::new(node_seed, Faults::default());
+            let busy = read_cost(scenario).map(|cost| Arc::new(Busy::new(Arc::clone(&now), cost)));
             let node = SimNode {
                 name: name.clone(),
                 ip: *ip,
                 clock: Arc::new(clock),
                 disk: Rc::new(RefCell::new(disk)),
+                busy,
             };
             let config = config(scenario, &names, &ips, index);
             let probe =
@@ -137,7 +157,8 @@ impl World {
         }
         let began_micros = i64::try_from(clock::epoch(began).as_micros()).unwrap_or(i64::MAX);
         let (cut, down) = (BTreeSet::new(), BTreeSet::new());
-        World { sim, nodes, now, recorder, began_micros, cut, down }
+        let warm_up = warm_up(scenario);
+        World { sim, nodes, now, recorder, began_micros, warm_up, cut, down }
     }
 
     /// Who listens to the nodes.
@@ -147,7 +168,7 @@ impl World {
 
     /// The scenario's time; 0 while the cluster comes up.
     pub fn elapsed(&self) -> Duration {
-        self.sim.elapsed().saturating_sub(WARM_UP)
+        self.sim.elapsed().saturating_sub(self.warm_up)
     }
 
     /// Wall microseconds when the simulation began, by a right clock.
@@ -157,7 +178,27 @@ impl World {
 
     /// Whether the scenario's clock has started.
     pub fn is_warm(&self) -> bool {
-        self.sim.elapsed() >= WARM_UP
+        self.sim.elapsed() >= self.warm_up
+    }
+
+    /// The cluster is up, and the scenario's clock starts: from here on disks are as slow as it says.
+    pub fn start_clock(&self, scenario: &Scenario) {
+        self.charge_reads(true);
+        let Some(bandwidth) = scenario.cluster.disk.bandwidth else { return };
+        // All the bytes of a scaled-down cluster, so the pace is scaled like their bounds.
+        let bytes_per_s = scenario.scaled_bytes(bandwidth);
+        for node in &self.nodes {
+            node.disk.borrow().set_faults(|faults| faults.bytes_per_s = bytes_per_s);
+        }
+    }
+
+    /// The scenario's clock has stopped. What is read to judge the run costs it nothing.
+    pub fn stop_clock(&self) {
+        self.charge_reads(false);
+    }
+
+    fn charge_reads(&self, charged: bool) {
+        self.nodes.iter().filter_map(|n| n.busy.as_ref()).for_each(|busy| busy.charge(charged));
     }
 
     /// Starts the host from which clients and operators act. It reaches every node at all times.
@@ -294,18 +335,20 @@ fn register(
 ) {
     let (software, disk) = (Rc::clone(software), Rc::clone(&node.disk));
     let (clock, name) = (Arc::clone(&node.clock), node.name.name.clone());
+    let busy = node.busy.clone();
     let boots = Rc::new(RefCell::new(0_u64));
     sim.host(node.name.name.as_str(), move || {
         let disk = disk.borrow().clone();
         let boot = boots.replace_with(|b| *b + 1);
         let (ready, became_ready) = tokio::sync::oneshot::channel();
+        let (disk, background, net) = seams(disk, busy.as_ref());
         let parts = Parts {
             config: config.clone(),
             clock: Arc::<SimClock>::clone(&clock),
             rng: Rng::from_seed(seed.wrapping_add(boot << 32)),
-            disk: Arc::new(disk.clone()),
-            background: Arc::new(SimBackground::new(disk)),
-            net: Arc::new(TurmoilNet),
+            disk,
+            background,
+            net,
             probe: Arc::<NodeProbe>::clone(&probe),
             ready: Some(ready),
         };
@@ -327,6 +370,26 @@ fn register(
 }
 
 /// A node's configuration: production's defaults, except for what the scenario sets and what scale divides.
+type Seams = (Arc<dyn Disk>, Arc<dyn Background>, Arc<dyn Net>);
+
+/// A node's seams. Where reads cost nothing there is nothing between it and the simulated machine.
+fn seams(disk: SimDisk, busy: Option<&Arc<Busy>>) -> Seams {
+    let background = SimBackground::new(disk.clone());
+    let Some(busy) = busy else {
+        return (Arc::new(disk), Arc::new(background), Arc::new(TurmoilNet));
+    };
+    let background = BusyBackground { background, busy: Arc::clone(busy) };
+    let net = BusyNet { net: TurmoilNet, busy: Arc::clone(busy) };
+    (Arc::new(BusyDisk { disk, busy: Arc::clone(busy) }), Arc::new(background), Arc::new(net))
+}
+
+/// What one read costs. It moves one value's bytes, so the pace is scaled as values are.
+fn read_cost(scenario: &Scenario) -> Option<ReadCost> {
+    let disk = &scenario.cluster.disk;
+    let bandwidth = disk.bandwidth.unwrap_or(u64::MAX) / scenario.value_scale.max(1);
+    disk.read_latency.map(|latency| ReadCost { latency, bytes_per_s: bandwidth.max(1) })
+}
+
 fn config(scenario: &Scenario, names: &[NodeName], ips: &[IpAddr], index: NodeIndex) -> Config {
     let cluster = &scenario.cluster;
     let address = |ip: &IpAddr, port| SocketAddr::new(*ip, port);
@@ -354,6 +417,14 @@ fn config(scenario: &Scenario, names: &[NodeName], ips: &[IpAddr], index: NodeIn
             memtable_heap_space: memtable,
             commitlog_segment_size: (memtable * 2).max(64 << 10),
             commitlog_total_space: (memtable * 16).max(1 << 20),
+            block_cache_size: cluster
+                .block_cache
+                .map_or(StorageConfig::default().block_cache_size, |b| scenario.scaled_bytes(b)),
+            compaction_throughput: cluster
+                .compaction_throughput
+                .map_or(StorageConfig::default().compaction_throughput, |b| {
+                    scenario.scaled_bytes(b)
+                }),
             ..StorageConfig::default()
         },
         hints: HintsConfig {

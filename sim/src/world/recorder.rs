@@ -2,7 +2,8 @@
 
 use super::clock::Now;
 use super::trace::Trace;
-use crate::ledger::{Applied, HintEvent, HintFate, Ledger, LivenessChange, NodeIndex, order_of};
+use crate::keys::order_of;
+use crate::ledger::{Applied, HintEvent, HintFate, Ledger, LivenessChange, NodeIndex};
 use helenus_core::NodeId;
 use helenus_node::seams::probe::{Event, Probe};
 use std::fmt::Debug;
@@ -131,7 +132,11 @@ impl Probe for NodeProbe {
                 let replica = index(ledger, replica);
                 ledger.read_repairs.push((at, node, replica));
             }
-            Event::Flushed { table, sstables } | Event::Compacted { table, sstables, .. } => {
+            Event::Flushed { table, sstables } => {
+                ledger.flushes.push((at, node, *table));
+                ledger.sstables.push((at, node, *table, *sstables));
+            }
+            Event::Compacted { table, sstables, .. } => {
                 ledger.sstables.push((at, node, *table, *sstables));
             }
             // Traced, and no figure needs them.

@@ -42,6 +42,17 @@ pub(crate) fn short_with(from: &str, to: &str) -> String {
     text.replacen(from, to, 1)
 }
 
+/// The hot shard's first twenty minutes: sharded keys, a slow disk, starved and paused compaction.
+#[allow(dead_code, reason = "only the replay tells it")]
+pub(crate) fn short_hot() -> String {
+    let text = LIBRARY.iter().find(|e| e.id == "hot-partition").unwrap().text;
+    let until = text.find("[[at]]\nid = \"resume\"").unwrap();
+    let text = text[..until].replacen("end = \"15:05\"", "end = \"14:20\"", 1);
+    let text = text.replacen("start = \"13:55\"", "start = \"14:10\"", 1);
+    // What is expected does not matter; that nodes are asked about their tables does.
+    text + "[[expect]]\nid = \"reads\"\nthat = \"storage.read_amplification{node=a1} > 0\"\nbecause = \"some read\"\n"
+}
+
 /// Runs it on real nodes.
 #[allow(dead_code, reason = "not every test runs in its own process")]
 pub(crate) fn run(text: &str) -> Run {

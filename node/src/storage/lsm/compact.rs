@@ -177,11 +177,14 @@ impl Compaction<'_> {
             merging = back;
             let bytes = merging.consumed() - before;
             self.shared.lock().compaction_progress(self.id, bytes);
+            // The last step pays like the others, or a compaction of one step would cost nothing.
+            throttle(self.shared, bytes, || self.is_wanted()).await;
             if is_done {
                 break;
             }
-            throttle(self.shared, bytes, || self.is_wanted()).await;
         }
+        // A pause that came while it paid holds for its end too.
+        self.may_go_on().await?;
         let bytes = merging.written();
         Ok(self.in_steps(bytes, move || merging.finish()).await??)
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ledger::{Ack, FailedWrite, HintOutcomes, Order, Refusal};
-use crate::scenario::{Comparison as Condition, LIBRARY};
+use crate::scenario::LIBRARY;
 use helenus_core::{Level, TimestampMicros};
 
 const END: Duration = Duration::from_secs(4800);
@@ -14,8 +14,7 @@ fn scenario() -> Scenario {
 }
 
 fn figure(text: &str) -> FigureRef {
-    let racks = ["a", "b", "c"].map(str::to_owned);
-    Condition::parse(&format!("{text} == 0"), &racks).unwrap().figure
+    FigureRef::parse(text, &scenario().cluster.host_names()).unwrap()
 }
 
 fn read(at: u64, level: Level, coordinator: NodeIndex, verdict: ReadVerdict) -> Read {

@@ -4,7 +4,7 @@ use super::level;
 use crate::scenario::problem::{Collector, unknown};
 use crate::scenario::section::{Section, as_section};
 use crate::scenario::units;
-use crate::scenario::{Actor, Cluster, OnError};
+use crate::scenario::{Actor, Cluster, History, KeyStyle, OnError, Shard};
 use helenus_core::Level;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -106,7 +106,7 @@ fn read_actor(
         }
         "open-loop" => {
             let into = other(&mut section, "into", "sql", problems);
-            read_shop(&mut section, into, problems)
+            read_shop(&mut section, into, cluster, problems)
         }
         "reader" => {
             let from = keyspace(&mut section, "from", problems);
@@ -161,6 +161,7 @@ fn read_projector(
 fn read_shop(
     section: &mut Section<'_, '_>,
     into: Option<String>,
+    cluster: &Cluster,
     problems: &mut Collector<'_>,
 ) -> Option<Actor> {
     let rate = section.parsed("rate", problems, units::rate);
@@ -171,7 +172,89 @@ fn read_shop(
     {
         problems.add(span, format!("`value` is between 16B and {VALUE_BYTES_MAX} bytes"));
     }
-    Some(Actor::Shop { into: into?, rate: rate?.0, value: value.map_or(1000, |v| v.0) })
+    let keys = section.parsed("keys", problems, |text| match text {
+        "hashed" => Ok(KeyStyle::Hashed),
+        "first-letter" => Ok(KeyStyle::FirstLetter),
+        other => Err(unknown("way to make keys", other, ["hashed", "first-letter"])),
+    });
+    let shards = section.section("shards", problems).map(|s| read_shards(s, cluster, problems));
+    let shards = shards.unwrap_or_default();
+    if let Some((KeyStyle::FirstLetter, span)) = &keys
+        && shards.is_empty()
+    {
+        problems.add(span, format!("first-letter keys need {SHARDS_EXAMPLE}"));
+    }
+    let (keys, value) = (keys.map_or(KeyStyle::Hashed, |k| k.0), value.map_or(1000, |v| v.0));
+    let history = section.section("history", problems);
+    let history = history.and_then(|s| read_history(s, problems));
+    Some(Actor::Shop { into: into?, rate: rate?.0, value, keys, shards, history })
+}
+
+fn read_history(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Option<History> {
+    let bytes = section.parsed("bytes", problems, units::bytes);
+    section.missing("bytes", "bytes = \"50GB\"", problems);
+    let record = section.parsed("record", problems, units::bytes);
+    section.missing("record", "record = \"200KB\"", problems);
+    if let Some((bytes, span)) = &record
+        && !(16..=VALUE_BYTES_MAX).contains(bytes)
+    {
+        problems.add(span, format!("`record` is between 16B and {VALUE_BYTES_MAX} bytes"));
+    }
+    section.finish(problems);
+    Some(History { bytes: bytes?.0, record: record?.0 })
+}
+
+const SHARDS_EXAMPLE: &str =
+    "shards = { a-m = { share = \"65%\", on = \"a1\" }, n-z = { share = \"35%\", on = \"a2\" } }";
+
+/// `a-m = { share = "65%", on = "a1" }`: who shops, and where their orders live.
+fn read_shards(
+    mut section: Section<'_, '_>,
+    cluster: &Cluster,
+    problems: &mut Collector<'_>,
+) -> Vec<Shard> {
+    let nodes: Vec<String> = cluster.nodes().into_iter().map(|n| n.name).collect();
+    let mut shards: Vec<Shard> = Vec::new();
+    for (name, span, value) in section.named() {
+        let what = format!("the shard `{name}`");
+        let Some(mut shard) = as_section(what, value, span.clone(), problems) else { continue };
+        let share = shard.parsed("share", problems, units::percent);
+        shard.missing("share", "share = \"65%\"", problems);
+        let on = shard.parsed("on", problems, |node| {
+            let known = nodes.iter().map(String::as_str);
+            if nodes.iter().any(|n| n == node) {
+                Ok(node.to_owned())
+            } else {
+                Err(unknown("node", node, known))
+            }
+        });
+        shard.missing("on", "on = \"a1\", the node whose arc of the ring holds it", problems);
+        shard.finish(problems);
+        let Some(letters) = letters(name) else {
+            problems.add(&span, format!("`{name}` is no range of letters; write it as `a-m`"));
+            continue;
+        };
+        let (first, last) = letters;
+        if shards.iter().any(|s| s.letters.0 <= last && first <= s.letters.1) {
+            problems.add(&span, format!("a letter of `{name}` is in another shard already"));
+        }
+        if let (Some((percent, _)), Some((on, _))) = (share, on) {
+            shards.push(Shard { letters, percent, on });
+        }
+    }
+    let all: f64 = shards.iter().map(|s| s.percent).sum();
+    if !shards.is_empty() && (all - 100.0).abs() > 1e-6 {
+        problems.add(&section.span, format!("the shares of `shards` add up to 100 %, not {all} %"));
+    }
+    shards
+}
+
+/// `a-m`.
+fn letters(text: &str) -> Option<(char, char)> {
+    let mut chars = text.chars();
+    let (first, dash, last) = (chars.next()?, chars.next()?, chars.next()?);
+    let letters = first.is_ascii_lowercase() && last.is_ascii_lowercase() && first <= last;
+    (letters && dash == '-' && chars.next().is_none()).then_some((first, last))
 }
 
 fn read_reader(

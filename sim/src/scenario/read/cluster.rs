@@ -3,7 +3,7 @@
 use crate::scenario::problem::{Collector, unknown};
 use crate::scenario::section::{Section, as_section, whole};
 use crate::scenario::units;
-use crate::scenario::{Cluster, Hints, Keyspace};
+use crate::scenario::{Cluster, DiskSpeed, Hints, Keyspace};
 use helenus_node::config::Overflow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,6 +29,9 @@ pub(super) fn read_cluster(
         n.clamp(1, 256)
     });
     let memtable = section.parsed("memtable_heap_space", problems, units::bytes);
+    let block_cache = section.parsed("block_cache_size", problems, units::bytes);
+    let throughput = section.parsed("compaction_throughput", problems, units::throughput);
+    let disk = section.section("disk", problems).map(|s| read_disk(s, problems));
     let write = section.parsed("write_request_timeout", problems, units::duration);
     let read = section.parsed("read_request_timeout", problems, units::duration);
     section.finish(problems);
@@ -44,6 +47,9 @@ pub(super) fn read_cluster(
             paused: false,
         }),
         memtable: memtable.map_or(64 << 20, |m| m.0),
+        block_cache: block_cache.map(|b| b.0),
+        compaction_throughput: throughput.map(|t| t.0),
+        disk: disk.unwrap_or_default(),
         write_timeout: write.map_or(Duration::from_secs(2), |w| w.0),
         read_timeout: read.map_or(Duration::from_secs(5), |r| r.0),
     })
@@ -131,10 +137,26 @@ fn read_keyspaces(
                 problems.add(&span, unknown("compaction strategy", compaction, known));
             }
         }
+        let chance = keyspace.text("bloom_filter_fp_chance", problems);
+        if let Some((chance, span)) = chance {
+            if chance.parse().is_ok_and(|c: f64| c > 0.0 && c <= 1.0) {
+                options.insert("bloom_filter_fp_chance".to_owned(), chance.to_owned());
+            } else {
+                problems.add(&span, format!("`{chance}` is no chance: above 0 and at most 1"));
+            }
+        }
+        let sstable_size = keyspace.parsed("sstable_size", problems, units::bytes).map(|s| s.0);
         keyspace.finish(problems);
-        keyspaces.insert(name.to_owned(), Keyspace { rf: copies, table, options });
+        keyspaces.insert(name.to_owned(), Keyspace { rf: copies, table, options, sstable_size });
     }
     keyspaces
+}
+
+fn read_disk(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> DiskSpeed {
+    let latency = section.parsed("read_latency", problems, units::duration);
+    let bandwidth = section.parsed("bandwidth", problems, units::byte_rate);
+    section.finish(problems);
+    DiskSpeed { read_latency: latency.map(|l| l.0), bandwidth: bandwidth.map(|b| b.0) }
 }
 
 fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hints {

@@ -5,6 +5,7 @@ use crate::scenario::problem::{Collector, unknown};
 use crate::scenario::section::Section;
 use crate::scenario::units;
 use crate::scenario::{Action, Event, Hosts};
+use std::collections::BTreeSet;
 
 const ACTIONS: [&str; 8] = ["load", "cut", "heal", "crash", "start", "clock", "operator", "note"];
 
@@ -14,7 +15,15 @@ pub(super) fn read_events(
     problems: &mut Collector<'_>,
 ) -> Vec<Event> {
     let mut events = Vec::new();
+    let mut ids = BTreeSet::new();
     for mut section in sections {
+        let id = section.text("id", problems);
+        if let Some((id, span)) = &id
+            && !ids.insert(*id)
+        {
+            problems.add(span, format!("two events are called `{id}`"));
+        }
+        let id = id.map(|(id, _)| id.to_owned());
         let at = section.parsed("t", problems, |text| names.time(text));
         let note = section.text("note", problems).map(|(n, _)| n.to_owned());
         let Some((kind, span)) = section.text("do", problems) else {
@@ -48,9 +57,9 @@ pub(super) fn read_events(
                 Action::Crash { node } => Some(Action::Start { node: node.clone() }),
                 _ => None,
             };
-            events.extend(end.map(|action| Event { at: until, action, note: None }));
+            events.extend(end.map(|action| Event { id: None, at: until, action, note: None }));
         }
-        events.push(Event { at, action, note });
+        events.push(Event { id, at, action, note });
     }
     // Stable: what happens at the same time happens in the order of the text.
     events.sort_by_key(|e| e.at);

@@ -49,6 +49,40 @@ fn wrong_words_are_told_with_place_and_nearest_word() {
             "resumehandof",
             "unknown verb `resumehandof`; did you mean `resumehandoff`?",
         ),
+        ("nodetool resumehandoff", "nodetool setcompactionthroughput 5", "is not a rate of bytes"),
+        ("nodetool resumehandoff", "nodetool setcompactionthroughput", "needs a rate"),
+        (
+            "nodetool resumehandoff",
+            "nodetool setcompactionthruput 5",
+            "did you mean `setcompactionthroughput`?",
+        ),
+        ("value = \"50KB\"", "keys = \"frst-letter\"", "did you mean `first-letter`?"),
+        ("value = \"50KB\"", "keys = \"first-letter\"", "first-letter keys need shards"),
+        (
+            "value = \"50KB\"",
+            "shards = { a-m = { share = \"65%\", on = \"a9\" } }",
+            "unknown node `a9`; did you mean",
+        ),
+        (
+            "value = \"50KB\"",
+            "shards = { a-m = { share = \"65%\", on = \"a1\" } }",
+            "add up to 100 %, not 65 %",
+        ),
+        (
+            "value = \"50KB\"",
+            "shards = { a-m = { share = \"65%\", on = \"a1\" }, m-z = { share = \"35%\", on = \"a2\" } }",
+            "a letter of `m-z` is in another shard already",
+        ),
+        (
+            "value = \"50KB\"",
+            "shards = { am = { share = \"100%\", on = \"a1\" } }",
+            "write it as `a-m`",
+        ),
+        (
+            "memtable_heap_space =",
+            "disk = { read_latncy = \"1ms\" }\nmemtable_heap_space =",
+            "did you mean `read_latency`?",
+        ),
         (
             "write_cl = \"LOCAL_QUORUM\"",
             "write_cl = \"LOCAL_QUORM\"",
@@ -90,6 +124,103 @@ fn all_problems_are_named_in_one_run() {
 fn text_that_is_no_toml_is_told_where() {
     assert!(problems("id = ").starts_with("x.toml:1:"));
     assert!(problems("").contains("needs `id`"));
+}
+
+/// The flagship with variants behind it.
+fn with_variant(variant: &str) -> String {
+    let text = with("do = \"cut\"", "do = \"cut\"\nid = \"the-cut\"");
+    format!("{text}\n[[variant]]\nid = \"calm\"\ntitle = \"nothing is cut\"\n{variant}\n")
+}
+
+#[test]
+fn a_variant_changes_what_it_names_and_nothing_else() {
+    let text = with_variant(
+        "skip = \"the-cut\"\nset = { \"actors.shop.rate\" = \"10/min\", \"expect.nothing-lost.because\" = \"so\" }\n\
+         breaks = [\"hints-fill\"]\n[[variant]]\nid = \"long\"\ntitle = \"a long cut\"\n\
+         set = { \"at.the-cut.until\" = \"14:50\", scale = 7 }",
+    );
+    let plain = Scenario::parse("x.toml", &text).unwrap();
+    assert_eq!((plain.variants.len(), plain.chosen.len()), (2, 0));
+    let calm = Scenario::parse_varied("x.toml", &text, &["calm"]).unwrap();
+    let is_cut = |a: &Action| matches!(a, Action::Cut { .. } | Action::Heal { .. });
+    assert_eq!(calm.first(is_cut), None);
+    let Some(Actor::Shop { rate, .. }) = calm.actors.get("shop") else { panic!("a shop") };
+    assert_eq!(rate.to_string(), "10/min");
+    assert_eq!(calm.meant_to_break(), BTreeSet::from(["hints-fill"]));
+    let because = |s: &Scenario| {
+        s.expectations.iter().find(|e| e.id == "nothing-lost").unwrap().because.clone()
+    };
+    assert_eq!(because(&calm), "so");
+    assert_ne!(because(&plain), "so");
+    // Everything else is the same.
+    let mut back = calm.clone();
+    (back.events, back.actors) = (plain.events.clone(), plain.actors.clone());
+    (back.expectations, back.chosen) = (plain.expectations.clone(), Vec::new());
+    assert_eq!(back, plain);
+
+    let long = Scenario::parse_varied("x.toml", &text, &["long"]).unwrap();
+    assert_eq!(long.scale, 7);
+    let heal = long.first(|a| matches!(a, Action::Heal { .. })).unwrap();
+    assert_eq!(long.clock(heal).to_string(), "14:50");
+}
+
+#[test]
+fn what_a_variant_has_wrong_is_told_at_its_own_line() {
+    for (variant, told) in [
+        (
+            "set = { \"actors.shpo.rate\" = \"1/min\" }",
+            "`actors.shpo.rate`: `shpo`; did you mean `shop`?",
+        ),
+        ("set = { \"actors.shop.rat\" = \"1/min\" }", "`rat`; did you mean `rate`?"),
+        ("set = { \"actors.shop.rate\" = \"1/dy\" }", "unknown unit of time `dy`"),
+        ("set = { \"scale.x\" = 1 }", "`scale` is integer, so nothing lies below it"),
+        ("set = { actors.shop.rate = \"1/min\" }", "a path stands in quotes"),
+        (
+            "set = { \"at.the-cat.until\" = \"14:50\" }",
+            "unknown id in `at` `the-cat`; did you mean `the-cut`?",
+        ),
+        ("set = { \"at.the-cut\" = \"14:50\" }", "say what of it changes"),
+        ("skip = \"the-cat\"", "unknown id of an event `the-cat`; did you mean `the-cut`?"),
+        ("skip = \"the-cut\"\nbreaks = \"nothing-lsot\"", "did you mean `nothing-lost`?"),
+        ("skp = \"the-cut\"", "did you mean `skip`?"),
+        ("", "the variant `calm` changes nothing"),
+    ] {
+        let text = with_variant(variant);
+        let told_all = problems(&text);
+        let place = if variant.is_empty() { "calm" } else { variant };
+        let line =
+            text.lines().position(|l| l.contains(place.lines().last().unwrap())).unwrap() + 1;
+        let place = format!("x.toml:{line}:");
+        assert!(told_all.lines().any(|l| l.starts_with(&place)), "{variant}: {told_all}");
+        assert!(told_all.contains(told), "{variant}: {told_all}");
+    }
+    let text = with_variant("skip = \"the-cut\"");
+    let wrong = Scenario::parse_varied("x.toml", &text, &["clam"]).unwrap_err().to_string();
+    assert!(wrong.contains("unknown variant `clam`; did you mean `calm`?"), "{wrong}");
+    let none = Scenario::parse_varied("x.toml", AZ_PARTITION, &["calm"]).unwrap_err().to_string();
+    assert!(none.contains("has no variants"), "{none}");
+}
+
+#[test]
+fn a_series_is_read_with_its_claims_and_wrong_ones_are_told() {
+    let series = "[[series]]\nid = \"s\"\nat = [\"14:00\", \"14:15\"]\nclaimed = [45, 47]\n\
+                  figures = [\"storage.sstables{node=a1}\", \"reads.latency_mean{replica=b2}\"]\n";
+    let scenario = Scenario::parse("x.toml", &format!("{AZ_PARTITION}\n{series}")).unwrap();
+    let read = scenario.series.first().unwrap();
+    assert_eq!((read.at.len(), &read.claimed), (2, &vec![45.0, 47.0]));
+    assert_eq!(read.names, ["storage.sstables{node=a1}", "reads.latency_mean{replica=b2}"]);
+    assert!(!scenario.asks_tables(), "nodes are not asked for what nobody wants to know");
+    for (from, to, told) in [
+        ("[45, 47]", "[45]", "a number for each time: 2, not 1"),
+        ("[45, 47]", "[45, 4.7]", "a list of whole numbers"),
+        ("14:15", "13:15", "outside of the run"),
+        ("{node=a1}", "{node=a9}", "unknown node `a9`"),
+        ("storage.sstables{node=a1}", "replica.missing", "only where replicas were compared"),
+        ("claimed", "names = [\"one\"]\nclaimed", "one for each of the 2 figures, not 1"),
+    ] {
+        let told_all = problems(&format!("{AZ_PARTITION}\n{}", series.replacen(from, to, 1)));
+        assert!(told_all.contains(told), "{from} -> {to}: {told_all}");
+    }
 }
 
 proptest::proptest! {
