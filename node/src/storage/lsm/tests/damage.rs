@@ -16,6 +16,8 @@ fn setup() -> Setup {
         ..Setup::default()
     };
     setup.config.commitlog_segment_size = 600;
+    // A snapshot's files are read by nobody until they are put back.
+    setup.config.auto_snapshot = false;
     setup
 }
 

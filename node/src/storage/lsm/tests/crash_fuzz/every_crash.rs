@@ -21,6 +21,7 @@ fn plan() -> Plan {
             memtable_heap_space: 4_000,
             compaction_throughput: 0,
             block_cache_size: 0,
+            auto_snapshot: false,
             ..StorageConfig::default()
         },
         tables: vec![run::table(1, options.clone()), run::table(2, options)],
