@@ -39,7 +39,7 @@ mod tests;
 mod write;
 
 pub use read::{CodecError, Put, decode, peek_put};
-pub use write::{encode, encode_into, encode_put};
+pub use write::{encode, encode_into, encode_put, encode_put_into};
 
 use crate::data::Partition;
 

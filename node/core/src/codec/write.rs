@@ -21,6 +21,16 @@ pub fn encode_put(timestamp: TimestampMicros, value: &[u8], expiry: Option<Expir
     out.freeze()
 }
 
+/// Appends to `out` what [`encode_put`] makes.
+pub fn encode_put_into(
+    timestamp: TimestampMicros,
+    value: &[u8],
+    expiry: Option<Expiry>,
+    out: &mut impl BufMut,
+) {
+    plain(out, timestamp, value, expiry);
+}
+
 /// Appends the canonical encoding to `out`.
 pub fn encode_into(partition: &Partition, out: &mut impl BufMut) {
     if let Some((timestamp, value, expiry)) = as_plain(partition) {

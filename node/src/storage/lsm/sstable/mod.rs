@@ -216,7 +216,7 @@ impl SsTable {
         let Some(number) = self.block_of(token, key) else { return Ok(Lookup::Excluded) };
         let block = self.block(number)?;
         Ok(match block.get(token, key) {
-            Some(value) => Lookup::Found(block.share(&value)),
+            Some(encoded) => Lookup::Found(encoded),
             None => Lookup::FalsePositive,
         })
     }

@@ -100,6 +100,28 @@ async fn the_throttle_sets_the_pace_and_a_compaction_under_way_can_be_paused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_compaction_of_one_step_pays_too_and_a_pause_holds_for_its_end() {
+    let mut setup = Setup::default();
+    setup.tables = vec![table(TABLE, |options| options.compression = false)];
+    let rig = setup.fresh();
+    rig.engine.set_auto_compaction(None, false);
+    fill(&rig, 4, 200).await;
+    // Fewer bytes than one step takes, yet seconds at this pace.
+    rig.engine.set_compaction_throughput(4_000);
+    rig.engine.set_auto_compaction(None, true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let running = rig.engine.compaction_figures().running[0].clone();
+    assert_eq!(running.done_bytes, running.total_bytes, "read in one step: {running:?}");
+    assert_eq!(rig.sstables(), 4);
+    rig.engine.set_auto_compaction(None, false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.sstables(), 4, "paused before its end");
+    rig.engine.set_auto_compaction(None, true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.sstables(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operators_compaction_gets_past_one_that_is_paused() {
     let rig = Setup::default().fresh();
     rig.engine.set_compaction_throughput(10);
