@@ -92,7 +92,8 @@ impl Strategy {
             },
             tombstones: Tombstones {
                 threshold: share(options.tombstone_threshold_ppm),
-                interval_s: u64::from(options.tombstone_compaction_interval),
+                // Never 0: an SSTable whose tombstones must stay would be rewritten for ever.
+                interval_s: u64::from(options.tombstone_compaction_interval.max(1)),
                 unchecked: options.unchecked_tombstone_compaction,
             },
         }

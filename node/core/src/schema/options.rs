@@ -120,7 +120,7 @@ pub struct TableOptions {
     /// `tombstone_threshold` in parts per million: a single SSTable is rewritten if more than this part of it could be
     /// dropped. Default 200000 (0.2).
     pub tombstone_threshold_ppm: u32,
-    /// `tombstone_compaction_interval` in seconds: but not one that is younger than this. Default 86400 (a day).
+    /// `tombstone_compaction_interval` in seconds: but not one that is younger than this, at least 1. Default 86400 (a day).
     pub tombstone_compaction_interval: u32,
     /// `unchecked_tombstone_compaction`: rewrite it although overlapping SSTables may keep its tombstones needed. Default
     /// off.
@@ -332,9 +332,10 @@ const OPTIONS: [TableOption; 18] = [
     },
     TableOption {
         name: "compaction.tombstone_compaction_interval",
-        expected: "seconds, as a whole number",
+        expected: "seconds, at least 1: at 0 an SSTable whose tombstones must stay would be rewritten for ever",
         set: |options, text| {
-            put(&mut options.tombstone_compaction_interval, seconds(text, u32::MAX))
+            let interval = seconds(text, u32::MAX).filter(|seconds| *seconds > 0);
+            put(&mut options.tombstone_compaction_interval, interval)
         },
         get: |options| options.tombstone_compaction_interval.to_string(),
     },

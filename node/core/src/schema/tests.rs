@@ -235,6 +235,7 @@ fn an_option_that_cannot_be_says_what_can() {
         ("compaction.compaction_window_size", "0", "at least 1"),
         ("compaction.tombstone_threshold", "-0.1", "between 0 and 1"),
         ("compaction.bucket_low", "NaN", "between 0 and 1"),
+        ("compaction.tombstone_compaction_interval", "0", "at least 1"),
         ("compaction.unchecked_tombstone_compaction", "yes", "`true` or `false`"),
     ] {
         let error = options.set(name, value).unwrap_err().to_string();

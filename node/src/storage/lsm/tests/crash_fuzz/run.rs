@@ -50,7 +50,7 @@ fn options(rng: &mut SmallRng) -> TableOptions {
         sstable_size: rng.random_range(200..20_000),
         fanout_size: rng.random_range(2..6),
         compaction_window_unit: WindowUnit::Minutes,
-        tombstone_compaction_interval: rng.random_range(0..20),
+        tombstone_compaction_interval: rng.random_range(1..20),
         unchecked_tombstone_compaction: rng.random(),
         ..TableOptions::default()
     }
