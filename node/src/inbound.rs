@@ -11,7 +11,7 @@ use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, RangeStart, Write};
 use crate::tasks::Tasks;
 use helenus_core::tally::FailureReason;
-use helenus_core::{Key, NodeId, Token, codec, token};
+use helenus_core::{Key, NodeId, Token, token};
 use helenus_proto::v1::message::Body;
 use helenus_proto::{ids, schema as wire, v1};
 use std::sync::{Arc, Mutex};
@@ -164,7 +164,6 @@ impl Inbound {
 
 fn decode(mutation: v1::ApplyMutation) -> Result<Write, String> {
     let table = ids::table_from_wire("table", &mutation.table).map_err(|e| e.to_string())?;
-    let update = codec::decode(mutation.update.clone()).map_err(|e| e.to_string())?;
     let token = token::of(&mutation.key);
-    Ok(Write { table, key: Key(mutation.key), token, update, encoded: mutation.update })
+    Write::decode(table, Key(mutation.key), token, mutation.update).map_err(|e| e.to_string())
 }

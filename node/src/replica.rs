@@ -317,7 +317,7 @@ fn value_bytes(partition: &Partition) -> usize {
 }
 
 fn applied_event(write: &Write, by: ApplyPath) -> Event {
-    let timestamp = merge::version(&write.update).unwrap_or(TimestampMicros(0));
+    let timestamp = write.version().unwrap_or(TimestampMicros(0));
     Event::Applied { table: write.table, key: write.key.clone(), timestamp, by }
 }
 

@@ -353,22 +353,16 @@ impl Coordinator {
         let mut acked = 0;
         let mut inflight = self.peers.begin(self.config.write_request_timeout);
         for (node, key, lacks) in calls {
-            let encoded = codec::encode(&lacks);
             if node == self.id {
-                let write = crate::storage::Write {
-                    table: table.def.id,
-                    token: token::of(&key.0),
-                    key,
-                    update: lacks,
-                    encoded,
-                };
+                let token = token::of(&key.0);
+                let write = crate::storage::Write::of(table.def.id, key, token, lacks);
                 let applied = self.replica.apply(write, crate::seams::probe::ApplyPath::ReadRepair);
                 acked += usize::from(self.replica.durable(applied).await.is_ok());
             } else {
                 let body = Body::Mutation(v1::ApplyMutation {
                     table: table.wire_id.clone(),
                     key: key.0,
-                    update: encoded,
+                    update: codec::encode(&lacks),
                     path: v1::ApplyPath::ReadRepair.into(),
                 });
                 inflight.send(node, body);

@@ -19,9 +19,7 @@ use bytes::Bytes;
 use helenus_core::level::Op;
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
-use helenus_core::{
-    Expiry, GcSeconds, Key, Level, NodeId, Partition, TimestampMicros, codec, token,
-};
+use helenus_core::{Expiry, GcSeconds, Key, Level, NodeId, Partition, TimestampMicros, token};
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
 use std::sync::Arc;
@@ -194,14 +192,8 @@ impl Coordinator {
                 Partition::put(timestamp, value.clone(), expiry(table, *ttl_s, now))
             }
         };
-        let write = Write {
-            table: table.def.id,
-            key: Key(request.key.clone()),
-            token: token::of(&request.key),
-            encoded: codec::encode(&update),
-            update,
-        };
-        Ok((write, timestamp))
+        let (key, token) = (Key(request.key.clone()), token::of(&request.key));
+        Ok((Write::of(table.def.id, key, token, update), timestamp))
     }
 
     /// One message to each live replica; this node's own copy is applied on the spot.

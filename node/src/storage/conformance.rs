@@ -85,8 +85,7 @@ fn key(text: &str) -> Key {
 }
 
 fn write_to(table: TableId, name: &str, update: Partition) -> Write {
-    let encoded = codec::encode(&update);
-    Write { table, token: token::of(name.as_bytes()), key: key(name), update, encoded }
+    Write::of(table, key(name), token::of(name.as_bytes()), update)
 }
 
 pub(crate) fn write(name: &str, update: Partition) -> Write {

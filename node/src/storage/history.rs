@@ -14,7 +14,7 @@ use super::{Engine, RangeStart, StorageError, Write};
 use bytes::{Buf, Bytes};
 use helenus_core::{
     Cell, ClusteringKey, ColumnId, Content, Expiry, GcSeconds, Key, Liveness, Partition, Row,
-    TableDef, TableId, TableOptions, TimestampMicros, Token, codec, token,
+    TableDef, TableId, TableOptions, TimestampMicros, Token, token,
 };
 
 /// Its identity, the same on every node. Ids of tables that are created are random.
@@ -114,8 +114,8 @@ impl Record {
         let rows = vec![(ClusteringKey::default(), row)];
         let update = Partition { rows, ..Partition::default() };
         let key = key(self.id);
-        let encoded = codec::encode(&update);
-        Write { table: TABLE, token: token::of(&key.0), key, update, encoded }
+        let token = token::of(&key.0);
+        Write::of(TABLE, key, token, update)
     }
 
     /// `None`: there is none (any more), or another build wrote it otherwise.
@@ -184,9 +184,9 @@ mod tests {
         };
         let write = record.to_write();
         assert_eq!(write.key.0[..], 5_u64.to_be_bytes(), "the row of the one 4096 before");
-        let at = |now| Record::from_partition(&write.update, GcSeconds(now));
+        let at = |now| Record::from_partition(&write.partition(), GcSeconds(now));
         assert_eq!(at(1_700_000_000 + TTL_S - 1), Some(record));
         assert_eq!(at(1_700_000_000 + TTL_S), None);
-        assert_eq!(codec::decode(write.encoded).unwrap(), write.update);
+        assert_eq!(helenus_core::codec::decode(write.encoded.clone()).unwrap(), write.partition());
     }
 }

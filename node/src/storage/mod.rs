@@ -29,7 +29,8 @@ pub use upkeep::{
 
 use crate::seams::net::BoxFuture;
 use bytes::Bytes;
-use helenus_core::{Key, Partition, TableDef, TableId, Token};
+use helenus_core::codec::{self, CodecError};
+use helenus_core::{Key, Partition, TableDef, TableId, TimestampMicros, Token, merge};
 use std::ops::ControlFlow;
 
 /// Why an operation on the engine failed.
@@ -145,7 +146,7 @@ pub enum StorageError {
     },
 }
 
-/// A mutation as the engine takes it: decoded for the memtable, and the very bytes it came in for the log.
+/// A mutation as the engine takes it: the very bytes it came in, known to be sound.
 #[derive(Debug, Clone)]
 pub struct Write {
     /// The table.
@@ -154,10 +155,47 @@ pub struct Write {
     pub key: Key,
     /// Its token, computed once.
     pub token: Token,
-    /// What to merge in.
-    pub update: Partition,
-    /// `helenus_core::codec::encode(&update)`, as it travelled.
+    /// What to merge in, in its canonical encoding (`helenus_core::codec`).
     pub encoded: Bytes,
+    /// The same, decoded; `None`: a put, which is merged without decoding it.
+    pub(crate) update: Option<Partition>,
+}
+
+impl Write {
+    /// Of an update that came encoded. An error says what is wrong with the bytes.
+    pub fn decode(
+        table: TableId,
+        key: Key,
+        token: Token,
+        encoded: Bytes,
+    ) -> Result<Write, CodecError> {
+        let update = match codec::peek_put(&encoded) {
+            Some(_) => None,
+            None => Some(codec::decode(encoded.clone())?),
+        };
+        Ok(Write { table, key, token, encoded, update })
+    }
+
+    /// Of an update in normal form.
+    pub fn of(table: TableId, key: Key, token: Token, update: Partition) -> Write {
+        let encoded = codec::encode(&update);
+        let is_put = codec::peek_put(&encoded).is_some();
+        Write { table, key, token, encoded, update: (!is_put).then_some(update) }
+    }
+
+    /// The update, decoded.
+    pub fn partition(&self) -> Partition {
+        let decode = || codec::decode(self.encoded.clone()).expect("a write's encoding is sound");
+        self.update.clone().unwrap_or_else(decode)
+    }
+
+    /// The newest timestamp in it.
+    pub fn version(&self) -> Option<TimestampMicros> {
+        match &self.update {
+            Some(update) => merge::version(update),
+            None => codec::peek_put(&self.encoded).map(|put| put.timestamp),
+        }
+    }
 }
 
 /// Whether an applied write is durable already.

@@ -194,7 +194,7 @@ impl Inner {
             None => write.encoded,
             Some(value) => {
                 let mut partition = self.decode(&value)?;
-                merge::merge(&mut partition, write.update);
+                merge::merge(&mut partition, write.partition());
                 codec::encode(&partition)
             }
         };

@@ -108,8 +108,7 @@ pub(crate) fn open_engine(
 pub(crate) fn write(timestamp: i64, key: &Key, value: &[u8]) -> Write {
     let (token, key) = place(key);
     let encoded = codec::encode_put(TimestampMicros(timestamp), value, None);
-    let update: Partition = codec::decode(encoded.clone()).expect("the codec reads what it writes");
-    Write { table: TABLE, key, token, update, encoded }
+    Write::decode(TABLE, key, token, encoded).expect("the codec reads what it writes")
 }
 
 fn place(key: &Key) -> (Token, helenus_core::Key) {

@@ -182,6 +182,13 @@ fn overlap(s: &Candidate, from: i128, until: i128) -> f64 {
     s.bytes as f64 * common as f64 / span(s) as f64
 }
 
+/// The crash fuzz met it: tombstones that must stay had their SSTable rewritten for ever.
+#[test]
+fn an_sstable_is_not_rewritten_for_its_tombstones_in_the_second_it_was_written() {
+    let options = TableOptions { tombstone_compaction_interval: 0, ..TableOptions::default() };
+    assert_eq!(Strategy::of(&options).tombstones.interval_s, 1);
+}
+
 #[test]
 fn a_thousand_flushes_stay_few_sstables_and_are_rewritten_few_times() {
     let mut table = Sim::new(CompactionClass::SizeTiered);

@@ -259,6 +259,18 @@ fn an_older_put_cannot_change_a_newer_one_but_an_older_delete_can() {
 }
 
 #[test]
+fn a_put_counts_alike_decoded_and_not() {
+    let (mut decoded, mut encoded) = (Statistics::default(), Statistics::default());
+    let expiries = [None, Some(Expiry { ttl_s: 5, expires_at: GcSeconds(20) })];
+    for (time, expiry) in [(7, 0), (3, 1), (9, 1), (8, 0)] {
+        let (timestamp, expiry) = (TimestampMicros(time), expiries[expiry]);
+        decoded.add(&Partition::put(timestamp, Bytes::from_static(b"v"), expiry));
+        encoded.add_put(timestamp, expiry);
+        assert_eq!(encoded, decoded);
+    }
+}
+
+#[test]
 fn statistics_count_every_kind_of_tombstone() {
     let mut partition = merged([put_ttl(7, "v", 5, 20), put(3, "covered")]);
     merge(&mut partition, Partition::delete(TimestampMicros(4), GcSeconds(9)));

@@ -116,6 +116,21 @@ impl Statistics {
         }
     }
 
+    /// Counts one more partition: a key-value put.
+    pub fn add_put(&mut self, timestamp: TimestampMicros, expiry: Option<Expiry>) {
+        self.rows += 1;
+        self.cells += 1;
+        self.timestamp(timestamp);
+        match expiry {
+            Some(expiry) => {
+                self.expiring += 1;
+                self.deleted_at(expiry.expires_at);
+            }
+            // Its liveness and its cell.
+            None => self.lasting += 2,
+        }
+    }
+
     /// Whether nothing that these figures are of can change what is known of a partition: it is all older, and covered.
     ///
     /// Exact, so that a reader who leaves an SSTable out answers with the very bytes of one who does not, and their

@@ -108,10 +108,14 @@ impl Recovery<'_> {
         if at < lock(table).flushed_to {
             return Ok(());
         }
-        let encoded = Bytes::copy_from_slice(mutation.update);
-        let update = codec::decode(encoded.clone()).map_err(|e| undecodable(&e))?;
+        let Mutation { token, key, update: encoded, .. } = mutation;
+        let copied = || Bytes::copy_from_slice(encoded);
+        let update = match codec::peek_put(encoded) {
+            Some(_) => None,
+            None => Some(codec::decode(copied()).map_err(|e| undecodable(&e))?),
+        };
         let before = table.active.bytes();
-        table.active.merge(at, mutation.token, mutation.key, update, &encoded)?;
+        table.active.merge(at, *token, key, update, encoded, copied)?;
         self.bytes += table.active.bytes() - before;
         if self.bytes >= self.parts.config.memtable_heap_space {
             let largest = self.tables.values().max_by_key(|table| table.active.bytes());

@@ -303,7 +303,7 @@ impl State {
         let mutation = Mutation { table: write.table, token, key: &key.0, update: &encoded };
         let at = self.log.append(&mutation)?;
         let before = table.active.bytes();
-        table.active.merge(at, token, &key.0, update, &encoded)?;
+        table.active.merge(at, token, &key.0, update, &encoded, || encoded.clone())?;
         table.figures.writes += 1;
         self.active_bytes += table.active.bytes() - before;
         let heap_full = self.active_bytes >= self.heap_space;

@@ -135,9 +135,9 @@ fn token_of(key: &[u8]) -> Token {
 }
 
 fn write_of(table: TableId, key: &[u8], update: Partition) -> Write {
-    let encoded = codec::encode(&update);
     let key = Key(Bytes::copy_from_slice(key));
-    Write { table, token: token_of(&key.0), key, update, encoded }
+    let token = token_of(&key.0);
+    Write::of(table, key, token, update)
 }
 
 fn put(key: &[u8], timestamp: i64, value: &[u8]) -> Write {

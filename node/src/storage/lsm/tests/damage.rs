@@ -36,7 +36,7 @@ async fn store(rig: &Rig, setup: &mut Setup) {
         }
         rig.put(&i.to_be_bytes(), i64::from(i) + 1, &value_of(i)).await;
         if i == 23 {
-            rig.write(write_of(DROPPED, b"dead", put(b"dead", 1, b"v").update)).await.unwrap();
+            rig.write(write_of(DROPPED, b"dead", put(b"dead", 1, b"v").partition())).await.unwrap();
             rig.engine.drop_table(DROPPED).unwrap();
         }
     }

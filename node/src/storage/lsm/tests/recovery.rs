@@ -233,7 +233,7 @@ async fn the_log_keeps_within_its_space_though_a_cold_table_holds_its_oldest_seg
     setup.config.commitlog_total_space = 64 << 10;
     setup.tables.push(table(TableId(8), |_| {}));
     let rig = setup.fresh();
-    let cold = write_of(TableId(8), b"cold", put(b"cold", 1, b"v").update);
+    let cold = write_of(TableId(8), b"cold", put(b"cold", 1, b"v").partition());
     rig.write(cold).await.unwrap();
     for i in 0..3000_u32 {
         rig.put(&i.to_be_bytes(), 1, &[1; 100]).await;

@@ -14,7 +14,7 @@ async fn a_lost_segment_whose_writes_were_flushed_leaves_no_gap_in_the_log() {
     setup.config.commitlog_segment_size = 100;
     setup.tables.push(table(COLD, |_| {}));
     let rig = setup.fresh();
-    rig.write(write_of(COLD, b"cold", put(b"cold", 1, b"v").update)).await.unwrap();
+    rig.write(write_of(COLD, b"cold", put(b"cold", 1, b"v").partition())).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     for i in 0..5_u32 {
         rig.put(&i.to_be_bytes(), 1, b"v").await;

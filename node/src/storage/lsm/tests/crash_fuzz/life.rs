@@ -465,7 +465,7 @@ impl<'a> World<'a> {
         let id = self.plan.tables.get(table).map_or(TableId(0), |def| def.id);
         let write = |made: &Made| {
             let (token, key) = writes::key(made.key);
-            Write { table: id, key, token, update: made.update.clone(), encoded: made.encoded() }
+            Write::of(id, key, token, made.update.clone())
         };
         let mut waiting = Vec::new();
         if self.rng.random_bool(0.3) {

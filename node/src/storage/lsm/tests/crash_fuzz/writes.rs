@@ -4,7 +4,7 @@ use bytes::Bytes;
 use helenus_core::data::{
     Bound, Cell, ClusteringKey, Content, Deletion, Expiry, Liveness, RangeTombstone, Row,
 };
-use helenus_core::{ColumnId, GcSeconds, Key, Partition, TimestampMicros, Token, codec};
+use helenus_core::{ColumnId, GcSeconds, Key, Partition, TimestampMicros, Token};
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 
@@ -40,10 +40,6 @@ impl Made {
         let value = Bytes::from_static(value);
         let update = Partition::put(timestamp, value.clone(), None);
         Made { key, update, value, dies_at: None }
-    }
-
-    pub(super) fn encoded(&self) -> Bytes {
-        codec::encode(&self.update)
     }
 }
 
