@@ -296,7 +296,8 @@ fn strategies() -> impl Generator<Value = Strategy> {
         Just(CompactionClass::Leveled),
         Just(CompactionClass::TimeWindow),
     ];
-    (class, 0..6_u32, 0..40_u32, 1..200_u64, 2..5_u32).prop_map(
+    // Of a few megabytes there would be thousands, and a case would take minutes.
+    (class, 0..6_u32, 0..40_u32, 20..200_u64, 2..5_u32).prop_map(
         |(class, min_threshold, max_threshold, sstable_mib, fanout_size)| {
             let standard = Strategy::default();
             let tiers = SizeTiered { min_threshold, max_threshold, ..standard.tiers };
@@ -308,7 +309,7 @@ fn strategies() -> impl Generator<Value = Strategy> {
 
 /// Any SSTable as a flush may leave it: somewhere on the ring, of some time.
 fn flushes(count: usize) -> impl Generator<Value = Vec<Candidate>> {
-    let one = (0..500 * MIB, -1000..1000_i64, 0..500_i64, 0..200_i64, 0..50_i64, any::<bool>());
+    let one = (0..300 * MIB, -1000..1000_i64, 0..500_i64, 0..200_i64, 0..50_i64, any::<bool>());
     let one = one.prop_map(|(bytes, first, len, hour, hours, expired)| {
         let at = |hour: i64| TimestampMicros(hour * 3_600_000_000);
         Candidate {
