@@ -166,16 +166,18 @@ impl Compaction<'_> {
             begun: begun.clone(),
         };
         let mut merging = self.in_steps(0, move || Merging::begin(order)).await??;
+        // The first blocks were read at the beginning, and are paid for with the first step.
+        let mut paid = 0;
         loop {
             self.may_go_on().await?;
-            let before = merging.consumed();
             let step = self.in_steps(STEP_BYTES, move || {
                 let mut merging = merging;
                 merging.step().map(|is_done| (merging, is_done))
             });
             let (back, is_done) = step.await??;
             merging = back;
-            let bytes = merging.consumed() - before;
+            let bytes = merging.consumed() - paid;
+            paid += bytes;
             self.shared.lock().compaction_progress(self.id, bytes);
             // The last step pays like the others, or a compaction of one step would cost nothing.
             throttle(self.shared, bytes, || self.is_wanted()).await;

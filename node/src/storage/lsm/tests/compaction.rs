@@ -101,9 +101,8 @@ async fn the_throttle_sets_the_pace_and_a_compaction_under_way_can_be_paused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_compaction_of_one_step_pays_too_and_a_pause_holds_for_its_end() {
-    let mut setup = Setup::default();
-    setup.tables = vec![table(TABLE, |options| options.compression = false)];
-    let rig = setup.fresh();
+    let tables = vec![table(TABLE, |options| options.compression = false)];
+    let rig = Setup { tables, ..Setup::default() }.fresh();
     rig.engine.set_auto_compaction(None, false);
     fill(&rig, 4, 200).await;
     // Fewer bytes than one step takes, yet seconds at this pace.

@@ -15,7 +15,7 @@ fn setup() -> Setup {
         tables: vec![table(TABLE, |options| options.bloom_filter_fp_ppm = 100)],
         ..Setup::default()
     };
-    setup.config.commitlog_segment_size = 600;
+    setup.config.commitlog_segment_size = 300;
     // A snapshot's files are read by nobody until they are put back.
     setup.config.auto_snapshot = false;
     setup
