@@ -132,6 +132,7 @@ impl Inbound {
             reply.send(step.await.unwrap_or_else(|error| {
                 let reason = match &error {
                     StepError::Storage(error) => crate::coordinator::storage_reason(error),
+                    StepError::Overloaded => FailureReason::Overloaded,
                     _ => FailureReason::Unknown,
                 };
                 replica::failed(reason, &error)

@@ -313,6 +313,8 @@ impl Node {
         tracing::info!("stopping");
         // Peers hear it from us rather than from our silence, and stop sending.
         self.membership.announce_shutdown();
+        // Or it would fail range by range on links that are closed.
+        self.repairs.cancel();
         // What is under way may finish, and what is queued may be sent; neither for longer than `DRAIN`.
         let drained = async {
             while self.coordinator.in_flight() > 0 || self.peers.queued() > 0 {

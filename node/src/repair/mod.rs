@@ -53,6 +53,7 @@ use crate::storage::{Engine, StorageError};
 use crate::tasks::Tasks;
 use futures_util::future::join_all;
 use helenus_core::ring::TokenRange;
+use helenus_core::tally::FailureReason;
 use helenus_core::{GcSeconds, NodeId, TableDef, TableId};
 use job::NewJob;
 use session::Named;
@@ -63,8 +64,8 @@ use units::Unit;
 
 /// Ranges of tables that one repair may have.
 const UNITS_MAX: usize = 1_000_000;
-/// How often a step is asked for when the link fails: it may have been closed, or not been there yet. A step may be done
-/// twice.
+/// How often a step is asked for when the link fails (it may have been closed, or not been there yet) or the other side has
+/// too much to do. A step may be done twice.
 const ATTEMPTS: u32 = 3;
 /// The wait before the next attempt.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
@@ -353,7 +354,7 @@ fn what(wanted: &Wanted) -> String {
     }
 }
 
-/// Asks a peer for a step, again when the link fails. The error is for people.
+/// Asks a peer for a step, again when that may help. The error is for people.
 async fn ask(
     peers: &Arc<Peers>,
     node: NodeId,
@@ -362,16 +363,20 @@ async fn ask(
 ) -> Result<Body, String> {
     let mut attempt = 1;
     loop {
-        let why = match peers.call(&[node], body.clone(), timeout).next().await {
-            Some((_, Ok(Body::Failed(error)))) => return Err(error.message),
+        let (why, passes) = match peers.call(&[node], body.clone(), timeout).next().await {
+            Some((_, Ok(Body::Failed(error)))) => {
+                let passes = error.reason == FailureReason::Overloaded.name();
+                (error.message, passes)
+            }
             Some((_, Ok(answer))) => return Ok(answer),
-            Some((_, Err(why))) => why,
-            None => PeerError::Unknown,
+            Some((_, Err(why))) => {
+                use PeerError::{Disconnected, NotConnected, QueueFull};
+                (why.to_string(), matches!(why, NotConnected | Disconnected | QueueFull))
+            }
+            None => ("it was not asked".to_owned(), false),
         };
-        let passes =
-            matches!(why, PeerError::NotConnected | PeerError::Disconnected | PeerError::QueueFull);
         if !passes || attempt >= ATTEMPTS {
-            return Err(why.to_string());
+            return Err(why);
         }
         attempt += 1;
         tokio::time::sleep(ATTEMPT_PAUSE).await;

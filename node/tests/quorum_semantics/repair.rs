@@ -285,6 +285,20 @@ async fn one_repair_runs_at_a_time_and_can_be_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_stops_ends_its_repair() {
+    let mut cluster = with(|config| config.repair.stream_throughput_outbound = 100).await;
+    for nth in 0..300 {
+        only_here(&cluster, A, &format!("k{nth}"), "v").await;
+    }
+    started(&cluster, B, all()).await;
+    cluster.stop(B).await;
+    cluster.boot(B).await;
+    let history = cluster.admin(B).repair_history(v1::RepairHistoryRequest {}).await.unwrap();
+    let [past] = &history.into_inner().repairs[..] else { panic!("one repair") };
+    assert_eq!((past.outcome.as_str(), past.failed), ("cancelled", 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_range_is_repaired_through_a_node_that_holds_none_of_it() {
     let mut cluster = without_hints().await;
     cluster.create_keyspace(A, "ks2", 2, &[]).await;
@@ -324,4 +338,25 @@ async fn what_cannot_be_meant_is_refused() {
     let range = Some(v1::TokenRange { after_token: 0, until_token: 5 });
     let both = v1::StartRepairRequest { primary_range: true, range, ..all() };
     assert_eq!(refusal(both).await.0, tonic::Code::InvalidArgument);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_that_is_one_leaf_is_hashed_and_sent_in_steps() {
+    // No room for a tree of more than one leaf; more data than a step reads or a page holds.
+    let cluster = with(|config| config.repair.repair_session_space = 64).await;
+    let (keys, value) = (100, "x".repeat(100 * 1024));
+    let keys: Vec<String> = (0..keys).map(|nth| cluster.key(A, nth)).collect();
+    for key in &keys {
+        only_here(&cluster, A, key, &value).await;
+    }
+    let report = repair(&cluster, B, all()).await;
+    assert_eq!((report.outcome.as_str(), table(&report).differing), ("completed", 1), "{report:?}");
+    assert_eq!(table(&report).partitions_hashed, 100);
+    assert_eq!(table(&report).partitions_sent, 200);
+    for key in &keys {
+        let applied = [A, B, C].map(|at| cluster.applied(at, key, ApplyPath::Repair));
+        assert_eq!(applied, [0, 1, 1], "{key}");
+    }
+    let again = repair(&cluster, C, all()).await;
+    assert_eq!((table(&again).differing, table(&again).partitions_hashed), (0, 300), "{again:?}");
 }
