@@ -132,6 +132,14 @@ calls! {
     /// How many compactions may run at a time; those under way run to their end.
     set_concurrent_compactors(compactors: u32)
         -> v1::SetConcurrentCompactorsRequest { compactors } => Done;
+    /// Starts a repair that this node coordinates; it goes on by itself.
+    start_repair(request: v1::StartRepairRequest) -> request => RepairReport;
+    /// How far a repair is, or how it ended; 0: the one that runs or ran last.
+    repair_status(id: u64) -> v1::RepairStatusRequest { id } => RepairReport;
+    /// Ends the repair that runs. What it sent stays sent.
+    cancel_repair() -> v1::CancelRepairRequest {} => RepairReport;
+    /// The repairs that this node remembers, the newest first.
+    repair_history() -> v1::RepairHistoryRequest {} => RepairHistoryResponse;
     /// Puts these rules about messages between nodes in the place of those that this node had; their counts start anew.
     /// Refused unless the node runs with `fault_injection = true`.
     arm_filter(rules: Vec<v1::FilterRule>) -> v1::ArmFilterRequest { rules } => Done;

@@ -64,6 +64,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// The `[hints]` table.
     pub hints: HintsConfig,
+    /// The `[repair]` table.
+    pub repair: RepairConfig,
 }
 
 /// Which engine keeps the data.
@@ -142,6 +144,18 @@ pub struct HintsConfig {
     pub paused: bool,
 }
 
+/// The `[repair]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairConfig {
+    /// `stream_throughput_outbound` in bytes per second, all repairs' streams from this node together; 0: none. Default
+    /// 24 MiB/s.
+    pub stream_throughput_outbound: u64,
+    /// `concurrent_repair_sessions`: ranges that a repair compares at a time, 1 to 16. Default 2.
+    pub concurrent_repair_sessions: u8,
+    /// `repair_session_space`: bytes of Merkle trees for each of them. Default 16 MiB.
+    pub repair_session_space: u64,
+}
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -178,6 +192,16 @@ impl Default for HintsConfig {
     }
 }
 
+impl Default for RepairConfig {
+    fn default() -> Self {
+        RepairConfig {
+            stream_throughput_outbound: 24 * MIB,
+            concurrent_repair_sessions: 2,
+            repair_session_space: 16 * MIB,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -204,6 +228,7 @@ impl Default for Config {
             fault_injection: false,
             storage: StorageConfig::default(),
             hints: HintsConfig::default(),
+            repair: RepairConfig::default(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::membership::Membership;
 use crate::peers::{Handler, ReplyTo};
+use crate::repair::{Participant, StepError};
 use crate::replica::{self, Replica};
 use crate::schema::Keeper;
 use crate::seams::probe::ApplyPath;
@@ -14,6 +15,7 @@ use helenus_core::tally::FailureReason;
 use helenus_core::{Key, NodeId, Token, token};
 use helenus_proto::v1::message::Body;
 use helenus_proto::{ids, schema as wire, v1};
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 /// Answers peers.
@@ -22,6 +24,7 @@ pub(crate) struct Inbound {
     pub(crate) membership: Arc<Membership>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) tasks: Arc<Tasks>,
+    pub(crate) repairs: Arc<Participant>,
     /// Acknowledgements that wait for the log to be written.
     pub(crate) unwritten: Mutex<Vec<ReplyTo>>,
 }
@@ -38,6 +41,21 @@ impl Handler for Inbound {
                 reply.send(Body::Schema(wire::to_wire(&self.keeper.store.current().schema)));
             }
             Body::SchemaPush(push) => self.adopt(push, reply),
+            Body::RepairHash(step) => {
+                let repairs = Arc::clone(&self.repairs);
+                self.repair_step(
+                    reply,
+                    async move { repairs.hash(step).await.map(Body::RepairHashes) },
+                );
+            }
+            Body::RepairSend(step) => {
+                let repairs = Arc::clone(&self.repairs);
+                self.repair_step(
+                    reply,
+                    async move { repairs.send(step).await.map(Body::RepairSent) },
+                );
+            }
+            Body::RepairPage(page) => self.repair_page(page, reply),
             other => {
                 let verb = crate::peers::Verb::of(&other);
                 let why = format!("{} is no request", verb.as_str());
@@ -96,6 +114,43 @@ impl Inbound {
         }
         self.replica.metrics.hints_of_unknown_table(unknown);
         match self.replica.apply_all(writes, ApplyPath::Hint) {
+            Ok(applied) => self.acknowledge(applied, reply),
+            Err(error) => {
+                let reason = crate::coordinator::storage_reason(&error);
+                reply.send(replica::failed(reason, &error));
+            }
+        }
+    }
+
+    /// Steps are bounded by the participant, so their tasks are.
+    fn repair_step(
+        &self,
+        reply: ReplyTo,
+        step: impl Future<Output = Result<Body, StepError>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            reply.send(step.await.unwrap_or_else(|error| {
+                let reason = match &error {
+                    StepError::Storage(error) => crate::coordinator::storage_reason(error),
+                    StepError::Overloaded => FailureReason::Overloaded,
+                    _ => FailureReason::Unknown,
+                };
+                replica::failed(reason, &error)
+            }));
+        });
+    }
+
+    /// What a repair streams is merged like any write, and acknowledged when all of the page is.
+    fn repair_page(&self, page: v1::RepairPage, reply: ReplyTo) {
+        let mut writes = Vec::with_capacity(page.partitions.len());
+        for v1::KeyedPartition { key, data } in page.partitions {
+            let table = page.table.clone();
+            match decode(v1::ApplyMutation { table, key, update: data, ..Default::default() }) {
+                Ok(write) => writes.push(write),
+                Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
+            }
+        }
+        match self.replica.apply_all(writes, ApplyPath::Repair) {
             Ok(applied) => self.acknowledge(applied, reply),
             Err(error) => {
                 let reason = crate::coordinator::storage_reason(&error);

@@ -18,6 +18,8 @@ pub mod storage;
 // What is owed.
 pub mod hints;
 mod handoff;
+// What was missed all the same.
+mod repair;
 // Who is there, and what is defined.
 pub mod membership;
 pub mod schema;

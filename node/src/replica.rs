@@ -32,7 +32,7 @@ const RANGE_FIRST_LOOK: usize = 64;
 /// What a replica counts.
 #[derive(Debug, Clone)]
 pub struct ReplicaMetrics {
-    applied: [Counter; 4],
+    applied: [Counter; 5],
     reads: Counter,
     unknown_table: Counter,
     failures: [Counter; 2],
@@ -66,7 +66,7 @@ impl ReplicaMetrics {
         let of = |path| applied.get_or_create_owned(&Path { path });
         let failures: Family<Operation, Counter> = Family::default();
         let metrics = ReplicaMetrics {
-            applied: [of("write"), of("hint"), of("read_repair"), of("replay")],
+            applied: [of("write"), of("hint"), of("read_repair"), of("repair"), of("replay")],
             reads: Counter::default(),
             unknown_table: Counter::default(),
             failures: ["read", "write"]
@@ -118,11 +118,12 @@ impl ReplicaMetrics {
     }
 
     fn applied(&self, path: ApplyPath) {
-        let [write, hint, read_repair, replay] = &self.applied;
+        let [write, hint, read_repair, repair, replay] = &self.applied;
         match path {
             ApplyPath::Write => write.inc(),
             ApplyPath::Hint => hint.inc(),
             ApplyPath::ReadRepair => read_repair.inc(),
+            ApplyPath::Repair => repair.inc(),
             ApplyPath::Replay => replay.inc(),
         };
     }

@@ -7,6 +7,7 @@ use crate::hints::{HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
 use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
 use crate::peers::{Peers, PeersConfig, PeersParts};
+use crate::repair::{self, Participant, RepairMetrics, Repairs};
 use crate::replica::{Replica, ReplicaMetrics, TombstoneThresholds};
 use crate::schema::{Keeper, SchemaStore};
 use crate::seams::background::Background;
@@ -187,6 +188,7 @@ struct Node {
     hints: Arc<HintStore>,
     keeper: Arc<Keeper>,
     coordinator: Arc<Coordinator>,
+    repairs: Arc<Repairs>,
     registry: Arc<Registry>,
     started: Duration,
 }
@@ -208,29 +210,9 @@ impl Node {
         registry.register_collector(Box::new(storage));
         let hints = open_hints(parts, &mut registry)?;
 
-        let peers = Peers::new(
-            PeersConfig::new(config, identity.node, identity.generation, ports.internode_address),
-            PeersParts {
-                clock: Arc::clone(&parts.clock),
-                net: Arc::clone(&parts.net),
-                rng: parts.rng.clone(),
-                probe: Arc::clone(&parts.probe),
-                tasks: Arc::clone(&tasks),
-            },
-        );
+        let peers = open_peers(parts, ports, &identity, &tasks);
         peers.register_metrics(&mut registry);
-        let membership = Membership::new(MembershipParts {
-            config: config.clone(),
-            identity: identity.clone(),
-            internode: ports.internode_address,
-            rpc: ports.rpc_address,
-            clock: Arc::clone(&parts.clock),
-            rng: parts.rng.clone(),
-            disk: Arc::clone(&parts.disk),
-            background: Arc::clone(&parts.background),
-            probe: Arc::clone(&parts.probe),
-            outlet: Arc::new(LinkOutlet(Arc::clone(&peers))),
-        });
+        let membership = open_membership(parts, ports, &identity, &peers);
         membership.set_schema_version(&schema.current().version);
         membership.register_metrics(&mut registry);
         let replica = Arc::new(Replica {
@@ -259,12 +241,24 @@ impl Node {
             peers: Arc::clone(&peers),
             membership: Arc::clone(&membership),
             hints: Arc::clone(&hints),
-            routes: Routes::new(schema, Arc::clone(&membership)),
+            routes: Routes::new(Arc::clone(&schema), Arc::clone(&membership)),
             tasks: Arc::clone(&tasks),
             metrics: RequestMetrics::register(&mut registry),
         }));
+        let repairs = open_repairs(parts, &coordinator, schema, &mut registry);
         let (registry, tasks) = (Arc::new(registry), owned);
-        Ok(Node { tasks, membership, peers, engine, hints, keeper, coordinator, registry, started })
+        Ok(Node {
+            tasks,
+            membership,
+            peers,
+            engine,
+            hints,
+            keeper,
+            coordinator,
+            repairs,
+            registry,
+            started,
+        })
     }
 
     /// Opens the doors.
@@ -275,6 +269,7 @@ impl Node {
             membership: Arc::clone(&self.membership),
             keeper: Arc::clone(&self.keeper),
             tasks: Arc::clone(&self.tasks.0),
+            repairs: Arc::clone(&self.repairs.participant),
             unwritten: Mutex::default(),
         };
         self.peers.serve(internode, Arc::new(inbound));
@@ -297,6 +292,7 @@ impl Node {
             engine: Arc::clone(&self.engine),
             hints: Arc::clone(&self.hints),
             peers: Arc::clone(&self.peers),
+            repairs: Arc::clone(&self.repairs),
             started: self.started,
         });
         self.tasks.0.spawn(serve::clients(rpc, kv, admin, parts.config.max_value_size));
@@ -317,6 +313,8 @@ impl Node {
         tracing::info!("stopping");
         // Peers hear it from us rather than from our silence, and stop sending.
         self.membership.announce_shutdown();
+        // Or it would fail range by range on links that are closed.
+        self.repairs.cancel();
         // What is under way may finish, and what is queued may be sent; neither for longer than `DRAIN`.
         let drained = async {
             while self.coordinator.in_flight() > 0 || self.peers.queued() > 0 {
@@ -354,7 +352,7 @@ fn open_engine(
 ) -> Result<Arc<dyn Engine>, StartError> {
     let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
     // The node's own tables are in no schema.
-    tables.push(history::table());
+    tables.extend([history::table(), repair::history::table()]);
     match parts.config.storage.engine {
         EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
             dir: PathBuf::from("data"),
@@ -378,6 +376,58 @@ fn open_engine(
             Ok(Arc::new(engine))
         }
     }
+}
+
+fn open_peers(parts: &Parts, ports: &Ports, identity: &Identity, tasks: &Arc<Tasks>) -> Arc<Peers> {
+    let address = ports.internode_address;
+    Peers::new(
+        PeersConfig::new(&parts.config, identity.node, identity.generation, address),
+        PeersParts {
+            clock: Arc::clone(&parts.clock),
+            net: Arc::clone(&parts.net),
+            rng: parts.rng.clone(),
+            probe: Arc::clone(&parts.probe),
+            tasks: Arc::clone(tasks),
+        },
+    )
+}
+
+fn open_membership(
+    parts: &Parts,
+    ports: &Ports,
+    identity: &Identity,
+    peers: &Arc<Peers>,
+) -> Arc<Membership> {
+    Membership::new(MembershipParts {
+        config: parts.config.clone(),
+        identity: identity.clone(),
+        internode: ports.internode_address,
+        rpc: ports.rpc_address,
+        clock: Arc::clone(&parts.clock),
+        rng: parts.rng.clone(),
+        disk: Arc::clone(&parts.disk),
+        background: Arc::clone(&parts.background),
+        probe: Arc::clone(&parts.probe),
+        outlet: Arc::new(LinkOutlet(Arc::clone(peers))),
+    })
+}
+
+fn open_repairs(
+    parts: &Parts,
+    coordinator: &Arc<Coordinator>,
+    schema: Arc<SchemaStore>,
+    registry: &mut Registry,
+) -> Arc<Repairs> {
+    let engine = &coordinator.replica.engine;
+    let participant = Participant::new(
+        Arc::clone(engine),
+        Arc::clone(&parts.background),
+        Arc::clone(&parts.clock),
+        Arc::clone(&coordinator.peers),
+        RepairMetrics::register(registry),
+        parts.config.repair.stream_throughput_outbound,
+    );
+    Arc::new(Repairs::new(coordinator, Arc::clone(engine), schema, participant))
 }
 
 fn open_hints(parts: &Parts, registry: &mut Registry) -> Result<Arc<HintStore>, StartError> {

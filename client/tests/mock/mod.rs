@@ -472,4 +472,8 @@ not_mocked! {
     list_snapshots(ListSnapshotsRequest) -> ListSnapshotsResponse;
     clear_snapshot(ClearSnapshotRequest) -> ClearSnapshotResponse;
     set_concurrent_compactors(SetConcurrentCompactorsRequest) -> Done;
+    start_repair(StartRepairRequest) -> RepairReport;
+    repair_status(RepairStatusRequest) -> RepairReport;
+    cancel_repair(CancelRepairRequest) -> RepairReport;
+    repair_history(RepairHistoryRequest) -> RepairHistoryResponse;
 }

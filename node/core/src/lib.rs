@@ -9,8 +9,8 @@
 //!
 //! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`), a level
 //! says how many must answer (`level`), a tally counts them (`tally`), versions merge (`data`, `merge`), answers are
-//! reconciled (`reconcile`), and what a replica missed is owed to it (`hint`). The rest is how nodes know each other
-//! (`gossip`, `phi`, `negotiate`) and how storage stays small (`compaction`).
+//! reconciled (`reconcile`), whole ranges are compared (`merkle`), and what a replica missed is owed to it (`hint`).
+//! The rest is how nodes know each other (`gossip`, `phi`, `negotiate`) and how storage stays small (`compaction`).
 
 pub mod types;
 // Where a key lives.
@@ -26,6 +26,8 @@ pub mod data;
 pub mod merge;
 pub mod codec;
 pub mod reconcile;
+// How whole ranges are compared.
+pub mod merkle;
 // What they are owed.
 pub mod hint;
 // How nodes know each other.

@@ -27,6 +27,7 @@ pub(super) struct Table {
 pub(super) const TABLES: &[Table] = &[
     Table { name: "storage", about: "How data is kept." },
     Table { name: "hints", about: "What is owed to replicas that could not be reached." },
+    Table { name: "repair", about: "How replicas are compared and made equal." },
 ];
 
 /// The default of `commitlog_sync_period`, and Cassandra's.
@@ -59,6 +60,7 @@ macro_rules! key {
 const TOP: Option<&str> = None;
 const STORAGE: Option<&str> = Some("storage");
 const HINTS: Option<&str> = Some("hints");
+const REPAIR: Option<&str> = Some("repair");
 
 /// In the order of the example file: tables after the top, each in one piece.
 pub(super) const EVERY: &[Key] = &[
@@ -415,6 +417,30 @@ pub(super) const EVERY: &[Key] = &[
         hints.paused,
         |v| v.flag(),
         bool::to_string
+    ),
+    key!(
+        REPAIR,
+        "stream_throughput_outbound",
+        "What this node may send to other replicas in repairs; \"0\": no limit.",
+        repair.stream_throughput_outbound,
+        |v| v.throughput(),
+        throughput
+    ),
+    key!(
+        REPAIR,
+        "concurrent_repair_sessions",
+        "Ranges that a repair compares at a time, 1 to 16.",
+        repair.concurrent_repair_sessions,
+        |v| v.number(1..=16),
+        u8::to_string
+    ),
+    key!(
+        REPAIR,
+        "repair_session_space",
+        "Memory for the Merkle trees of each of them: more makes finer ranges.",
+        repair.repair_session_space,
+        |v| v.some_size(),
+        size
     ),
 ];
 

@@ -90,6 +90,11 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
             overflow: Overflow::DropOldest,
             paused: true,
         },
+        repair: RepairConfig {
+            stream_throughput_outbound: 0,
+            concurrent_repair_sessions: 16,
+            repair_session_space: 3 * KIB,
+        },
     };
     let written = config.to_toml();
     assert_eq!(Config::from_toml(&written, "written.toml"), Ok(config), "{written}");

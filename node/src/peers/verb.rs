@@ -12,7 +12,7 @@ pub enum Lane {
     Urgent,
     /// Reads and writes of single partitions.
     Small,
-    /// Hint pages and range reads.
+    /// Hint pages, range reads and repair.
     Bulk,
 }
 
@@ -54,18 +54,23 @@ pub enum Verb {
     PullSchema,
     SchemaPush,
     HintPage,
+    RepairHash,
+    RepairSend,
+    RepairPage,
     Ack,
     Failed,
     Partition,
     RangeAnswer,
     Schema,
+    RepairHashes,
+    RepairSent,
     /// A body that this version does not know.
     Unknown,
 }
 
 impl Verb {
     /// Every verb, in order: `Verb::ALL[verb as usize] == verb`.
-    pub const ALL: [Verb; 15] = [
+    pub const ALL: [Verb; 20] = [
         Verb::Mutation,
         Verb::ReadRepair,
         Verb::Hint,
@@ -75,11 +80,16 @@ impl Verb {
         Verb::PullSchema,
         Verb::SchemaPush,
         Verb::HintPage,
+        Verb::RepairHash,
+        Verb::RepairSend,
+        Verb::RepairPage,
         Verb::Ack,
         Verb::Failed,
         Verb::Partition,
         Verb::RangeAnswer,
         Verb::Schema,
+        Verb::RepairHashes,
+        Verb::RepairSent,
         Verb::Unknown,
     ];
 
@@ -102,6 +112,11 @@ impl Verb {
             Body::Partition(_) => Verb::Partition,
             Body::RangeAnswer(_) => Verb::RangeAnswer,
             Body::Schema(_) => Verb::Schema,
+            Body::RepairHash(_) => Verb::RepairHash,
+            Body::RepairSend(_) => Verb::RepairSend,
+            Body::RepairPage(_) => Verb::RepairPage,
+            Body::RepairHashes(_) => Verb::RepairHashes,
+            Body::RepairSent(_) => Verb::RepairSent,
         }
     }
 
@@ -114,7 +129,13 @@ impl Verb {
     pub fn is_answer(self) -> bool {
         matches!(
             self,
-            Verb::Ack | Verb::Failed | Verb::Partition | Verb::RangeAnswer | Verb::Schema
+            Verb::Ack
+                | Verb::Failed
+                | Verb::Partition
+                | Verb::RangeAnswer
+                | Verb::Schema
+                | Verb::RepairHashes
+                | Verb::RepairSent
         )
     }
 
@@ -122,7 +143,15 @@ impl Verb {
     pub fn lane(self) -> Lane {
         match self {
             Verb::Gossip | Verb::PullSchema | Verb::SchemaPush | Verb::Schema => Lane::Urgent,
-            Verb::HintPage | Verb::Hint | Verb::Range | Verb::RangeAnswer => Lane::Bulk,
+            Verb::HintPage
+            | Verb::Hint
+            | Verb::Range
+            | Verb::RangeAnswer
+            | Verb::RepairHash
+            | Verb::RepairSend
+            | Verb::RepairPage
+            | Verb::RepairHashes
+            | Verb::RepairSent => Lane::Bulk,
             Verb::Mutation
             | Verb::ReadRepair
             | Verb::Read
@@ -150,6 +179,11 @@ impl Verb {
             Verb::Partition => "PARTITION",
             Verb::RangeAnswer => "RANGE_ANSWER",
             Verb::Schema => "SCHEMA",
+            Verb::RepairHash => "REPAIR_HASH",
+            Verb::RepairSend => "REPAIR_SEND",
+            Verb::RepairPage => "REPAIR_PAGE",
+            Verb::RepairHashes => "REPAIR_HASHES",
+            Verb::RepairSent => "REPAIR_SENT",
             Verb::Unknown => "UNKNOWN",
         }
     }

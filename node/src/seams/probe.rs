@@ -102,6 +102,8 @@ pub enum ApplyPath {
     Hint,
     /// As a read repair.
     ReadRepair,
+    /// Streamed by a repair.
+    Repair,
     /// From the commit log, at start.
     Replay,
 }

@@ -1,11 +1,12 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
 use super::replication::{copies, replication};
-use super::{filter, integrity, stats};
+use super::{filter, integrity, repair, stats};
 use crate::coordinator::Coordinator;
 use crate::hints::HintStore;
 use crate::membership::{MemberInfo, Membership};
 use crate::peers::{Peers, Verb};
+use crate::repair::Repairs;
 use crate::schema::{Change, ChangeError, Changed, Keeper};
 use crate::seams::background::COMPACTORS_MAX;
 use crate::storage::{Engine, StorageError, history};
@@ -26,6 +27,7 @@ pub(crate) struct AdminParts {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) hints: Arc<HintStore>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) repairs: Arc<Repairs>,
     /// Monotonic time of the start.
     pub(crate) started: std::time::Duration,
 }
@@ -138,6 +140,7 @@ impl AdminService {
         let (keyspace, name) = history::NAME;
         named.unwrap_or_else(|| match id {
             history::TABLE => (keyspace.to_owned(), name.to_owned()),
+            crate::repair::history::TABLE => repair::history_name(),
             other => (String::new(), other.to_string()),
         })
     }
@@ -546,6 +549,31 @@ impl v1::admin_server::Admin for AdminService {
         request: Request<v1::ClearSnapshotRequest>,
     ) -> Answer<v1::ClearSnapshotResponse> {
         integrity::clear_snapshot(self, request.into_inner()).await
+    }
+
+    async fn start_repair(
+        &self,
+        request: Request<v1::StartRepairRequest>,
+    ) -> Answer<v1::RepairReport> {
+        repair::start(&self.parts.repairs, request.into_inner())
+    }
+
+    async fn repair_status(
+        &self,
+        request: Request<v1::RepairStatusRequest>,
+    ) -> Answer<v1::RepairReport> {
+        repair::status(&self.parts.repairs, request.into_inner().id)
+    }
+
+    async fn cancel_repair(&self, _: Request<v1::CancelRepairRequest>) -> Answer<v1::RepairReport> {
+        repair::cancel(&self.parts.repairs)
+    }
+
+    async fn repair_history(
+        &self,
+        _: Request<v1::RepairHistoryRequest>,
+    ) -> Answer<v1::RepairHistoryResponse> {
+        repair::history(&self.parts.repairs)
     }
 
     async fn arm_filter(&self, request: Request<v1::ArmFilterRequest>) -> Answer<v1::Done> {

@@ -3,6 +3,7 @@
 mod admin;
 mod filter;
 mod integrity;
+mod repair;
 mod replication;
 mod kv;
 mod stats;

@@ -10,12 +10,10 @@
 //!
 //! CAVEAT: what was recorded last may be lost in a crash, and a compaction is no less done when it cannot be recorded.
 
+use super::system_row::{self, number};
 use super::{Engine, RangeStart, StorageError, Write};
 use bytes::{Buf, Bytes};
-use helenus_core::{
-    Cell, ClusteringKey, ColumnId, Content, Expiry, GcSeconds, Key, Liveness, Partition, Row,
-    TableDef, TableId, TableOptions, TimestampMicros, Token, token,
-};
+use helenus_core::{GcSeconds, Partition, TableDef, TableId, Token};
 
 /// Its identity, the same on every node. Ids of tables that are created are random.
 pub const TABLE: TableId = TableId(u128::from_be_bytes(*b"compaction_hist\0"));
@@ -29,15 +27,7 @@ pub const NAME: (&str, &str) = ("system", "compaction_history");
 
 /// Its definition.
 pub fn table() -> TableDef {
-    TableDef {
-        id: TABLE,
-        keyspace: NAME.0.to_owned(),
-        name: NAME.1.to_owned(),
-        // No replica is owed its tombstones.
-        options: TableOptions { gc_grace_seconds: 0, ..TableOptions::default() },
-        altered: TimestampMicros(0),
-        dropped: false,
-    }
+    system_row::table(TABLE, NAME)
 }
 
 /// A compaction that ended well.
@@ -70,16 +60,12 @@ pub struct Record {
 /// Columns, in the order of [`Record`]'s fields.
 const COLUMNS: u32 = 11;
 
-fn key(id: u64) -> Key {
-    Key(Bytes::copy_from_slice(&(id % ROWS_MAX).to_be_bytes()))
+fn key(id: u64) -> Bytes {
+    number(id % ROWS_MAX)
 }
 
 fn numbers(numbers: &[u64]) -> Bytes {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>().into()
-}
-
-fn number(number: u64) -> Bytes {
-    Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
 fn take_numbers(mut bytes: Bytes) -> Vec<u64> {
@@ -89,9 +75,6 @@ fn take_numbers(mut bytes: Bytes) -> Vec<u64> {
 impl Record {
     /// The write that records it.
     pub fn to_write(&self) -> Write {
-        let seconds = u32::try_from(self.ended_us / 1_000_000).unwrap_or(0);
-        let expiry = Expiry { ttl_s: TTL_S, expires_at: GcSeconds(seconds.saturating_add(TTL_S)) };
-        let timestamp = TimestampMicros(self.ended_us);
         let values: [Bytes; COLUMNS as usize] = [
             number(self.id),
             Bytes::copy_from_slice(&self.ended_us.to_be_bytes()),
@@ -105,33 +88,12 @@ impl Record {
             number(self.partitions_in),
             number(self.partitions_out),
         ];
-        let cells = (0..COLUMNS).zip(values).map(|(column, value)| {
-            let content = Content::Value { value, expiry: Some(expiry) };
-            (ColumnId(column), Cell { timestamp, content })
-        });
-        let liveness = Some(Liveness { timestamp, expiry: Some(expiry) });
-        let row = Row { liveness, deletion: None, cells: cells.collect() };
-        let rows = vec![(ClusteringKey::default(), row)];
-        let update = Partition { rows, ..Partition::default() };
-        let key = key(self.id);
-        let token = token::of(&key.0);
-        Write::of(TABLE, key, token, update)
+        system_row::write(TABLE, key(self.id), self.ended_us, TTL_S, values)
     }
 
     /// `None`: there is none (any more), or another build wrote it otherwise.
     fn from_partition(partition: &Partition, now: GcSeconds) -> Option<Record> {
-        let (_, row) = partition.rows.first()?;
-        let value = |column: u32| -> Option<Bytes> {
-            let (_, cell) = row.cells.iter().find(|(id, _)| *id == ColumnId(column))?;
-            match &cell.content {
-                Content::Value { value, expiry }
-                    if expiry.is_none_or(|expiry| expiry.expires_at > now) =>
-                {
-                    Some(value.clone())
-                }
-                _ => None,
-            }
-        };
+        let value = |column: u32| system_row::value(partition, column, now);
         let number = |column: u32| value(column)?.try_get_u64().ok();
         Some(Record {
             id: number(0)?,
@@ -166,6 +128,7 @@ pub fn read(engine: &dyn Engine, now: GcSeconds) -> Result<Vec<Record>, StorageE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use helenus_core::codec;
 
     #[test]
     fn a_record_comes_back_until_it_expires() {

@@ -14,6 +14,7 @@ pub mod history;
 pub mod lsm;
 mod metrics;
 mod sled_engine;
+pub(crate) mod system_row;
 mod upkeep;
 
 pub use integrity::{

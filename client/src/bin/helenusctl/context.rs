@@ -35,6 +35,9 @@ pub(crate) enum Failure {
     /// Verify found something; what it was has been shown.
     #[error("{problems} problems were found")]
     Unsound { problems: u64 },
+    /// A repair left something unrepaired; what it was has been shown.
+    #[error("{0}")]
+    Unrepaired(String),
     /// The reader of our output went away, which is no failure of ours (`helenusctl scan | head`).
     #[error("the output was closed")]
     OutputClosed,
@@ -62,6 +65,7 @@ impl Failure {
             Failure::Admin(_) => "refused",
             Failure::Some { .. } => "some-failed",
             Failure::Unsound { .. } => "unsound",
+            Failure::Unrepaired(_) => "unrepaired",
             Failure::OutputClosed => "output-closed",
         }
     }

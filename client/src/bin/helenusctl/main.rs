@@ -12,6 +12,7 @@ mod hints;
 mod input;
 mod integrity;
 mod out;
+mod repair;
 mod schema;
 mod snapshots;
 mod stats;
@@ -119,6 +120,8 @@ enum Verb {
     #[command(name = "setconcurrentcompactors")]
     SetConcurrentCompactors(storage::SetConcurrentCompactors),
 
+    Repair(repair::Repair),
+
     Faults(faults::Faults),
 
     Bench(bench::Bench),
@@ -160,6 +163,7 @@ impl Verb {
             Verb::ListSnapshots(verb) => verb.run(context).await,
             Verb::ClearSnapshot(verb) => verb.run(context).await,
             Verb::SetConcurrentCompactors(verb) => verb.run(context).await,
+            Verb::Repair(verb) => verb.run(context).await,
             Verb::Faults(verb) => verb.run(context).await,
             Verb::Bench(verb) => verb.run(context).await,
         }
@@ -167,7 +171,7 @@ impl Verb {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(repair::spell_out(std::env::args_os()));
     let out = out::Out::new(cli.format);
     let done = Context::new(&cli.host, cli.timeout, out.clone()).and_then(|context| {
         let runtime = tokio::runtime::Builder::new_current_thread()

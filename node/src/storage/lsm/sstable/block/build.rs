@@ -153,7 +153,6 @@ fn put_short(raw: &mut Vec<u8>, shared: usize, rest: &[u8], since: TimestampMicr
     raw.put_slice(put.value);
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
 pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.put_u8((n & 0x7F) as u8 | 0x80);
