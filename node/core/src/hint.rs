@@ -111,13 +111,39 @@ impl Loss {
     }
 }
 
-/// What happens to a new hint when the store is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What happens to a new hint when the store is full. A node has a policy, and a keyspace may have its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Overflow {
-    /// The new one is refused.
+    /// The new one is refused (Cassandra's behaviour, but counted).
     DropNewest,
-    /// The oldest make room.
+    /// The oldest make room, whosever keyspace they are of.
     DropOldest,
+    /// The write that would owe it is refused before anything is sent. What could not be foreseen (a replica that did not
+    /// answer) is refused as by `DropNewest`.
+    FailWrite,
+    /// The write that would owe it waits for room, for a time; then the new one is refused.
+    Throttle,
+}
+
+impl Overflow {
+    /// Every policy, and its name in configurations, schemas and statements.
+    pub const NAMES: [(&'static str, Overflow); 4] = [
+        ("drop-newest", Overflow::DropNewest),
+        ("drop-oldest", Overflow::DropOldest),
+        ("fail-write", Overflow::FailWrite),
+        ("throttle", Overflow::Throttle),
+    ];
+
+    /// The policy of this name.
+    pub fn parse(name: &str) -> Option<Overflow> {
+        Overflow::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, policy)| policy)
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        let named = Overflow::NAMES.into_iter().find(|(_, policy)| *policy == self);
+        named.map_or("", |(name, _)| name)
+    }
 }
 
 /// Whether a target may get a new hint. It may not once it has been down for longer than `max_hint_window`, nor while
@@ -146,7 +172,7 @@ pub struct Limits {
     pub node_bytes: u64,
     /// For each target; `None`: only the node's.
     pub target_bytes: Option<u64>,
-    /// What happens at either.
+    /// What happens at either, to hints whose keyspace does not say.
     pub overflow: Overflow,
 }
 
@@ -196,9 +222,14 @@ impl Budget {
         self.used.get(&target).copied().unwrap_or(0)
     }
 
-    /// Whether `bytes` more fit. The target's own bound is looked at first, because making room there also makes room
-    /// in the node's.
+    /// Whether `bytes` more fit, by the node's policy.
     pub fn admit(&self, target: NodeId, bytes: u64) -> Admission {
+        self.admit_by(self.limits.overflow, target, bytes)
+    }
+
+    /// Whether `bytes` more fit, by this policy. The target's own bound is looked at first, because making room there
+    /// also makes room in the node's.
+    pub fn admit_by(&self, overflow: Overflow, target: NodeId, bytes: u64) -> Admission {
         let bounds = [
             (self.limits.target_bytes, self.used(target), Some(target), Loss::TargetCapReached),
             (Some(self.limits.node_bytes), self.total, None, Loss::NodeCapReached),
@@ -212,13 +243,32 @@ impl Budget {
         for (bound, used, from, loss) in bounds {
             let missing = used.saturating_add(bytes).saturating_sub(bound.unwrap_or(u64::MAX));
             if missing > 0 {
-                return match self.limits.overflow {
-                    Overflow::DropNewest => Admission::Refuse(loss),
+                return match overflow {
+                    // The last two have refused or delayed the write before; what comes here all the same has no room.
+                    Overflow::DropNewest | Overflow::FailWrite | Overflow::Throttle => {
+                        Admission::Refuse(loss)
+                    }
                     Overflow::DropOldest => Admission::EvictThen { from, bytes: missing },
                 };
             }
         }
         Admission::Store
+    }
+
+    /// Whether all of these fit together, one for each target. If not: the bound that is in the way, and whose hint.
+    pub fn room_for(&self, wanted: &[(NodeId, u64)]) -> Result<(), (NodeId, Loss)> {
+        let mut total = self.total;
+        for (target, bytes) in wanted {
+            total = total.saturating_add(*bytes);
+            let used = self.used(*target).saturating_add(*bytes);
+            if self.limits.target_bytes.is_some_and(|bound| used > bound) {
+                return Err((*target, Loss::TargetCapReached));
+            }
+            if total > self.limits.node_bytes {
+                return Err((*target, Loss::NodeCapReached));
+            }
+        }
+        Ok(())
     }
 
     /// Charges bytes that [`Budget::admit`] let in.

@@ -62,6 +62,15 @@ impl Collector for HintMetrics {
             count.encode(family.encode_family(&[("reason", loss.as_str())])?)?;
         }
 
+        let ledger = self.store.ledger();
+        let help = "Hints in the loss ledger, by reason: lost in this run or an earlier one, and not repaired";
+        let mut family =
+            encoder.encode_descriptor("hints_unrepaired", help, None, MetricType::Gauge)?;
+        for loss in Loss::ALL {
+            let count = ConstGauge::new(float(ledger.outstanding(loss).count));
+            count.encode(family.encode_family(&[("reason", loss.as_str())])?)?;
+        }
+
         let mut gauge = |name, help, unit: Option<&Unit>, value: fn(&Row) -> f64| {
             let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
             for row in &rows {
@@ -87,6 +96,20 @@ impl Collector for HintMetrics {
         single("hints_paused", "1 while replay is paused", f64::from(u8::from(figures.paused)))?;
         let help = "1 while the disk takes no hints";
         single("hints_unwritable", help, f64::from(u8::from(figures.unwritable)))?;
+        let held = figures.held_back;
+        let mut counter = |name, help, unit: Option<&Unit>, value: f64| {
+            let metric = encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
+            ConstCounter::new(value).encode(metric)
+        };
+        let help = "Writes refused before anything was sent, as a hint would not have fitted";
+        counter("hints_writes_refused", help, None, float(held.refused))?;
+        let help = "Writes that waited for room for a hint";
+        counter("hints_writes_throttled", help, None, float(held.throttled))?;
+        let help = "Of those, that found none in time";
+        counter("hints_writes_throttled_in_vain", help, None, float(held.gave_up))?;
+        let help = "Time that writes have waited for room for hints";
+        let seconds = Some(&Unit::Seconds);
+        counter("hints_writes_throttled_time", help, seconds, held.waited.as_secs_f64())?;
         let help = "Failed syncs of hint files";
         let failures =
             encoder.encode_descriptor("hints_sync_failures", help, None, MetricType::Counter)?;

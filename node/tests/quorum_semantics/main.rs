@@ -17,5 +17,6 @@ mod debts;
 mod net;
 mod overlap;
 mod refusals;
+mod room;
 mod scans;
 mod tables;

@@ -11,6 +11,7 @@ mod faults;
 mod hints;
 mod input;
 mod integrity;
+mod ledger;
 mod out;
 mod schema;
 mod snapshots;
@@ -100,6 +101,8 @@ enum Verb {
     ListPendingHints(hints::ListPendingHints),
     #[command(name = "truncatehints")]
     TruncateHints(hints::TruncateHints),
+    #[command(name = "hintledger")]
+    HintLedger(ledger::HintLedger),
 
     Flush(storage::Flush),
     Compact(storage::Compact),
@@ -149,6 +152,7 @@ impl Verb {
             Verb::ResumeHandoff(verb) => verb.run(context).await,
             Verb::ListPendingHints(verb) => verb.run(context).await,
             Verb::TruncateHints(verb) => verb.run(context).await,
+            Verb::HintLedger(verb) => verb.run(context).await,
             Verb::Flush(verb) => verb.run(context).await,
             Verb::Compact(verb) => verb.run(context).await,
             Verb::EnableAutoCompaction(verb) => verb.run(context).await,

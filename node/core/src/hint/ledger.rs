@@ -22,10 +22,10 @@ use std::collections::BTreeMap;
 pub const RANGES_MAX: usize = 64;
 /// Rows that say everything; more share the next two kinds.
 const EXACT_ROWS_MAX: usize = 128;
-/// With rows for some table of a target.
-const TARGET_ROWS_MAX: usize = 192;
+/// Rows for some table of a target.
+const TARGET_ROWS_MAX: usize = 64;
 /// Rows in all: one more for each reason, for some table of some target.
-pub const ROWS_MAX: usize = TARGET_ROWS_MAX + Loss::ALL.len();
+pub const ROWS_MAX: usize = EXACT_ROWS_MAX + TARGET_ROWS_MAX + Loss::ALL.len();
 
 /// What a row speaks of. `None` is less than any: some target, some table, it is not known which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -211,15 +211,20 @@ impl Ledger {
         debug_assert!(self.rows.len() <= ROWS_MAX, "the ledger has too many rows");
     }
 
-    /// The most telling scope that there is a row for, or room.
+    /// The most telling scope that there is a row for, or room. Each kind of scope has its own room, so that rows may be
+    /// put back in any order.
     fn scope_with_room(&self, scope: Scope, reason: Loss) -> Scope {
-        let full = self.rows.len();
-        let any = Scope { target: None, table: None };
-        let wider = [(scope, EXACT_ROWS_MAX), (Scope { table: None, ..scope }, TARGET_ROWS_MAX)];
-        let fits = |(scope, max): &(Scope, usize)| {
-            full < *max || self.rows.contains_key(&(*scope, reason))
+        let fits = |scope: &Scope| {
+            let alike = |of: &Scope| {
+                (of.target.is_some(), of.table.is_some())
+                    == (scope.target.is_some(), scope.table.is_some())
+            };
+            let max = if scope.table.is_some() { EXACT_ROWS_MAX } else { TARGET_ROWS_MAX };
+            self.rows.contains_key(&(*scope, reason))
+                || self.rows.keys().filter(|(of, _)| alike(of)).count() < max
         };
-        wider.into_iter().find(fits).map_or(any, |(scope, _)| scope)
+        let any = Scope { target: None, table: None };
+        [scope, Scope { table: None, ..scope }].into_iter().find(fits).unwrap_or(any)
     }
 
     /// What a repair of `table` on `target` has to compare so that no recorded loss is left. It is right to begin it
@@ -253,6 +258,14 @@ impl Ledger {
             !ranges.is_empty()
         });
         settled
+    }
+}
+
+impl std::ops::AddAssign for Settled {
+    fn add_assign(&mut self, other: Settled) {
+        self.ranges += other.ranges;
+        self.count = self.count.saturating_add(other.count);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 }
 

@@ -29,6 +29,14 @@ fn every_reason_has_its_own_name() {
 }
 
 #[test]
+fn every_policy_has_its_own_name() {
+    for (name, policy) in Overflow::NAMES {
+        assert_eq!((Overflow::parse(name), policy.as_str()), (Some(policy), name));
+    }
+    assert_eq!(Overflow::parse("drop-all"), None);
+}
+
+#[test]
 #[should_panic(expected = "only pending hints are settled")]
 fn a_hint_cannot_be_delivered_twice() {
     let mut accounts = Accounts::new();
@@ -107,10 +115,10 @@ proptest! {
     fn the_bound_is_never_exceeded_and_the_identity_always_holds(
         node_bytes in 0..2000_u64,
         target_bytes in prop::option::of(0..1000_u64),
-        drop_oldest: bool,
+        policy in 0..Overflow::NAMES.len(),
         steps in prop::collection::vec((0..4_u128, 0..300_u64, 0..4_u8), 0..200),
     ) {
-        let overflow = if drop_oldest { Overflow::DropOldest } else { Overflow::DropNewest };
+        let (_, overflow) = Overflow::NAMES[policy];
         let mut model = Model {
             budget: Budget::new(Limits { node_bytes, target_bytes, overflow }),
             accounts: Accounts::new(),
@@ -126,5 +134,34 @@ proptest! {
             }
             model.check();
         }
+    }
+
+    /// What a write was let in for, `fail-write` stores.
+    #[test]
+    fn what_there_is_room_for_is_admitted_one_by_one(
+        node_bytes in 0..2000_u64,
+        target_bytes in prop::option::of(0..1000_u64),
+        before in prop::collection::vec((0..4_u128, 0..300_u64), 0..10),
+        wanted in prop::collection::btree_map(0..4_u128, 0..600_u64, 1..4),
+    ) {
+        let overflow = Overflow::FailWrite;
+        let mut budget = Budget::new(Limits { node_bytes, target_bytes, overflow });
+        for (target, bytes) in before {
+            if budget.admit(NodeId(target), bytes) == Admission::Store {
+                budget.charge(NodeId(target), bytes);
+            }
+        }
+        let wanted: Vec<_> = wanted.into_iter().map(|(t, bytes)| (NodeId(t), bytes)).collect();
+        let room = budget.room_for(&wanted);
+        let refused = wanted.iter().find_map(|(target, bytes)| {
+            match budget.admit(*target, *bytes) {
+                Admission::Store => {
+                    budget.charge(*target, *bytes);
+                    None
+                }
+                _ => Some(*target),
+            }
+        });
+        prop_assert_eq!(room.err().map(|(target, _)| target), refused);
     }
 }

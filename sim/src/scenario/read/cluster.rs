@@ -161,10 +161,9 @@ fn read_disk(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Disk
 
 fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hints {
     let cap = section.parsed("cap", problems, units::bytes);
-    let overflow = section.parsed("overflow", problems, |text| match text {
-        "drop-newest" => Ok(Overflow::DropNewest),
-        "drop-oldest" => Ok(Overflow::DropOldest),
-        other => Err(unknown("overflow policy", other, ["drop-newest", "drop-oldest"])),
+    let overflow = section.parsed("overflow", problems, |text| {
+        let names = Overflow::NAMES.map(|(name, _)| name);
+        Overflow::parse(text).ok_or_else(|| unknown("overflow policy", text, names))
     });
     let throttle = section.parsed("throttle", problems, units::byte_rate);
     let window = section.parsed("window", problems, units::duration);
