@@ -100,6 +100,10 @@ calls! {
     /// stays unrepaired until a read or a repair finds it.
     truncate_hints(target: &str)
         -> v1::TruncateHintsRequest { target: target.to_owned() } => TruncateHintsResponse;
+    /// Waits until every hint that this node owes to a host id or address now is delivered or counted as not deliverable,
+    /// at most `timeout_ms`.
+    await_hints(target: &str, timeout_ms: u32)
+        -> v1::AwaitHintsRequest { target: target.to_owned(), timeout_ms } => AwaitHintsResponse;
     /// Hints that were not stored or not delivered, by token range, until a repair settles them: of one host id or
     /// address, or all when `target` is empty.
     hint_ledger(target: &str) -> v1::HintLedgerRequest { target: target.to_owned() } => HintLedgerResponse;

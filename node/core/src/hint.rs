@@ -21,6 +21,7 @@
 //! followed here; the names of the settings are.
 
 pub mod ledger;
+pub mod pace;
 
 use crate::types::NodeId;
 use std::collections::BTreeMap;

@@ -192,6 +192,7 @@ impl State {
         self.dirty.remove(&(target, seq));
         let tell = loss.filter(|_| segment.pending > 0).map(|loss| {
             self.accounts.lost(target, loss, segment.pending);
+            self.note(target, seq, Some(loss), segment.pending);
             let to = segment.written.max(segment.head);
             // A segment that was never written has its header in memory.
             let mut unwritten = segment.unwritten;

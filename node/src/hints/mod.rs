@@ -38,6 +38,7 @@ mod writer;
 mod room;
 mod page;
 mod replay;
+mod sync_point;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ pub use page::Page;
 pub use record::{Hint, NewHint};
 pub use replay::{Deliver, DeliverError};
 pub use room::HeldBack;
+pub use sync_point::PointOutcome;
 
 use crate::config::HintsConfig;
 use crate::seams::background::{self, Background, Lane, Stopped};
@@ -106,6 +108,12 @@ pub enum HintError {
         /// The target.
         target: NodeId,
     },
+    /// Too many sync points are waited for.
+    #[error("{max} sync points are waited for on this node already; try again when one is reached")]
+    TooManyPoints {
+        /// So many.
+        max: usize,
+    },
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopped,
@@ -143,6 +151,8 @@ pub struct PendingHints {
     pub oldest_ms: Option<u64>,
     /// When the newest was written.
     pub newest_ms: Option<u64>,
+    /// Bytes of records that it has acknowledged in this run.
+    pub delivered_bytes: u64,
 }
 
 /// The store's figures.
@@ -160,6 +170,12 @@ pub struct HintFigures {
     pub unwritable: bool,
     /// Whether replay is paused.
     pub paused: bool,
+    /// How long until the node's bound is reached, at the pace of about the last minute; `None`: it does not fill.
+    pub until_full: Option<Duration>,
+    /// Bytes that were taken of the bound in this run.
+    pub stored_bytes: u64,
+    /// `max_hint_window`.
+    pub max_hint_window: Duration,
     /// Writes that were refused or had to wait because there was no room for a hint.
     pub held_back: HeldBack,
 }
@@ -374,6 +390,7 @@ impl HintStore {
                 files: owed.map_or(0, |owed| owed.segments.len() as u64),
                 oldest_ms: state.oldest_ms(target),
                 newest_ms: owed.and_then(newest),
+                delivered_bytes: state.delivered_bytes.get(&target).copied().unwrap_or(0),
             }
         };
         state.accounts.targets().map(row).collect()
@@ -394,6 +411,13 @@ impl HintStore {
             sync_failures: state.sync_failures,
             unwritable: state.unwritable.is_some(),
             paused: state.paused,
+            until_full: state.pace.until_full(
+                self.shared.clock.now(),
+                state.budget.total(),
+                state.budget.limits().node_bytes,
+            ),
+            stored_bytes: state.stored_bytes,
+            max_hint_window: state.max_hint_window,
             held_back: state.held_back,
         }
     }

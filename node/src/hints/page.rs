@@ -116,6 +116,8 @@ impl HintStore {
                 return Ok(());
             }
             state.settle(target, &page.settled, now_ms);
+            let bytes: u64 = page.hints.iter().map(Hint::record_bytes).sum();
+            *state.delivered_bytes.entry(target).or_default() += bytes;
             let (reason, hints) = (HintLoss::Expired, page.expired);
             let expired = Gone { target, reason, hints, unread: 0, unread_bytes: 0 };
             state.record_gone(expired, now_ms, &mut lost);

@@ -12,16 +12,18 @@ use super::HeldBack;
 use super::files::{Files, Span};
 use super::gone::Doomed;
 use super::record::{self, HEADER_BYTES, NewHint, POSITIONS_BYTES, Position};
+use super::sync_point::Point;
 use crate::seams::disk::File;
 use crate::seams::probe::{Event, HintLoss};
 use helenus_core::NodeId;
 use helenus_core::hint::ledger::Ledger;
+use helenus_core::hint::pace::Pace;
 use helenus_core::hint::{self, Accounts, Admission, Budget};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// More than this does not wait for the writer: the caller writes.
 const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
@@ -93,6 +95,16 @@ pub(super) struct State {
     pub(super) paused: bool,
     pub(super) sync_failures: u64,
     pub(super) held_back: HeldBack,
+    /// How fast it fills.
+    pub(super) pace: Pace,
+    /// Bytes of records that were stored in this run.
+    pub(super) stored_bytes: u64,
+    /// Bytes of records that targets have acknowledged, by target.
+    pub(super) delivered_bytes: BTreeMap<NodeId, u64>,
+    /// Sync points that are waited for.
+    pub(super) points: Vec<Point>,
+    pub(super) last_point: u64,
+    pub(super) point_reached: Arc<Notify>,
     /// Where lost hints belonged.
     pub(super) ledger: Ledger,
     /// It has something that its file has not.
@@ -136,6 +148,12 @@ impl State {
             paused: false,
             sync_failures: 0,
             held_back: HeldBack::default(),
+            pace: Pace::default(),
+            stored_bytes: 0,
+            delivered_bytes: BTreeMap::new(),
+            points: Vec::new(),
+            last_point: 0,
+            point_reached: Arc::default(),
             ledger: Ledger::new(),
             ledger_dirty: false,
             ledger_turn: 0,
@@ -157,6 +175,7 @@ impl State {
             Ok(cost) => {
                 self.budget.charge(target, cost);
                 self.push(target, hint, now_ms);
+                self.stored_bytes += cost;
                 self.accounts.stored(target, 1);
             }
             Err(loss) => {
@@ -388,6 +407,7 @@ impl State {
             let left = |s: &mut Segment| (std::mem::take(&mut s.pending), s.len - s.head);
             if let Some((pending, bytes)) = self.segment_mut(target, seq).map(left) {
                 self.accounts.lost(target, HintLoss::Damaged, pending);
+                self.note(target, seq, Some(HintLoss::Damaged), pending);
                 self.record_unknown(target, HintLoss::Damaged, pending, bytes, now_ms);
                 self.doom(target, seq, None);
             }
@@ -403,6 +423,8 @@ impl State {
         for part in done {
             self.accounts.delivered(target, part.delivered);
             self.accounts.lost(target, HintLoss::Expired, part.expired);
+            self.note(target, part.seq, None, part.delivered);
+            self.note(target, part.seq, Some(HintLoss::Expired), part.expired);
             let Some(segment) = self.segment_mut(target, part.seq) else { continue };
             segment.pending = segment
                 .pending
@@ -415,6 +437,7 @@ impl State {
                 if damaged > 0 {
                     tracing::error!(%target, seq = part.seq, damaged, "hints could not be read back");
                     self.accounts.lost(target, HintLoss::Damaged, damaged);
+                    self.note(target, part.seq, Some(HintLoss::Damaged), damaged);
                     self.record_unknown(
                         target,
                         HintLoss::Damaged,

@@ -6,6 +6,7 @@ mod metrics;
 mod random;
 mod replay;
 mod store;
+mod sync_point;
 
 use super::*;
 use crate::config::Overflow;

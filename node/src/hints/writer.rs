@@ -54,6 +54,10 @@ impl HintStore {
             if self.sync_once().await.is_err() {
                 return;
             }
+            let now = self.shared.clock.now();
+            let mut state = self.lock();
+            let bytes = state.budget.total();
+            state.pace.sample(now, bytes);
         }
     }
 

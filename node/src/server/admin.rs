@@ -432,6 +432,13 @@ impl v1::admin_server::Admin for AdminService {
         hints::truncate(self, &request.into_inner().target).await
     }
 
+    async fn await_hints(
+        &self,
+        request: Request<v1::AwaitHintsRequest>,
+    ) -> Answer<v1::AwaitHintsResponse> {
+        hints::wait(self, request.into_inner()).await
+    }
+
     async fn hint_ledger(
         &self,
         request: Request<v1::HintLedgerRequest>,

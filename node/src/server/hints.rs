@@ -6,6 +6,7 @@ use helenus_core::hint::ledger::{Scope, Tokens};
 use helenus_core::{NodeId, TableId, Token};
 use helenus_proto::v1;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tonic::{Response, Status};
 
 fn outcomes(account: Account) -> v1::HintOutcomes {
@@ -72,6 +73,24 @@ pub(super) async fn truncate(
     let removed = service.parts.hints.truncate(target).await;
     let removed = removed.map_err(|e| Status::internal(e.to_string()))?;
     Ok(Response::new(v1::TruncateHintsResponse { removed }))
+}
+
+/// `hints await`, on one coordinator.
+pub(super) async fn wait(
+    service: &AdminService,
+    request: v1::AwaitHintsRequest,
+) -> Answer<v1::AwaitHintsResponse> {
+    let target = service.node_named(&request.target)?;
+    let timeout = Duration::from_millis(u64::from(request.timeout_ms));
+    let outcome = service.parts.hints.await_delivered(target, timeout).await;
+    let outcome = outcome.map_err(|e| Status::resource_exhausted(e.to_string()))?;
+    let undelivered = outcome.undelivered.into_iter();
+    Ok(Response::new(v1::AwaitHintsResponse {
+        owed: outcome.owed,
+        delivered: outcome.delivered,
+        undelivered: undelivered.map(|(loss, count)| (loss.as_str().to_owned(), count)).collect(),
+        pending: outcome.pending,
+    }))
 }
 
 /// `hintledger`.

@@ -35,6 +35,9 @@ pub(crate) enum Failure {
     /// Verify found something; what it was has been shown.
     #[error("{problems} problems were found")]
     Unsound { problems: u64 },
+    /// What a sync point waits for is not settled; what is left has been shown.
+    #[error("{pending} hints are still pending{}", if *.not_asked > 0 { format!(", and {} coordinators could not be asked", .not_asked) } else { String::new() })]
+    HintsPending { pending: u64, not_asked: usize },
     /// The reader of our output went away, which is no failure of ours (`helenusctl scan | head`).
     #[error("the output was closed")]
     OutputClosed,
@@ -62,6 +65,7 @@ impl Failure {
             Failure::Admin(_) => "refused",
             Failure::Some { .. } => "some-failed",
             Failure::Unsound { .. } => "unsound",
+            Failure::HintsPending { .. } => "hints-pending",
             Failure::OutputClosed => "output-closed",
         }
     }

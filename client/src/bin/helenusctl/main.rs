@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else (warnings, errors, progress) to stderr. Exit codes: 0 it worked, 1 it did not,
 //! 2 the command line makes no sense.
 
+mod await_hints;
 mod bench;
 mod cluster;
 mod context;
@@ -101,6 +102,7 @@ enum Verb {
     ListPendingHints(hints::ListPendingHints),
     #[command(name = "truncatehints")]
     TruncateHints(hints::TruncateHints),
+    Hints(await_hints::Hints),
     #[command(name = "hintledger")]
     HintLedger(ledger::HintLedger),
 
@@ -152,6 +154,7 @@ impl Verb {
             Verb::ResumeHandoff(verb) => verb.run(context).await,
             Verb::ListPendingHints(verb) => verb.run(context).await,
             Verb::TruncateHints(verb) => verb.run(context).await,
+            Verb::Hints(verb) => verb.run(context).await,
             Verb::HintLedger(verb) => verb.run(context).await,
             Verb::Flush(verb) => verb.run(context).await,
             Verb::Compact(verb) => verb.run(context).await,

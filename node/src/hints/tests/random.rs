@@ -75,6 +75,7 @@ impl Owed {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one step after another")]
 async fn run_steps(seed: u64, config: HintsConfig, steps: Vec<Step>) {
     let mut node = Node::new(seed, config);
     let mut owed = Owed::default();
