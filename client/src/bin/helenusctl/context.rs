@@ -36,7 +36,7 @@ pub(crate) enum Failure {
     #[error("{problems} problems were found")]
     Unsound { problems: u64 },
     /// What a sync point waits for is not settled; what is left has been shown.
-    #[error("{pending} hints are still pending{}", if *.not_asked > 0 { format!(", and {} coordinators could not be asked", .not_asked) } else { String::new() })]
+    #[error("{pending} hints are still pending{}", if *.not_asked > 0 { format!("; coordinators that could not be asked: {}", .not_asked) } else { String::new() })]
     HintsPending { pending: u64, not_asked: usize },
     /// The reader of our output went away, which is no failure of ours (`helenusctl scan | head`).
     #[error("the output was closed")]
