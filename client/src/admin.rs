@@ -100,6 +100,16 @@ calls! {
     /// stays unrepaired until a read or a repair finds it.
     truncate_hints(target: &str)
         -> v1::TruncateHintsRequest { target: target.to_owned() } => TruncateHintsResponse;
+    /// Waits until every hint that this node owes to a host id or address now is delivered or counted as not deliverable,
+    /// at most `timeout_ms`.
+    await_hints(target: &str, timeout_ms: u32)
+        -> v1::AwaitHintsRequest { target: target.to_owned(), timeout_ms } => AwaitHintsResponse;
+    /// Hints that were not stored or not delivered, by token range, until a repair settles them: of one host id or
+    /// address, or all when `target` is empty.
+    hint_ledger(target: &str) -> v1::HintLedgerRequest { target: target.to_owned() } => HintLedgerResponse;
+    /// Takes out of the ledger what a repair has covered.
+    settle_hint_ledger(settle: v1::SettleHintLedgerRequest)
+        -> settle => SettleHintLedgerResponse;
     /// Writes memtables to SSTables.
     flush(tables: TableFilter) -> v1::StorageTarget::from(tables) => Done;
     /// Compacts everything now (a major compaction).
@@ -185,12 +195,24 @@ impl Admin {
         replication: NewReplication,
         if_not_exists: bool,
     ) -> Result<v1::SchemaChanged, AdminError> {
+        self.create_keyspace_with_overflow(name, replication, "", if_not_exists).await
+    }
+
+    /// Creates a keyspace with its own policy for hints that there is no room for: `drop-newest`, `drop-oldest`,
+    /// `fail-write` or `throttle`. Empty: what each node's configuration says.
+    pub async fn create_keyspace_with_overflow(
+        &self,
+        name: &str,
+        replication: NewReplication,
+        hint_overflow: &str,
+        if_not_exists: bool,
+    ) -> Result<v1::SchemaChanged, AdminError> {
         let (rf, per_dc) = match replication {
             NewReplication::Simple(rf) => (rf, BTreeMap::new()),
             NewReplication::PerDc(per_dc) => (0, per_dc),
         };
-        let request =
-            v1::CreateKeyspaceRequest { name: name.to_owned(), rf, per_dc, if_not_exists };
+        let (name, hint_overflow) = (name.to_owned(), hint_overflow.to_owned());
+        let request = v1::CreateKeyspaceRequest { name, rf, per_dc, if_not_exists, hint_overflow };
         let mut client = channel::admin(self.channel.clone());
         self.answered(client.create_keyspace(request)).await
     }

@@ -55,8 +55,14 @@ async fn measure(value_bytes: usize, hints: usize) {
     let keys: Vec<Key> = (0..1024).map(|i| Key(Bytes::from(format!("order-{i:010}")))).collect();
     let start = clock.now();
     for (i, key) in keys.iter().cycle().take(hints).enumerate() {
-        let hint =
-            NewHint { table: TableId(7), key, update: &update, created_ms, gc_grace_s: 864_000 };
+        let hint = NewHint {
+            table: TableId(7),
+            key,
+            update: &update,
+            created_ms,
+            gc_grace_s: 864_000,
+            overflow: None,
+        };
         store.append(TARGET, &hint, Duration::ZERO).expect("the bound is far");
         if i % WAKE == WAKE - 1 {
             store.write_out();

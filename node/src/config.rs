@@ -10,6 +10,8 @@
 mod keys;
 mod raw;
 
+pub use helenus_core::hint::Overflow;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,15 +114,6 @@ pub struct StorageConfig {
     pub auto_snapshot: bool,
 }
 
-/// What happens to a new hint when the store is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overflow {
-    /// The new one is refused (Cassandra's behaviour, but counted).
-    DropNewest,
-    /// The oldest make room.
-    DropOldest,
-}
-
 /// The `[hints]` table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HintsConfig {
@@ -138,8 +131,10 @@ pub struct HintsConfig {
     pub hinted_handoff_throttle: u64,
     /// `hints_flush_period`: how often appended hints are synced. Default 10 s.
     pub hints_flush_period: Duration,
-    /// `overflow`: `drop-newest` or `drop-oldest`.
+    /// `overflow`: what happens to hints that there is no room for, in keyspaces that do not say. Default `drop-newest`.
     pub overflow: Overflow,
+    /// `hint_throttle_max_wait`: how long a write waits for room under `throttle`. Default 1 s.
+    pub hint_throttle_max_wait: Duration,
     /// `handoff_paused`: start with replay paused. Default false.
     pub paused: bool,
 }
@@ -187,6 +182,7 @@ impl Default for HintsConfig {
             hinted_handoff_throttle: MIB,
             hints_flush_period: Duration::from_secs(10),
             overflow: Overflow::DropNewest,
+            hint_throttle_max_wait: Duration::from_secs(1),
             paused: false,
         }
     }

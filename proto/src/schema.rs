@@ -2,6 +2,7 @@
 //! statement could have made are refused, with the whole message, before they reach a disk.
 
 use crate::{WireError, ids, v1};
+use helenus_core::hint::Overflow;
 use helenus_core::schema::check_name;
 use helenus_core::{Dc, KeyspaceDef, Replication, Schema, TableDef, TableOptions, TimestampMicros};
 use std::collections::BTreeMap;
@@ -90,12 +91,24 @@ pub fn replication_from_wire(
     }
 }
 
+/// A keyspace's policy for hints that there is no room for; empty: none of its own.
+pub fn overflow_from_wire(name: &str) -> Result<Option<Overflow>, WireError> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    Overflow::parse(name).map(Some).ok_or_else(|| {
+        let known: Vec<&str> = Overflow::NAMES.into_iter().map(|(name, _)| name).collect();
+        WireError::new("hint_overflow", format!("is `{name}`: it takes {}", known.join(", ")))
+    })
+}
+
 fn keyspace_to_wire(keyspace: &KeyspaceDef) -> v1::SchemaKeyspace {
     let (rf, per_dc) = replication_to_wire(&keyspace.replication);
     v1::SchemaKeyspace {
         name: keyspace.name.clone(),
         rf,
         per_dc,
+        hint_overflow: keyspace.hint_overflow.map_or("", Overflow::as_str).to_owned(),
         altered_us: keyspace.altered.0,
         dropped: keyspace.dropped,
     }
@@ -105,6 +118,7 @@ fn keyspace_from_wire(wire: v1::SchemaKeyspace) -> Result<KeyspaceDef, WireError
     name("name", &wire.name)?;
     Ok(KeyspaceDef {
         replication: replication_from_wire(wire.rf, &wire.per_dc)?,
+        hint_overflow: overflow_from_wire(&wire.hint_overflow)?,
         name: wire.name,
         altered: TimestampMicros(wire.altered_us),
         dropped: wire.dropped,
@@ -155,6 +169,7 @@ mod tests {
         let keyspace = |name: &str, replication| KeyspaceDef {
             name: name.to_owned(),
             replication,
+            hint_overflow: (name == "demo").then_some(Overflow::FailWrite),
             altered: TimestampMicros(17),
             dropped: name == "gone",
         };
@@ -216,6 +231,10 @@ mod tests {
         assert_eq!(
             error(|push| push.tables[0].id = Bytes::from_static(b"xy")),
             "field `tables.id` has 2 bytes where an id has 16"
+        );
+        assert_eq!(
+            error(|push| push.keyspaces[0].hint_overflow = "drop".to_owned()),
+            "field `keyspaces.hint_overflow` is `drop`: it takes drop-newest, drop-oldest, fail-write, throttle"
         );
         assert!(
             error(|push| push.tables[0].name = "../etc".to_owned())

@@ -56,3 +56,17 @@ async fn every_metric_is_explained_and_no_other() {
 fn is_sample(word: &str) -> bool {
     word.ends_with("_total")
 }
+
+#[test]
+fn every_alert_is_about_a_metric_that_there_is() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/alerts.yml");
+    let rules = fs::read_to_string(file).unwrap();
+    let explained = named(&page("metrics.md"), |word| word.starts_with("helenus_"));
+    let words = rules.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    let asked: BTreeSet<&str> = words.filter(|word| word.starts_with("helenus_")).collect();
+    assert!(asked.len() >= 6, "{asked:?}");
+    for metric in asked {
+        let name = metric.strip_suffix("_total").unwrap_or(metric);
+        assert!(explained.contains(name), "{metric} is not in metrics.md");
+    }
+}

@@ -461,6 +461,9 @@ not_mocked! {
     resume_handoff(ResumeHandoffRequest) -> Done;
     list_pending_hints(ListPendingHintsRequest) -> ListPendingHintsResponse;
     truncate_hints(TruncateHintsRequest) -> TruncateHintsResponse;
+    await_hints(AwaitHintsRequest) -> AwaitHintsResponse;
+    hint_ledger(HintLedgerRequest) -> HintLedgerResponse;
+    settle_hint_ledger(SettleHintLedgerRequest) -> SettleHintLedgerResponse;
     flush(StorageTarget) -> Done;
     compact(StorageTarget) -> Done;
     enable_auto_compaction(StorageTarget) -> Done;

@@ -43,6 +43,7 @@ pub use data::{
 };
 pub use level::Level;
 pub use schema::{
-    KeyspaceDef, ReadRepair, Replication, Schema, SchemaVersion, TableDef, TableId, TableOptions,
+    HintRefused, KeyspaceDef, ReadRepair, Replication, Schema, SchemaVersion, TableDef, TableId,
+    TableOptions,
 };
 pub use types::{Dc, Endpoint, GcSeconds, Generation, NodeId, Rack, TimestampMicros, Token};

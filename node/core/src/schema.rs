@@ -10,8 +10,11 @@
 
 mod options;
 
-pub use options::{CompactionClass, OptionError, ReadRepair, TableOptions, WindowUnit};
+pub use options::{
+    CompactionClass, HintRefused, OptionError, ReadRepair, TableOptions, WindowUnit,
+};
 
+use crate::hint::Overflow;
 use crate::types::{Dc, TimestampMicros};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,6 +59,8 @@ pub struct KeyspaceDef {
     pub name: String,
     /// How it is replicated.
     pub replication: Replication,
+    /// What happens to a hint for one of its writes when there is no room; `None`: what the node's configuration says.
+    pub hint_overflow: Option<Overflow>,
     /// When it was last altered; the later definition wins when two nodes disagree.
     pub altered: TimestampMicros,
     /// A dropped keyspace stays as a tombstone, so that a late node's old definition cannot bring it back.
@@ -146,6 +151,10 @@ impl Schema {
                         hash.text(dc.as_str()).number(u64::from(rf.get()));
                     }
                 }
+            }
+            // Only if it is set: a build that does not know it agrees until somebody sets it.
+            if let Some(overflow) = keyspace.hint_overflow {
+                hash.text("hint_overflow").text(overflow.as_str());
             }
             hash.time(keyspace.altered).number(u64::from(keyspace.dropped));
         }

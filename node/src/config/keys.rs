@@ -36,8 +36,6 @@ pub(super) const SYNC_PERIOD: Duration = Duration::from_secs(10);
 pub(super) const SYNC_GROUP_WINDOW: Duration = Duration::from_millis(15);
 
 const ENGINES: [(&str, EngineKind); 2] = [("lsm", EngineKind::Lsm), ("sled", EngineKind::Sled)];
-const OVERFLOWS: [(&str, Overflow); 2] =
-    [("drop-newest", Overflow::DropNewest), ("drop-oldest", Overflow::DropOldest)];
 
 /// `key!(table, "name", "about", reader, field.path => how it is written)`: a key that is one field.
 macro_rules! key {
@@ -405,10 +403,18 @@ pub(super) const EVERY: &[Key] = &[
     key!(
         HINTS,
         "overflow",
-        "When a bound is reached: \"drop-newest\" refuses the new hint, \"drop-oldest\" makes room.",
+        "When a bound is reached: \"drop-newest\" refuses the new hint, \"drop-oldest\" makes room, \"fail-write\" refuses the\nwrite before anything is sent, \"throttle\" lets it wait for room. A keyspace may have its own (hint_overflow).",
         hints.overflow,
-        |v| v.choice(&OVERFLOWS),
-        |overflow: &Overflow| word(&OVERFLOWS, *overflow)
+        |v| v.choice(&Overflow::NAMES),
+        |overflow: &Overflow| word(&Overflow::NAMES, *overflow)
+    ),
+    key!(
+        HINTS,
+        "hint_throttle_max_wait",
+        "With \"throttle\": how long a write waits for room before its hint is refused.",
+        hints.hint_throttle_max_wait,
+        |v| v.duration(),
+        time
     ),
     key!(
         HINTS,

@@ -88,6 +88,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
             hinted_handoff_throttle: 3 * KIB,
             hints_flush_period: Duration::from_micros(1),
             overflow: Overflow::DropOldest,
+            hint_throttle_max_wait: Duration::from_millis(70),
             paused: true,
         },
         repair: RepairConfig {

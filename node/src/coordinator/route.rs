@@ -6,6 +6,7 @@ use super::RequestError;
 use crate::membership::Membership;
 use crate::schema::{SchemaStore, SchemaView};
 use bytes::Bytes;
+use helenus_core::hint::Overflow;
 use helenus_core::placement::Placement;
 use helenus_core::ring::Ring;
 use helenus_core::{Replication, TableDef};
@@ -20,6 +21,8 @@ pub struct TableRoute {
     pub def: TableDef,
     /// Its keyspace's replication.
     pub replication: Replication,
+    /// Its keyspace's policy for hints that there is no room for.
+    pub hint_overflow: Option<Overflow>,
     /// Who holds what.
     pub placement: Arc<Placement>,
     /// Its id as it travels.
@@ -95,6 +98,7 @@ impl Snapshot {
                     let route = TableRoute {
                         def: def.clone(),
                         replication: keyspace.replication.clone(),
+                        hint_overflow: keyspace.hint_overflow,
                         placement: Arc::clone(&placement),
                         wire_id: ids::table_to_wire(def.id),
                     };

@@ -13,13 +13,16 @@ use super::{Coordinator, RequestError};
 use crate::hints::NewHint;
 use crate::peers::{Inflight, PeerError};
 use crate::seams::net::BoxFuture;
-use crate::seams::probe::ApplyPath;
+use crate::seams::probe::{ApplyPath, HintLoss};
 use crate::storage::{Applied, StorageError, Write};
 use bytes::Bytes;
+use helenus_core::hint::Overflow;
 use helenus_core::level::Op;
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
-use helenus_core::{Expiry, GcSeconds, Key, Level, NodeId, Partition, TimestampMicros, token};
+use helenus_core::{
+    Expiry, GcSeconds, HintRefused, Key, Level, NodeId, Partition, TimestampMicros, token,
+};
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
 use std::sync::Arc;
@@ -27,6 +30,10 @@ use std::time::Duration;
 
 /// Cassandra's limit: a key's length travels in 16 bits.
 const MAX_KEY_BYTES: usize = 65_535;
+
+/// The reason in a failure of a write that reached its level, in a table with `hint_refused = ERROR`: this replica missed it
+/// and no hint is kept.
+const HINT_REFUSED: &str = "HINT_REFUSED";
 
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,10 +138,12 @@ impl Coordinator {
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
         let requirement = level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
         requirement.check(holders, |node| self.is_alive(node))?;
+        let owed = self.owed(&table, &write);
+        self.find_room(&owed, holders, request.timeout).await?;
 
         let mut tally = Tally::new(requirement, holders);
-        let mut sent = self.send(&table, write, holders, &mut tally);
-        let mut warnings = sent.owe_the_dead(&mut tally).await;
+        let mut sent = self.send(owed, write, holders, &mut tally);
+        sent.owe_the_dead(&mut tally).await;
         let mut responders = Vec::new();
         let verdict = match request.timeout.filter(|t| *t < self.config.write_request_timeout) {
             // The links end every call after `write_request_timeout`; only a client that waits for less needs a timer.
@@ -147,8 +156,12 @@ impl Coordinator {
         // `sent` is dropped here, and with it go the stragglers, on a task of their own: see `Sent`.
         match verdict {
             Verdict::Met => {
-                warnings.append(&mut sent.warnings);
                 let block_for = tally.block_for();
+                if !sent.refused.is_empty() && table.def.options.hint_refused == HintRefused::Error
+                {
+                    return Err(sent.hint_refused(level, tally.received(), block_for));
+                }
+                let warnings = sent.warnings();
                 Ok(WriteOutcome { timestamp, warnings, responders, block_for })
             }
             Verdict::Pending => Err(RequestError::Timeout {
@@ -196,10 +209,58 @@ impl Coordinator {
         Ok((Write::of(table.def.id, key, token, update), timestamp))
     }
 
+    /// What a replica that misses this write is owed.
+    fn owed(&self, table: &Arc<TableRoute>, write: &Write) -> Owed {
+        Owed {
+            table: Arc::clone(table),
+            key: write.key.clone(),
+            encoded: write.encoded.clone(),
+            created_ms: u64::try_from(self.clock.wall_micros() / 1000).unwrap_or(0),
+        }
+    }
+
+    /// Before anything is sent: room for the hints that replicas which are down will be owed, where the keyspace's policy
+    /// is to refuse the write, or to let it wait.
+    ///
+    /// CAVEAT: a replica that is thought to be alive and does not answer is owed a hint as well, and nobody asked for
+    /// room for that one. At ANY, hints after the first are stored once the first is synced, so others may come between.
+    async fn find_room(
+        &self,
+        owed: &Owed,
+        holders: &[Holder],
+        timeout: Option<Duration>,
+    ) -> Result<(), RequestError> {
+        let policy = owed.table.hint_overflow.unwrap_or(self.config.hints.overflow);
+        if !matches!(policy, Overflow::FailWrite | Overflow::Throttle) {
+            return Ok(());
+        }
+        let dead = holders.iter().map(|holder| holder.node).filter(|node| !self.is_alive(*node));
+        let dead = dead.map(|node| (node, self.membership.down_for(node)));
+        let dead: Vec<(NodeId, Duration)> = dead.collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        if policy == Overflow::Throttle {
+            let patience = self.config.hints.hint_throttle_max_wait;
+            let patience = timeout.map_or(patience, |timeout| timeout.min(patience));
+            // Without room the hint is refused like any other, counted and warned of.
+            self.hints.wait_for_room(&dead, &owed.hint(), patience).await.ok();
+            return Ok(());
+        }
+        self.hints.room_or_refuse(&dead, &owed.hint()).map_err(|(node, loss)| {
+            RequestError::Overloaded(format!(
+                "replica {} is down and there is no room for the hint that it would be owed ({}); nothing was sent. Bring \
+                 it back, raise max_hints_size, or let the keyspace have another hint_overflow than fail-write",
+                self.membership.describe(node),
+                loss.as_str()
+            ))
+        })
+    }
+
     /// One message to each live replica; this node's own copy is applied on the spot.
     fn send(
         self: &Arc<Self>,
-        table: &Arc<TableRoute>,
+        owed: Owed,
         write: Write,
         holders: &[Holder],
         tally: &mut Tally,
@@ -217,25 +278,19 @@ impl Coordinator {
         // They are taken from the end.
         dead.reverse();
         let body = Body::Mutation(v1::ApplyMutation {
-            table: table.wire_id.clone(),
+            table: owed.table.wire_id.clone(),
             key: write.key.0.clone(),
             update: write.encoded.clone(),
             path: v1::ApplyPath::Write.into(),
         });
         let inflight = self.peers.call(&live, body, self.config.write_request_timeout);
-        let owed = Owed {
-            table: Arc::clone(table),
-            key: write.key.clone(),
-            encoded: write.encoded.clone(),
-            created_ms: u64::try_from(self.clock.wall_micros() / 1000).unwrap_or(0),
-        };
         let mut sent = Sent {
             coordinator: Arc::clone(self),
             owed,
             inflight: Some(inflight),
             own: None,
             dead,
-            warnings: Vec::new(),
+            refused: Vec::new(),
         };
         if own {
             match self.replica.apply(write, ApplyPath::Write) {
@@ -302,13 +357,13 @@ struct Sent {
     own: Option<BoxFuture<'static, Result<(), StorageError>>>,
     /// Replicas that nothing was sent to, because they are down.
     dead: Vec<NodeId>,
-    warnings: Vec<String>,
+    /// Replicas that missed it and that no hint is kept for, as far as is known.
+    refused: Vec<(NodeId, HintLoss)>,
 }
 
 impl Sent {
     /// Hints for the replicas that are down. At ANY the hint has to be durable, and then it is enough.
-    async fn owe_the_dead(&mut self, tally: &mut Tally) -> Vec<String> {
-        let mut warnings = Vec::new();
+    async fn owe_the_dead(&mut self, tally: &mut Tally) {
         // One by one: should the client go away while a hint is synced, the others are owed theirs by `drop`.
         while let Some(node) = self.dead.pop() {
             if tally.level() == Level::Any && tally.verdict() != Verdict::Met {
@@ -318,13 +373,46 @@ impl Sent {
                     Ok(_) => {
                         tally.hint_kept();
                     }
-                    Err(loss) => warnings.push(warning(&self.coordinator, node, loss)),
+                    Err(loss) => self.refused.push((node, loss)),
                 }
             } else {
-                warnings.extend(self.owed.owe(&self.coordinator, node));
+                self.owe(node);
             }
         }
-        warnings
+    }
+
+    fn owe(&mut self, node: NodeId) {
+        let refused = self.owed.owe(&self.coordinator, node).err();
+        self.refused.extend(refused.map(|loss| (node, loss)));
+    }
+
+    /// What the client of an acknowledged write should know.
+    fn warnings(&self) -> Vec<String> {
+        let warning = |(node, loss): &(NodeId, HintLoss)| {
+            let name = self.coordinator.membership.describe(*node);
+            format!(
+                "replica {name} missed this write and no hint is kept for it ({}); repair it, or read at a level that \
+                 reaches others",
+                loss.as_str()
+            )
+        };
+        self.refused.iter().map(warning).collect()
+    }
+
+    /// The same as a failure, for tables whose clients want to hear it so.
+    fn hint_refused(&self, level: Level, received: usize, block_for: usize) -> RequestError {
+        let failure = |(node, _): &(NodeId, HintLoss)| ReplicaFailure {
+            node: *node,
+            reason: HINT_REFUSED.to_owned(),
+        };
+        RequestError::Failure {
+            level,
+            received,
+            block_for,
+            data_present: false,
+            write: true,
+            failures: self.refused.iter().map(failure).collect(),
+        }
     }
 
     /// Counts answers until the level is met or out of reach. `Pending`: nobody is left who could still answer.
@@ -378,7 +466,7 @@ impl Sent {
             // Silence is no refusal: the replica may have it. The tally stays open, and the client hears "timeout".
             Err(_) => {}
         }
-        self.warnings.extend(self.owed.owe(&self.coordinator, node));
+        self.owe(node);
         false
     }
 
@@ -411,18 +499,17 @@ async fn poll_own(
 }
 
 impl Owed {
-    /// Owes `node` this mutation. Gives a warning for the client if the hint was refused.
-    fn owe(&self, coordinator: &Coordinator, node: NodeId) -> Option<String> {
+    /// Owes `node` this mutation, or says why no hint is kept.
+    fn owe(&self, coordinator: &Coordinator, node: NodeId) -> Result<(), HintLoss> {
         let down_for = coordinator.membership.down_for(node);
-        let refused = coordinator.hints.append(node, &self.hint(), down_for).err()?;
-        Some(warning(coordinator, node, refused))
+        coordinator.hints.append(node, &self.hint(), down_for).map(|_| ())
     }
 
     /// An answer that came after the client's.
     fn settle(&self, coordinator: &Coordinator, node: NodeId, answer: &Result<Body, PeerError>) {
         if !matches!(answer, Ok(Body::Ack(_))) {
             // The client has its answer; the refusal of this hint, if any, is in the metrics.
-            drop(self.owe(coordinator, node));
+            self.owe(coordinator, node).ok();
         }
     }
 
@@ -433,22 +520,15 @@ impl Owed {
             update: &self.encoded,
             created_ms: self.created_ms,
             gc_grace_s: self.table.def.options.gc_grace_seconds,
+            overflow: self.table.hint_overflow,
         }
     }
-}
-
-fn warning(coordinator: &Coordinator, node: NodeId, loss: helenus_core::hint::Loss) -> String {
-    let name = coordinator.membership.describe(node);
-    format!(
-        "replica {name} missed this write and no hint is kept for it ({}); repair it, or read at a level that reaches others",
-        loss.as_str()
-    )
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
         for node in std::mem::take(&mut self.dead) {
-            drop(self.owed.owe(&self.coordinator, node));
+            self.owed.owe(&self.coordinator, node).ok();
         }
         let Some(mut inflight) = self.inflight.take() else { return };
         // The answer that decided may not have been the last to come: a link that was lost in the same wake has answered

@@ -8,12 +8,15 @@ use helenus_core::NodeId;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 /// The hint directory on a disk.
 #[derive(Clone)]
 pub(super) struct Files {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
+    /// Which of the two ledger files is the last that was written whole.
+    pub(super) ledger_slot: Arc<AtomicU8>,
 }
 
 /// What a file's name says it is.
@@ -21,9 +24,13 @@ pub(super) struct Files {
 pub(super) enum Name {
     Segment(NodeId, u64),
     Positions(NodeId),
+    Ledger,
 }
 
 pub(super) fn parse_name(name: &str) -> Option<Name> {
+    if name == "loss-0.ledger" || name == "loss-1.ledger" {
+        return Some(Name::Ledger);
+    }
     if let Some(target) = name.strip_suffix(".pos") {
         return target.parse().ok().map(Name::Positions);
     }
@@ -47,6 +54,8 @@ pub(super) struct Part {
     pub(super) hints: Vec<Hint>,
     /// Damaged records met, at least.
     pub(super) damaged: u64,
+    /// The bytes of those.
+    pub(super) damaged_bytes: u64,
 }
 
 impl Files {
@@ -81,6 +90,7 @@ impl Files {
                 }
                 Found::Damaged(next) => {
                     part.damaged += 1;
+                    part.damaged_bytes += next - at;
                     at = next;
                 }
                 // The first record of a page is read whatever its size; others wait for the next page.
@@ -89,6 +99,7 @@ impl Files {
                     if (bytes.len() as u64) < needs {
                         // The file is shorter than it was.
                         part.damaged += 1;
+                        part.damaged_bytes += end;
                         at = end;
                         break;
                     }
@@ -165,7 +176,7 @@ impl Files {
 }
 
 /// Reads `len` bytes, or what there is.
-fn read_exactly(file: &dyn File, offset: u64, len: u64) -> io::Result<Bytes> {
+pub(super) fn read_exactly(file: &dyn File, offset: u64, len: u64) -> io::Result<Bytes> {
     let len = usize::try_from(len).map_err(|_| io::Error::other("too long for memory"))?;
     let mut buf = vec![0; len];
     let read = file.read_at(offset, &mut buf)?;
@@ -185,7 +196,7 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written() {
         let disk = Arc::new(crate::seams::disk::SimDisk::new(1, Default::default()));
-        let files = Files { disk, dir: PathBuf::from("hints") };
+        let files = Files { disk, dir: PathBuf::from("hints"), ledger_slot: Arc::default() };
         let target = NodeId(0x1234_5678_9abc_def0_1234_5678_9abc_def0);
         let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         let segment = name(files.segment(target, 17));
@@ -193,6 +204,7 @@ mod tests {
         assert_eq!(parse_name(&segment), Some(Name::Segment(target, 17)));
         assert_eq!(parse_name(&name(files.positions(target))), Some(Name::Positions(target)));
         assert_eq!(parse_name("12345678-9abc-def0-1234-56789abcdef0.hints"), None);
+        assert_eq!(parse_name("loss-1.ledger"), Some(Name::Ledger));
         assert_eq!(parse_name("notes.txt"), None);
     }
 }

@@ -39,6 +39,7 @@ const OUTCOMES: [Column; 7] = [
 ];
 
 impl Collector for HintMetrics {
+    #[expect(clippy::too_many_lines, reason = "one family after another")]
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let rows = self.store.list();
         let accounts = self.store.accounts();
@@ -59,6 +60,24 @@ impl Collector for HintMetrics {
             encoder.encode_descriptor("hints_undelivered", help, None, MetricType::Counter)?;
         for loss in Loss::ALL {
             let count = ConstCounter::new(accounts.reason(loss));
+            count.encode(family.encode_family(&[("reason", loss.as_str())])?)?;
+        }
+
+        let bytes = Some(&Unit::Bytes);
+        let help =
+            "Bytes of hints that their target has acknowledged: the rate is that of the replay";
+        let mut family =
+            encoder.encode_descriptor("hints_delivered", help, bytes, MetricType::Counter)?;
+        for row in &rows {
+            let count = ConstCounter::new(row.delivered_bytes);
+            count.encode(family.encode_family(&[("target", text(row.target))])?)?;
+        }
+        let ledger = self.store.ledger();
+        let help = "Hints in the loss ledger, by reason: lost in this run or an earlier one, and not repaired";
+        let mut family =
+            encoder.encode_descriptor("hints_unrepaired", help, None, MetricType::Gauge)?;
+        for loss in Loss::ALL {
+            let count = ConstGauge::new(float(ledger.outstanding(loss).count));
             count.encode(family.encode_family(&[("reason", loss.as_str())])?)?;
         }
 
@@ -84,9 +103,30 @@ impl Collector for HintMetrics {
             ConstGauge::new(value).encode(metric)
         };
         single("hints_fill_ratio", "Share of max_hints_size that is used", fill)?;
+        let help = "Seconds until max_hints_size is reached at the pace of the last minute; +Inf: it does not fill";
+        let until_full = figures.until_full.map_or(f64::INFINITY, |left| left.as_secs_f64());
+        single("hints_until_full_seconds", help, until_full)?;
+        let help = "max_hint_window: hints older than this close it";
+        single("hints_window_seconds", help, figures.max_hint_window.as_secs_f64())?;
         single("hints_paused", "1 while replay is paused", f64::from(u8::from(figures.paused)))?;
         let help = "1 while the disk takes no hints";
         single("hints_unwritable", help, f64::from(u8::from(figures.unwritable)))?;
+        let held = figures.held_back;
+        let mut counter = |name, help, unit: Option<&Unit>, value: f64| {
+            let metric = encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
+            ConstCounter::new(value).encode(metric)
+        };
+        let help = "Writes refused before anything was sent, as a hint would not have fitted";
+        counter("hints_writes_refused", help, None, float(held.refused))?;
+        let help = "Bytes that hints have taken of the bound";
+        counter("hints_taken", help, Some(&Unit::Bytes), float(figures.stored_bytes))?;
+        let help = "Writes that waited for room for a hint";
+        counter("hints_writes_throttled", help, None, float(held.throttled))?;
+        let help = "Of those, that found none in time";
+        counter("hints_writes_throttled_in_vain", help, None, float(held.gave_up))?;
+        let help = "Time that writes have waited for room for hints";
+        let seconds = Some(&Unit::Seconds);
+        counter("hints_writes_throttled_time", help, seconds, held.waited.as_secs_f64())?;
         let help = "Failed syncs of hint files";
         let failures =
             encoder.encode_descriptor("hints_sync_failures", help, None, MetricType::Counter)?;

@@ -15,21 +15,30 @@
 //! target and in all, asserted at every change; a hint leaves `pending` only with a reason that is counted and told; one
 //! page a target is on its way; a restart sends at most the page again that was on its way.
 //!
-//! A full store evicts whole segments (`drop-oldest`), so segments are kept small: a 32nd of the bound, at most 4 MiB. A
-//! full or failing disk refuses new hints, and keeps what it had taken until it can be written.
+//! What happens when there is no room is a keyspace's policy, or the node's (`helenus_core::hint::Overflow`). `fail-write`
+//! and `throttle` are asked for by the coordinator before it sends anything (`room`). `drop-oldest` evicts whole segments,
+//! so segments are kept small: a 32nd of the bound, at most 4 MiB. A full or failing disk refuses new hints, and keeps what it had taken until it can be written.
+//!
+//! Every hint that will not be delivered is in the loss ledger (`helenus_core::hint::ledger`), by target, table, reason and
+//! token range, until a repair settles it. Its two files (`ledger`) are beside the bound, at most 1 MiB each.
 //!
 //! CAVEAT: only `append_durable` waits for a sync. After a crash, hints of the last `hints_flush_period` may be gone, and
-//! with them their accounts: a new run counts from what it finds. Repair heals that, as it heals refused hints.
+//! with them their accounts and what the ledger had of that time: a new run counts from what it finds. Repair heals that,
+//! as it heals refused hints.
 
 // The books, and the bytes.
 mod state;
 mod record;
 mod files;
+mod gone;
+mod ledger;
 mod recover;
 // What goes in, and what goes out.
 mod writer;
+mod room;
 mod page;
 mod replay;
+mod sync_point;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -38,17 +47,22 @@ pub use metrics::HintMetrics;
 pub use page::Page;
 pub use record::{Hint, NewHint};
 pub use replay::{Deliver, DeliverError};
+pub use room::HeldBack;
+pub use sync_point::PointOutcome;
 
-use crate::config::{self, HintsConfig};
+use crate::config::HintsConfig;
 use crate::seams::background::{self, Background, Lane, Stopped};
 use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
 use crate::seams::probe::{Event, HintLoss, Probe};
 use crate::tasks::Tasks;
 use files::Files;
-use helenus_core::NodeId;
-use helenus_core::hint::{Account, Accounts, Budget, Limits, Overflow};
-use state::{Doomed, State, Waiter};
+use gone::{Doomed, Gone};
+use helenus_core::hint::ledger::{Ledger, Scope, Settled, ToRepair};
+use helenus_core::hint::{Account, Accounts, Budget, Limits};
+use helenus_core::ring::Span;
+use helenus_core::{NodeId, TableId};
+use state::{State, Waiter};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -94,6 +108,12 @@ pub enum HintError {
         /// The target.
         target: NodeId,
     },
+    /// Too many sync points are waited for.
+    #[error("{max} sync points are waited for on this node already; try again when one is reached")]
+    TooManyPoints {
+        /// So many.
+        max: usize,
+    },
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopped,
@@ -131,6 +151,8 @@ pub struct PendingHints {
     pub oldest_ms: Option<u64>,
     /// When the newest was written.
     pub newest_ms: Option<u64>,
+    /// Bytes of records that it has acknowledged in this run.
+    pub delivered_bytes: u64,
 }
 
 /// The store's figures.
@@ -148,6 +170,14 @@ pub struct HintFigures {
     pub unwritable: bool,
     /// Whether replay is paused.
     pub paused: bool,
+    /// How long until the node's bound is reached, at the pace of about the last minute; `None`: it does not fill.
+    pub until_full: Option<Duration>,
+    /// Bytes that were taken of the bound in this run.
+    pub stored_bytes: u64,
+    /// `max_hint_window`.
+    pub max_hint_window: Duration,
+    /// Writes that were refused or had to wait because there was no room for a hint.
+    pub held_back: HeldBack,
 }
 
 /// The hint store of one node. Clones are the same store.
@@ -169,6 +199,8 @@ struct Shared {
     sync_wanted: Notify,
     /// There may be something to replay.
     replay_wanted: Notify,
+    /// Bytes were given back.
+    freed: Notify,
 }
 
 impl std::fmt::Debug for HintStore {
@@ -182,30 +214,24 @@ fn limits(config: &HintsConfig) -> Limits {
     Limits {
         node_bytes: config.max_hints_size,
         target_bytes: (per_host > 0).then_some(per_host),
-        overflow: match config.overflow {
-            config::Overflow::DropNewest => Overflow::DropNewest,
-            config::Overflow::DropOldest => Overflow::DropOldest,
-        },
+        overflow: config.overflow,
     }
 }
 
-/// Small enough that evicting one loses little, and, under `drop-oldest`, that reading its keys back holds up nobody.
+/// Small enough that evicting one loses little, and that reading its keys back holds up nobody. Any keyspace may ask for
+/// `drop-oldest`, so all segments are.
 fn segment_bytes(config: &HintsConfig) -> u64 {
     const EVICTED_BYTES_MAX: u64 = 4 << 20;
     let limits = limits(config);
     let bound = limits.target_bytes.unwrap_or(u64::MAX).min(limits.node_bytes);
-    let wanted = match limits.overflow {
-        Overflow::DropNewest => config.max_hints_file_size,
-        Overflow::DropOldest => config.max_hints_file_size.min(EVICTED_BYTES_MAX),
-    };
-    wanted.min(bound / 32).max(1024)
+    config.max_hints_file_size.min(EVICTED_BYTES_MAX).min(bound / 32).max(1024)
 }
 
 impl HintStore {
     /// Opens the directory, counts what is pending there and enforces the bound on it. Blocks while it reads.
     pub fn open(parts: HintParts) -> Result<HintStore, HintError> {
         let HintParts { dir, config, disk, background, clock, probe } = parts;
-        let files = Files { disk, dir };
+        let files = Files { disk, dir, ledger_slot: Arc::default() };
         let mut state = State::new(
             config.enabled,
             config.max_hint_window,
@@ -213,7 +239,8 @@ impl HintStore {
             Budget::new(limits(&config)),
         );
         state.paused = config.paused;
-        for event in recover::recover(&mut state, &files)? {
+        let now_ms = u64::try_from(clock.wall_micros() / 1000).unwrap_or(0);
+        for event in recover::recover(&mut state, &files, now_ms)? {
             probe.event(&event);
         }
         let pending = state.accounts.total().pending;
@@ -230,6 +257,7 @@ impl HintStore {
             appended: Notify::new(),
             sync_wanted: Notify::new(),
             replay_wanted: Notify::new(),
+            freed: Notify::new(),
         };
         Ok(HintStore { shared: Arc::new(shared) })
     }
@@ -313,12 +341,20 @@ impl HintStore {
         };
         tracing::info!(count, ?target, "hints truncated");
         let files = self.shared.files.clone();
+        let background = &*self.shared.background;
+        let read = background::run(background, Lane::Hints, 4096, move || read_all(&files, doomed));
+        let (doomed, gone) = read.await?;
+        let ledger = self.record_all(gone);
+        let files = self.shared.files.clone();
         let job = move || {
-            let removed = remove_all(&files, doomed);
-            (files.disk.sync_dir(&files.dir), removed)
+            // First what was lost, then that it is gone: a crash between the two says it twice, not never.
+            let ledger = ledger.map_or(Ok(()), |ledger| files.write_ledger(&ledger));
+            let removed = unlink_all(&files, doomed);
+            (ledger, files.disk.sync_dir(&files.dir), removed)
         };
-        let done = background::run(&*self.shared.background, Lane::Hints, 4096, job);
-        let (synced, removed) = done.await?;
+        let done = background::run(background, Lane::Hints, 4096, job);
+        let (ledger, synced, removed) = done.await?;
+        self.settle_ledger_write(ledger);
         self.settle_removals(removed);
         synced.map_err(|e| at(&self.shared.files.dir, &e))?;
         Ok(count)
@@ -354,6 +390,7 @@ impl HintStore {
                 files: owed.map_or(0, |owed| owed.segments.len() as u64),
                 oldest_ms: state.oldest_ms(target),
                 newest_ms: owed.and_then(newest),
+                delivered_bytes: state.delivered_bytes.get(&target).copied().unwrap_or(0),
             }
         };
         state.accounts.targets().map(row).collect()
@@ -374,19 +411,92 @@ impl HintStore {
             sync_failures: state.sync_failures,
             unwritable: state.unwritable.is_some(),
             paused: state.paused,
+            until_full: state.pace.until_full(
+                self.shared.clock.now(),
+                state.budget.total(),
+                state.budget.limits().node_bytes,
+            ),
+            stored_bytes: state.stored_bytes,
+            max_hint_window: state.max_hint_window,
+            held_back: state.held_back,
         }
     }
 
     fn settle_removals(&self, removed: Vec<Removal>) {
-        let mut events = Vec::new();
-        {
+        let some = !removed.is_empty();
+        let gone = {
             let mut state = self.lock();
-            for (doomed, result, told) in removed {
-                events.extend(told);
+            let mut all = Vec::new();
+            for (doomed, result, gone) in removed {
+                all.extend(gone);
                 state.settle_removal(doomed, result.map_err(|e| e.to_string()));
             }
+            all
+        };
+        if some {
+            self.shared.freed.notify_waiters();
         }
+        if !gone.is_empty() {
+            // What was read only to be removed; the next sync writes the ledger.
+            let mut state = self.lock();
+            let (now_ms, mut events) = (self.wall_ms(), Vec::new());
+            gone.into_iter().for_each(|gone| state.record_gone(gone, now_ms, &mut events));
+            drop(state);
+            self.tell(events);
+        }
+    }
+
+    /// Puts all of this into the ledger, and gives that to be written.
+    fn record_all(&self, gone: Vec<Gone>) -> Option<Vec<u8>> {
+        let (now_ms, mut events) = (self.wall_ms(), Vec::new());
+        let ledger = {
+            let mut state = self.lock();
+            gone.into_iter().for_each(|gone| state.record_gone(gone, now_ms, &mut events));
+            state.take_ledger()
+        };
         self.tell(events);
+        ledger
+    }
+
+    /// A copy of the loss ledger: what will not be delivered and was not repaired yet, this run's and earlier ones'.
+    pub fn ledger(&self) -> Ledger {
+        self.lock().ledger.clone()
+    }
+
+    /// What a repair of `table` on `target` has to compare. See [`Ledger::to_repair`].
+    pub fn to_repair(&self, table: TableId, target: NodeId) -> ToRepair {
+        self.lock().ledger.to_repair(table, target)
+    }
+
+    /// A repair compared `repaired`: what it covered leaves the ledger, durably. See [`Ledger::settle`].
+    pub async fn settle_losses(
+        &self,
+        scopes: &[Scope],
+        repaired: &[Span],
+        as_of: u64,
+    ) -> Result<Settled, HintError> {
+        let (settled, ledger) = {
+            let mut state = self.lock();
+            let mut settled = Settled::default();
+            state.settle_ledger(|ledger| {
+                for scope in scopes {
+                    settled += ledger.settle(*scope, repaired, as_of);
+                }
+                settled.ranges > 0
+            });
+            (settled, state.take_ledger())
+        };
+        if let Some(ledger) = ledger {
+            let files = self.shared.files.clone();
+            let bytes = ledger.len() as u64;
+            let job = move || files.write_ledger(&ledger);
+            let background = &*self.shared.background;
+            let written = background::run(background, Lane::Hints, bytes, job).await?;
+            let failed = written.as_ref().err().map(|error| at(&self.shared.files.dir, error));
+            self.settle_ledger_write(written);
+            failed.map_or(Ok(()), Err)?;
+        }
+        Ok(settled)
     }
 
     fn tell(&self, events: impl IntoIterator<Item = Event>) {
@@ -411,12 +521,17 @@ impl Shared {
     }
 }
 
-type Removal = (Doomed, io::Result<()>, Vec<Event>);
+type Removal = (Doomed, io::Result<()>, Option<Gone>);
 
-fn remove_all(files: &Files, doomed: Vec<Doomed>) -> Vec<Removal> {
+fn read_all(files: &Files, mut doomed: Vec<Doomed>) -> (Vec<Doomed>, Vec<Gone>) {
+    let gone = doomed.iter_mut().filter_map(|doomed| doomed.read(files)).collect();
+    (doomed, gone)
+}
+
+fn unlink_all(files: &Files, doomed: Vec<Doomed>) -> Vec<Removal> {
     let remove = |mut doomed: Doomed| {
-        let (result, events) = doomed.remove(files);
-        (doomed, result, events)
+        let gone = doomed.read(files);
+        (doomed.unlink(files), gone, doomed)
     };
-    doomed.into_iter().map(remove).collect()
+    doomed.into_iter().map(remove).map(|(result, gone, doomed)| (doomed, result, gone)).collect()
 }

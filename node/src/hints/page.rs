@@ -5,9 +5,10 @@
 //! or less, and less only means that a page is sent again.
 
 use super::files::{Part, Span};
+use super::gone::Gone;
 use super::record::Hint;
 use super::state::{Settled, State};
-use super::{HintError, HintStore, Shared, at, remove_all};
+use super::{HintError, HintStore, Shared, at, unlink_all};
 use crate::seams::background::{self, Lane};
 use crate::seams::probe::{Event, HintLoss};
 use helenus_core::hint::expired;
@@ -39,7 +40,8 @@ impl HintStore {
                     // Truncated meanwhile: the file is gone because it was meant to be.
                     return Ok(None);
                 }
-                self.lock().unreadable(target, seq, &error);
+                let now_ms = self.wall_ms();
+                self.lock().unreadable(target, seq, &error, now_ms);
                 return Err(at(&self.shared.files.segment(target, seq), &error));
             }
             let page = self.sort_out(claim, parts, gc_grace_now);
@@ -84,12 +86,13 @@ impl HintStore {
                 delivered: 0,
                 expired: 0,
                 newest_ms: part.hints.last().map_or(0, |hint| hint.created_ms),
+                damaged_bytes: part.damaged_bytes,
             };
             for hint in part.hints {
                 let age = Duration::from_millis(now_ms.saturating_sub(hint.created_ms));
                 if expired(age, hint.gc_grace_s, gc_grace_now(hint.table)) {
                     settled.expired += 1;
-                    page.expired.push(hint.key);
+                    page.expired.push(hint);
                 } else {
                     settled.delivered += 1;
                     page.bytes += (hint.key.0.len() + hint.update.len()) as u64;
@@ -104,28 +107,30 @@ impl HintStore {
     /// The target has acknowledged the page: its hints are delivered, and the position after them is made durable.
     pub async fn complete(&self, page: Page) -> Result<(), HintError> {
         let target = page.claim.target;
+        let now_ms = self.wall_ms();
+        let mut lost = Vec::new();
         let (position, turn, doomed) = {
             let mut state = self.lock();
             if !page.claim.is_current_in(&state) {
                 // Truncated meanwhile, and counted as that.
                 return Ok(());
             }
-            state.settle(target, &page.settled);
+            state.settle(target, &page.settled, now_ms);
+            let bytes: u64 = page.hints.iter().map(Hint::record_bytes).sum();
+            *state.delivered_bytes.entry(target).or_default() += bytes;
+            let (reason, hints) = (HintLoss::Expired, page.expired);
+            let expired = Gone { target, reason, hints, unread: 0, unread_bytes: 0 };
+            state.record_gone(expired, now_ms, &mut lost);
             let (position, turn) = state.position(target);
             (position, turn, std::mem::take(&mut state.doomed))
         };
         let delivered = page.hints.iter().map(|hint| hint.key.clone());
         self.tell(delivered.map(|key| Event::HintDelivered { target, key }));
-        let reason = HintLoss::Expired;
-        self.tell(page.expired.iter().map(|key| Event::HintLost {
-            target,
-            key: key.clone(),
-            reason,
-        }));
+        self.tell(lost);
         let files = self.shared.files.clone();
         let job = move || {
             let written = files.write_position(target, position, turn);
-            (written, remove_all(&files, doomed))
+            (written, unlink_all(&files, doomed))
         };
         // Lanes run in order: the next page is read after this.
         let done = background::run(&*self.shared.background, Lane::Hints, 64, job);
@@ -170,7 +175,7 @@ impl Drop for Claim {
 pub struct Page {
     claim: Claim,
     hints: Vec<Hint>,
-    expired: Vec<helenus_core::Key>,
+    expired: Vec<Hint>,
     settled: Vec<Settled>,
     bytes: u64,
 }

@@ -12,6 +12,7 @@
 //! slots of a position are written in turn, so that a torn write leaves the other one.
 
 use bytes::{Buf, Bytes};
+use helenus_core::hint::Overflow;
 use helenus_core::{Key, NodeId, TableId};
 
 const MAGIC: &[u8; 8] = b"HELHINTS";
@@ -41,6 +42,8 @@ pub struct NewHint<'a> {
     pub created_ms: u64,
     /// The table's `gc_grace_seconds` now.
     pub gc_grace_s: u32,
+    /// What happens when there is no room for it; `None`: what the node's configuration says.
+    pub overflow: Option<Overflow>,
 }
 
 /// A hint as it is read back.
@@ -56,6 +59,13 @@ pub struct Hint {
     pub created_ms: u64,
     /// The table's `gc_grace_seconds` when it was written.
     pub gc_grace_s: u32,
+}
+
+impl Hint {
+    /// How many bytes its record takes.
+    pub(super) fn record_bytes(&self) -> u64 {
+        FIXED_BYTES + self.key.0.len() as u64 + self.update.len() as u64
+    }
 }
 
 /// How many bytes a hint takes in a segment; `None` when that is more than a record can say.
@@ -209,6 +219,7 @@ mod tests {
                 update: &update,
                 created_ms: 1000 + i as u64,
                 gc_grace_s: 10,
+                overflow: None,
             };
             push(&mut buf, &hint);
             assert_eq!(buf.len() as u64 - starts[i], record_bytes(&hint).unwrap());

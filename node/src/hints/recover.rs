@@ -1,6 +1,7 @@
 //! What the last run left behind: segments are counted again, the bound is enforced before anything new is taken.
 
 use super::files::{Files, Name, Span, parent, parse_name};
+use super::gone::Gone;
 use super::record::{HEADER_BYTES, POSITIONS_BYTES, Position};
 use super::state::{Segment, State};
 use super::{HintError, at};
@@ -13,9 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 ///
 /// A torn tail is cut by not reading it: what was synced comes before it. A record that cannot be read counts as lost;
 /// in a tail that no longer shows where records begin, so does one record for the whole of it, at least.
-pub(super) fn recover(state: &mut State, files: &Files) -> Result<Vec<Event>, HintError> {
+pub(super) fn recover(
+    state: &mut State,
+    files: &Files,
+    now_ms: u64,
+) -> Result<Vec<Event>, HintError> {
     files.disk.create_dir(&files.dir).map_err(|e| at(&files.dir, &e))?;
     files.disk.sync_dir(parent(&files.dir)).map_err(|e| at(&files.dir, &e))?;
+    let ledger = files.read_ledger().map_err(|e| at(&files.dir, &e))?;
+    (state.ledger, state.ledger_turn) = ledger;
     let mut segments = Vec::new();
     let mut positions: BTreeMap<NodeId, (Position, u64)> = BTreeMap::new();
     for name in files.disk.list(&files.dir).map_err(|e| at(&files.dir, &e))? {
@@ -26,6 +33,7 @@ pub(super) fn recover(state: &mut State, files: &Files) -> Result<Vec<Event>, Hi
                 let read = read.map_err(|e| at(&files.positions(target), &e))?;
                 positions.insert(target, read.unwrap_or_default());
             }
+            Some(Name::Ledger) => {}
             None => tracing::warn!(%name, "not a hint file; left alone and not counted"),
         }
     }
@@ -34,7 +42,7 @@ pub(super) fn recover(state: &mut State, files: &Files) -> Result<Vec<Event>, Hi
     for (seq, target) in segments {
         state.next_seq = state.next_seq.max(seq + 1);
         let delivered = positions.get(&target).map(|(position, _)| *position).unwrap_or_default();
-        if let Some(segment) = read_segment(state, files, target, seq, delivered)? {
+        if let Some(segment) = read_segment(state, files, target, seq, delivered, now_ms)? {
             found.push((target, segment));
         }
     }
@@ -43,7 +51,7 @@ pub(super) fn recover(state: &mut State, files: &Files) -> Result<Vec<Event>, Hi
         state.next_seq = state.next_seq.max(position.seq + 1);
         keep_position(state, files, target, turn, &found)?;
     }
-    Ok(enforce(state, files, found))
+    Ok(enforce(state, files, found, now_ms))
 }
 
 /// Charges the position file, or removes it when nothing is owed to its target any more.
@@ -73,16 +81,14 @@ fn read_segment(
     target: NodeId,
     seq: u64,
     delivered: Position,
+    now_ms: u64,
 ) -> Result<Option<Segment>, HintError> {
     let head = if delivered.seq == seq { delivered.offset.max(HEADER_BYTES) } else { HEADER_BYTES };
-    let mut lost = 0;
+    let (mut lost, mut lost_bytes) = (0, 0);
     let mut kept = None;
     if seq >= delivered.seq {
         match read_records(files, target, seq, head) {
-            Ok((segment, damaged)) => {
-                lost = damaged;
-                kept = segment;
-            }
+            Ok(read) => (kept, lost, lost_bytes) = read,
             Err(error) => {
                 tracing::error!(%target, seq, %error, "a hint segment cannot be read");
                 lost = 1;
@@ -93,6 +99,7 @@ fn read_segment(
         tracing::error!(%target, seq, lost, "hints could not be read back");
         state.accounts.stored(target, lost);
         state.accounts.lost(target, HintLoss::Damaged, lost);
+        state.record_unknown(target, HintLoss::Damaged, lost, lost_bytes, now_ms);
     }
     if kept.is_none() {
         state.names_dirty = true;
@@ -101,17 +108,17 @@ fn read_segment(
     Ok(kept)
 }
 
-/// The segment with what is pending in it, if anything is, and how many records are damaged.
+/// The segment with what is pending in it, if anything is; how many records are damaged, and their bytes.
 fn read_records(
     files: &Files,
     target: NodeId,
     seq: u64,
     head: u64,
-) -> std::io::Result<(Option<Segment>, u64)> {
+) -> std::io::Result<(Option<Segment>, u64, u64)> {
     let (whole, len) = files.inspect(target, seq)?;
     if !whole {
         // Header and first records are written together: a file without more than a header never had a synced record.
-        return Ok((None, u64::from(len > HEADER_BYTES)));
+        return Ok((None, u64::from(len > HEADER_BYTES), len));
     }
     let part = files.read(target, Span { seq, from: head, to: len.max(head) }, len)?;
     let created = || part.hints.iter().map(|hint| hint.created_ms);
@@ -128,12 +135,17 @@ fn read_records(
         named: true,
         sealed: true,
     });
-    Ok((segment, part.damaged))
+    Ok((segment, part.damaged, part.damaged_bytes))
 }
 
 /// Takes as many segments as the bound allows: it may be lower than it was, and a crash may have brought removed files
 /// back. Under `drop-newest` the oldest stay, under `drop-oldest` the newest.
-fn enforce(state: &mut State, files: &Files, mut found: Vec<(NodeId, Segment)>) -> Vec<Event> {
+fn enforce(
+    state: &mut State,
+    files: &Files,
+    mut found: Vec<(NodeId, Segment)>,
+    now_ms: u64,
+) -> Vec<Event> {
     if state.budget.limits().overflow == Overflow::DropOldest {
         found.reverse();
     }
@@ -162,14 +174,11 @@ fn enforce(state: &mut State, files: &Files, mut found: Vec<(NodeId, Segment)>) 
         state.accounts.lost(target, HintLoss::Evicted, segment.pending);
         state.names_dirty = true;
         let span = Span { seq: segment.seq, from: segment.head, to: segment.written };
-        if let Ok(part) = files.read(target, span, span.to - span.from) {
-            let lost = |hint: super::record::Hint| Event::HintLost {
-                target,
-                key: hint.key,
-                reason: HintLoss::Evicted,
-            };
-            events.extend(part.hints.into_iter().map(lost));
-        }
+        let part = files.read(target, span, span.to - span.from).unwrap_or_default();
+        let unread = segment.pending.saturating_sub(part.hints.len() as u64);
+        let (reason, hints) = (HintLoss::Evicted, part.hints);
+        let gone = Gone { target, reason, hints, unread, unread_bytes: part.damaged_bytes };
+        state.record_gone(gone, now_ms, &mut events);
         if let Err(error) = files.remove(target, segment.seq) {
             tracing::error!(%target, seq = segment.seq, %error, "hints above the bound stay on disk");
         }

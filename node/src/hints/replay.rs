@@ -137,7 +137,11 @@ impl Replay {
                 Ok(Some(page)) => page,
                 Ok(None) => break,
                 // The next segment, or the same one again, in the next round.
-                Err(error @ (HintError::Io { .. } | HintError::Busy { .. })) => {
+                Err(
+                    error @ (HintError::Io { .. }
+                    | HintError::Busy { .. }
+                    | HintError::TooManyPoints { .. }),
+                ) => {
                     return Err(error.to_string());
                 }
                 Err(HintError::Stopped) => return Ok(()),

@@ -8,18 +8,22 @@
 //! of its position file. As `len` counts what is written and what waits in memory to be, the bound holds for files and
 //! memory together, at every moment.
 
-use super::files::{Files, Part, Span};
-use super::record::{self, Found, HEADER_BYTES, NewHint, POSITIONS_BYTES, Position};
+use super::HeldBack;
+use super::files::{Files, Span};
+use super::gone::Doomed;
+use super::record::{self, HEADER_BYTES, NewHint, POSITIONS_BYTES, Position};
+use super::sync_point::Point;
 use crate::seams::disk::File;
 use crate::seams::probe::{Event, HintLoss};
-use bytes::Bytes;
 use helenus_core::NodeId;
+use helenus_core::hint::ledger::Ledger;
+use helenus_core::hint::pace::Pace;
 use helenus_core::hint::{self, Accounts, Admission, Budget};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// More than this does not wait for the writer: the caller writes.
 const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
@@ -69,54 +73,6 @@ pub(super) struct Target {
     read_failures: u32,
 }
 
-/// A segment that is to be removed; its bytes stay charged until it is.
-pub(super) struct Doomed {
-    pub(super) target: NodeId,
-    pub(super) seq: u64,
-    bytes: u64,
-    named: bool,
-    /// The hints in it whose loss is still to be told, and why: from the file, then from memory.
-    tell: Option<(HintLoss, Span, Vec<u8>)>,
-}
-
-impl Doomed {
-    /// Removes the file. What is lost with it is read first, so that it can be told by name.
-    pub(super) fn remove(&mut self, files: &Files) -> (io::Result<()>, Vec<Event>) {
-        let mut events = Vec::new();
-        if let Some((reason, span, unwritten)) = self.tell.take() {
-            let whole = if span.to > span.from {
-                files.read(self.target, span, span.to - span.from)
-            } else {
-                Ok(Part::default())
-            };
-            match whole {
-                Ok(part) => events.extend(part.hints.into_iter().map(|hint| hint.key)),
-                Err(error) => {
-                    tracing::error!(target = %self.target, seq = self.seq, %error, "hints removed unread");
-                }
-            }
-            let unwritten = Bytes::from(unwritten);
-            let mut at = 0;
-            while let Found::Record(hint, next) =
-                record::parse(&unwritten, at, unwritten.len() as u64)
-            {
-                events.push(hint.key);
-                at = next;
-            }
-            let events = events
-                .into_iter()
-                .map(|key| Event::HintLost { target: self.target, key, reason })
-                .collect();
-            return (self.unlink(files), events);
-        }
-        (self.unlink(files), Vec::new())
-    }
-
-    fn unlink(&self, files: &Files) -> io::Result<()> {
-        if self.named { files.remove(self.target, self.seq) } else { Ok(()) }
-    }
-}
-
 pub(super) struct State {
     pub(super) enabled: bool,
     pub(super) max_hint_window: Duration,
@@ -126,9 +82,9 @@ pub(super) struct State {
     pub(super) targets: BTreeMap<NodeId, Target>,
     pub(super) next_seq: u64,
     /// Segments with bytes that are not in their file yet.
-    unwritten: BTreeSet<(NodeId, u64)>,
+    pub(super) unwritten: BTreeSet<(NodeId, u64)>,
     /// Segments with bytes that are not synced yet.
-    dirty: BTreeSet<(NodeId, u64)>,
+    pub(super) dirty: BTreeSet<(NodeId, u64)>,
     dirty_bytes: u64,
     /// Names were made or removed since the directory was synced.
     pub(super) names_dirty: bool,
@@ -138,6 +94,23 @@ pub(super) struct State {
     pub(super) waiters: Vec<Waiter>,
     pub(super) paused: bool,
     pub(super) sync_failures: u64,
+    pub(super) held_back: HeldBack,
+    /// How fast it fills.
+    pub(super) pace: Pace,
+    /// Bytes of records that were stored in this run.
+    pub(super) stored_bytes: u64,
+    /// Bytes of records that targets have acknowledged, by target.
+    pub(super) delivered_bytes: BTreeMap<NodeId, u64>,
+    /// Sync points that are waited for.
+    pub(super) points: Vec<Point>,
+    pub(super) last_point: u64,
+    pub(super) point_reached: Arc<Notify>,
+    /// Where lost hints belonged.
+    pub(super) ledger: Ledger,
+    /// It has something that its file has not.
+    pub(super) ledger_dirty: bool,
+    /// Of the ledger's latest file.
+    pub(super) ledger_turn: u64,
 }
 
 /// What is to be synced now.
@@ -147,6 +120,7 @@ pub(super) struct Unsynced {
     pub(super) names: bool,
     pub(super) waiters: Vec<Waiter>,
     pub(super) doomed: Vec<Doomed>,
+    pub(super) ledger: Option<Vec<u8>>,
 }
 
 impl State {
@@ -173,6 +147,16 @@ impl State {
             waiters: Vec::new(),
             paused: false,
             sync_failures: 0,
+            held_back: HeldBack::default(),
+            pace: Pace::default(),
+            stored_bytes: 0,
+            delivered_bytes: BTreeMap::new(),
+            points: Vec::new(),
+            last_point: 0,
+            point_reached: Arc::default(),
+            ledger: Ledger::new(),
+            ledger_dirty: false,
+            ledger_turn: 0,
         }
     }
 
@@ -191,9 +175,14 @@ impl State {
             Ok(cost) => {
                 self.budget.charge(target, cost);
                 self.push(target, hint, now_ms);
+                self.stored_bytes += cost;
                 self.accounts.stored(target, 1);
             }
-            Err(loss) => self.accounts.lost(target, loss, 1),
+            Err(loss) => {
+                self.accounts.lost(target, loss, 1);
+                let bytes = record::record_bytes(hint).unwrap_or(u64::from(u32::MAX));
+                self.record_loss(target, loss, hint.table, hint.key, bytes, hint.created_ms);
+            }
         }
         if admitted.is_ok() && self.waiting_bytes(target) > UNWRITTEN_BYTES_MAX {
             self.write_out(files);
@@ -220,14 +209,15 @@ impl State {
         }
         // A record that no length can say is larger than any message could bring.
         let bytes = record::record_bytes(hint).ok_or(HintLoss::NodeCapReached)?;
+        let overflow = hint.overflow.unwrap_or(self.budget.limits().overflow);
         loop {
             // Asked anew each time: eviction may take the segment that had room.
             let cost = bytes + self.overhead(target, bytes);
-            match self.budget.admit(target, cost) {
+            match self.budget.admit_by(overflow, target, cost) {
                 Admission::Store => return Ok(cost),
                 Admission::Refuse(loss) => return Err(loss),
                 Admission::EvictThen { from, .. } => {
-                    if !self.evict_oldest(from, files, events) {
+                    if !self.evict_oldest(from, files, now_ms, events) {
                         let whole_node = from.is_none();
                         return Err(if whole_node {
                             HintLoss::NodeCapReached
@@ -238,6 +228,36 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Whether a hint like this fits for every one of these targets, each down for so long. Targets that get no hints for
+    /// another reason need no room.
+    pub(super) fn room_for(
+        &self,
+        targets: &[(NodeId, Duration)],
+        hint: &NewHint<'_>,
+        now_ms: u64,
+    ) -> Result<(), (NodeId, HintLoss)> {
+        let Some((first, _)) = targets.first() else { return Ok(()) };
+        if !self.enabled {
+            return Ok(());
+        }
+        let Some(bytes) = record::record_bytes(hint) else {
+            return Err((*first, HintLoss::NodeCapReached));
+        };
+        let open = |target: NodeId, down_for: Duration| {
+            let age = self.oldest_ms(target).map(|ms| now_ms.saturating_sub(ms));
+            hint::window(self.max_hint_window, down_for, age.map(Duration::from_millis)).is_ok()
+        };
+        let wanted: Vec<(NodeId, u64)> = targets
+            .iter()
+            .filter(|(target, down_for)| open(*target, *down_for))
+            .map(|(target, _)| (*target, bytes + self.overhead(*target, bytes)))
+            .collect();
+        if let (Some((target, _)), true) = (wanted.first(), self.unwritable.is_some()) {
+            return Err((*target, HintLoss::Unwritable));
+        }
+        self.budget.room_for(&wanted)
     }
 
     /// What a record of `bytes` costs besides itself: a new segment's header, a new target's position file.
@@ -285,75 +305,6 @@ impl State {
     fn waiting_bytes(&self, target: NodeId) -> usize {
         let last = self.targets.get(&target).and_then(|t| t.segments.back());
         last.map_or(0, |segment| segment.unwritten.len())
-    }
-
-    /// Frees the oldest segment, of `from` or of all, unless its hints are on their way. Segments are small parts of the
-    /// bound, so that little is lost at a time; its keys are read back so that the loss is told by name.
-    fn evict_oldest(
-        &mut self,
-        from: Option<NodeId>,
-        files: &Files,
-        events: &mut Vec<Event>,
-    ) -> bool {
-        // What is through already goes first.
-        let through = self.doomed.iter().position(|d| from.is_none_or(|from| from == d.target));
-        if let Some(mut doomed) = through.map(|at| self.doomed.swap_remove(at)) {
-            let (removed, told) = doomed.remove(files);
-            events.extend(told);
-            return self.settle_removal(doomed, removed.map_err(|e| e.to_string()));
-        }
-        let oldest = self
-            .targets
-            .iter()
-            .filter(|(target, _)| from.is_none_or(|from| from == **target))
-            .filter_map(|(target, owed)| {
-                let free = |s: &&Segment| owed.in_flight.is_none_or(|until| s.seq > until);
-                owed.segments.iter().find(free).map(|segment| (segment.seq, *target))
-            })
-            .min();
-        let Some((seq, target)) = oldest else { return false };
-        self.doom(target, seq, Some(HintLoss::Evicted));
-        let Some(mut doomed) = self.doomed.pop() else { return false };
-        let (removed, told) = doomed.remove(files);
-        events.extend(told);
-        self.settle_removal(doomed, removed.map_err(|e| e.to_string()))
-    }
-
-    /// Takes a segment out of the books: what is still pending in it is counted under `loss`, and the file waits to be
-    /// removed.
-    pub(super) fn doom(&mut self, target: NodeId, seq: u64, loss: Option<HintLoss>) {
-        let Some(owed) = self.targets.get_mut(&target) else { return };
-        let Some(at) = owed.segments.iter().position(|s| s.seq == seq) else { return };
-        let Some(segment) = owed.segments.remove(at) else { return };
-        self.unwritten.remove(&(target, seq));
-        self.dirty.remove(&(target, seq));
-        let tell = loss.filter(|_| segment.pending > 0).map(|loss| {
-            self.accounts.lost(target, loss, segment.pending);
-            let to = segment.written.max(segment.head);
-            // A segment that was never written has its header in memory.
-            let mut unwritten = segment.unwritten;
-            if segment.written == 0 {
-                unwritten.drain(..unwritten.len().min(48));
-            }
-            (loss, Span { seq, from: segment.head, to }, unwritten)
-        });
-        self.doomed.push(Doomed { target, seq, bytes: segment.len, named: segment.named, tell });
-    }
-
-    /// After an attempt to remove a file: its bytes are free, or it is tried again later.
-    pub(super) fn settle_removal(&mut self, doomed: Doomed, removed: Result<(), String>) -> bool {
-        match removed {
-            Ok(()) => {
-                self.names_dirty |= doomed.named;
-                self.budget.release(doomed.target, doomed.bytes);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(target = %doomed.target, seq = doomed.seq, %error, "a hint segment stays");
-                self.doomed.push(doomed);
-                false
-            }
-        }
     }
 
     /// Writes what waits in memory: one write a segment. While the disk refuses, the bytes stay (they are charged) and
@@ -408,6 +359,7 @@ impl State {
             names: std::mem::take(&mut self.names_dirty),
             waiters: std::mem::take(&mut self.waiters),
             doomed: std::mem::take(&mut self.doomed),
+            ledger: self.take_ledger(),
         }
     }
 
@@ -444,7 +396,7 @@ impl State {
     }
 
     /// A segment could not be read. The third time in a row, what is left of it is lost.
-    pub(super) fn unreadable(&mut self, target: NodeId, seq: u64, error: &io::Error) {
+    pub(super) fn unreadable(&mut self, target: NodeId, seq: u64, error: &io::Error, now_ms: u64) {
         let Some(owed) = self.targets.get_mut(&target) else { return };
         owed.read_failures += 1;
         let given_up = owed.read_failures >= READ_FAILURES_MAX;
@@ -452,10 +404,11 @@ impl State {
         if given_up {
             owed.read_failures = 0;
             // Not told by name: the names are what cannot be read.
-            if let Some(pending) =
-                self.segment_mut(target, seq).map(|s| std::mem::take(&mut s.pending))
-            {
+            let left = |s: &mut Segment| (std::mem::take(&mut s.pending), s.len - s.head);
+            if let Some((pending, bytes)) = self.segment_mut(target, seq).map(left) {
                 self.accounts.lost(target, HintLoss::Damaged, pending);
+                self.note(target, seq, Some(HintLoss::Damaged), pending);
+                self.record_unknown(target, HintLoss::Damaged, pending, bytes, now_ms);
                 self.doom(target, seq, None);
             }
         }
@@ -463,13 +416,15 @@ impl State {
 
     /// What was read of a page is settled: delivered or expired hints leave the books, segments that are through are to
     /// be removed, and what is then still pending in them was damaged.
-    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled]) {
+    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled], now_ms: u64) {
         if let Some(owed) = self.targets.get_mut(&target) {
             owed.read_failures = 0;
         }
         for part in done {
             self.accounts.delivered(target, part.delivered);
             self.accounts.lost(target, HintLoss::Expired, part.expired);
+            self.note(target, part.seq, None, part.delivered);
+            self.note(target, part.seq, Some(HintLoss::Expired), part.expired);
             let Some(segment) = self.segment_mut(target, part.seq) else { continue };
             segment.pending = segment
                 .pending
@@ -482,6 +437,14 @@ impl State {
                 if damaged > 0 {
                     tracing::error!(%target, seq = part.seq, damaged, "hints could not be read back");
                     self.accounts.lost(target, HintLoss::Damaged, damaged);
+                    self.note(target, part.seq, Some(HintLoss::Damaged), damaged);
+                    self.record_unknown(
+                        target,
+                        HintLoss::Damaged,
+                        damaged,
+                        part.damaged_bytes,
+                        now_ms,
+                    );
                 }
                 self.doom(target, part.seq, None);
             }
@@ -526,6 +489,8 @@ pub(super) struct Settled {
     pub(super) delivered: u64,
     pub(super) expired: u64,
     pub(super) newest_ms: u64,
+    /// What of the part that was looked at is in no hint.
+    pub(super) damaged_bytes: u64,
 }
 
 impl Target {

@@ -1,6 +1,6 @@
 //! From memory to the platter: one write a wake, one sync a period, or at once for whoever waits.
 
-use super::{HintError, HintStore, at, remove_all};
+use super::{HintError, HintStore, at, unlink_all};
 use crate::seams::background::{self, Lane, Stopped};
 use crate::seams::probe::HintLoss;
 use helenus_core::NodeId;
@@ -54,6 +54,10 @@ impl HintStore {
             if self.sync_once().await.is_err() {
                 return;
             }
+            let now = self.shared.clock.now();
+            let mut state = self.lock();
+            let bytes = state.budget.total();
+            state.pace.sample(now, bytes);
         }
     }
 
@@ -61,7 +65,10 @@ impl HintStore {
         let mut unsynced = self.lock().take_unsynced(&self.shared.files);
         let waiters = std::mem::take(&mut unsynced.waiters);
         let mut good = self.lock().unwritable.is_none();
-        let idle = unsynced.files.is_empty() && !unsynced.names && unsynced.doomed.is_empty();
+        let idle = unsynced.files.is_empty()
+            && !unsynced.names
+            && unsynced.doomed.is_empty()
+            && unsynced.ledger.is_none();
         if !idle {
             let files = self.shared.files.clone();
             let bytes = unsynced.bytes;
@@ -71,13 +78,16 @@ impl HintStore {
                     .into_iter()
                     .map(|(target, seq, file)| (target, seq, file.sync()))
                     .collect();
-                let removed = remove_all(&files, unsynced.doomed);
+                // First what was lost, then that it is gone: a crash between the two says it twice, not never.
+                let ledger = unsynced.ledger.map_or(Ok(()), |ledger| files.write_ledger(&ledger));
+                let removed = unlink_all(&files, unsynced.doomed);
                 let names = if unsynced.names { files.disk.sync_dir(&files.dir) } else { Ok(()) };
-                (synced, names, removed)
+                (synced, ledger, names, removed)
             };
             let done = background::run(&*self.shared.background, Lane::Hints, bytes, job);
-            let (synced, names, removed) = done.await?;
+            let (synced, ledger, names, removed) = done.await?;
             good &= self.settle_syncs(synced, names);
+            self.settle_ledger_write(ledger);
             self.settle_removals(removed);
         }
         for waiter in waiters {
@@ -85,6 +95,14 @@ impl HintStore {
             waiter.send(if good { Ok(()) } else { Err(HintLoss::Unwritable) }).ok();
         }
         Ok(())
+    }
+
+    /// The ledger is on the disk, or is to be written again. No hint depends on it, so nobody who waits for one hears.
+    pub(super) fn settle_ledger_write(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            tracing::error!(%error, "the ledger of lost hints cannot be written; it is tried again");
+            self.lock().ledger_failed();
+        }
     }
 
     fn settle_syncs(

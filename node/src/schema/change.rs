@@ -1,6 +1,7 @@
 //! What operators do to the schema, as values: a change and a schema give the definitions that are new.
 
 use super::SchemaError;
+use helenus_core::hint::Overflow;
 use helenus_core::schema::check_name;
 use helenus_core::{
     KeyspaceDef, NodeId, Replication, Schema, TableDef, TableId, TableOptions, TimestampMicros,
@@ -15,6 +16,8 @@ pub enum Change {
         name: String,
         /// Its replication.
         replication: Replication,
+        /// Its policy for hints that there is no room for, if it has its own.
+        hint_overflow: Option<Overflow>,
         /// If it exists, leave it as it is.
         if_not_exists: bool,
     },
@@ -97,13 +100,19 @@ impl Change {
         let altered = schema.next_altered(wall);
         let mut delta = Schema::default();
         match self {
-            Change::CreateKeyspace { name, replication, if_not_exists } => {
+            Change::CreateKeyspace { name, replication, hint_overflow, if_not_exists } => {
                 check_name(name)?;
                 if schema.keyspace(name).is_some() {
                     return exists("keyspace", name, *if_not_exists);
                 }
                 let replication = replication.clone();
-                let def = KeyspaceDef { name: name.clone(), replication, altered, dropped: false };
+                let def = KeyspaceDef {
+                    name: name.clone(),
+                    replication,
+                    hint_overflow: *hint_overflow,
+                    altered,
+                    dropped: false,
+                };
                 delta.keyspaces.insert(name.clone(), def);
             }
             Change::CreateTable { keyspace, name, options, if_not_exists } => {
@@ -159,7 +168,12 @@ mod tests {
     fn keyspace(if_not_exists: bool) -> Change {
         let rf = NonZeroU32::new(3).unwrap();
         let replication = Replication::Simple { rf };
-        Change::CreateKeyspace { name: "ks".to_owned(), replication, if_not_exists }
+        Change::CreateKeyspace {
+            name: "ks".to_owned(),
+            replication,
+            hint_overflow: None,
+            if_not_exists,
+        }
     }
 
     fn table() -> Change {
@@ -207,6 +221,7 @@ mod tests {
         let bad = Change::CreateKeyspace {
             name: "../etc".to_owned(),
             replication: Replication::Simple { rf: NonZeroU32::MIN },
+            hint_overflow: None,
             if_not_exists: false,
         };
         assert!(matches!(bad.delta(&schema, NOW, 1), Err(ChangeError::BadName(_))));

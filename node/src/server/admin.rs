@@ -1,7 +1,7 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
 use super::replication::{copies, replication};
-use super::{filter, integrity, repair, stats};
+use super::{filter, hints, integrity, repair, stats};
 use crate::coordinator::Coordinator;
 use crate::hints::HintStore;
 use crate::membership::{MemberInfo, Membership};
@@ -10,10 +10,10 @@ use crate::repair::Repairs;
 use crate::schema::{Change, ChangeError, Changed, Keeper};
 use crate::seams::background::COMPACTORS_MAX;
 use crate::storage::{Engine, StorageError, history};
-use helenus_core::hint::Account;
+use helenus_core::hint::Overflow;
 use helenus_core::placement::Placement;
 use helenus_core::{NodeId, Replication, TableId, TableOptions, token};
-use helenus_proto::{ids, v1};
+use helenus_proto::{ids, schema, v1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -122,7 +122,7 @@ impl AdminService {
     }
 
     /// The node with this host id or internode address, with or without the port.
-    fn node_named(&self, wanted: &str) -> Result<NodeId, Status> {
+    pub(super) fn node_named(&self, wanted: &str) -> Result<NodeId, Status> {
         let members = self.parts.membership.members();
         let by_address = members.iter().find(|m| {
             m.internode.is_some_and(|a| a.to_string() == wanted || a.ip().to_string() == wanted)
@@ -168,33 +168,19 @@ pub(super) fn storage_status(error: &StorageError) -> Status {
     }
 }
 
-fn outcomes(account: Account) -> v1::HintOutcomes {
-    v1::HintOutcomes {
-        created: account.created,
-        delivered: account.delivered,
-        expired: account.expired,
-        refused: account.refused,
-        evicted: account.evicted,
-        dead_lettered: account.dead_lettered,
-        lost: account.lost,
-        pending: account.pending,
-    }
-}
-
-/// 0: not known.
-fn micros(ms: Option<u64>) -> i64 {
-    ms.and_then(|ms| i64::try_from(ms.saturating_mul(1000)).ok()).unwrap_or(0)
-}
-
 #[tonic::async_trait]
 impl v1::admin_server::Admin for AdminService {
     async fn create_keyspace(
         &self,
         request: Request<v1::CreateKeyspaceRequest>,
     ) -> Answer<v1::SchemaChanged> {
-        let v1::CreateKeyspaceRequest { name, rf, per_dc, if_not_exists } = request.into_inner();
+        let v1::CreateKeyspaceRequest { name, rf, per_dc, if_not_exists, hint_overflow } =
+            request.into_inner();
         let replication = replication(rf, per_dc)?;
-        self.change(Change::CreateKeyspace { name, replication, if_not_exists }).await
+        let hint_overflow = schema::overflow_from_wire(&hint_overflow)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let change = Change::CreateKeyspace { name, replication, hint_overflow, if_not_exists };
+        self.change(change).await
     }
 
     async fn drop_keyspace(
@@ -250,7 +236,13 @@ impl v1::admin_server::Admin for AdminService {
                 options: table.options.to_map(),
             });
             let tables = tables.collect();
-            v1::Keyspace { name: keyspace.name.clone(), rf, per_dc, tables }
+            v1::Keyspace {
+                name: keyspace.name.clone(),
+                rf,
+                per_dc,
+                tables,
+                hint_overflow: keyspace.hint_overflow.map_or("", Overflow::as_str).to_owned(),
+            }
         });
         let keyspaces = keyspaces.collect();
         Ok(Response::new(v1::DescribeResponse { schema_version: view.version.clone(), keyspaces }))
@@ -433,48 +425,35 @@ impl v1::admin_server::Admin for AdminService {
         &self,
         _: Request<v1::ListPendingHintsRequest>,
     ) -> Answer<v1::ListPendingHintsResponse> {
-        let members = self.parts.membership.members();
-        let hints = &self.parts.hints;
-        let targets = hints.list().into_iter().map(|pending| {
-            let info = members.iter().find(|m| m.node == pending.target);
-            let addr = info.and_then(|m| m.internode).map(|a| a.to_string());
-            v1::PendingHints {
-                node: pending.target.to_string(),
-                addr: addr.unwrap_or_default(),
-                rack: info.map(|m| m.rack.clone()).unwrap_or_default(),
-                dc: info.map(|m| m.dc.clone()).unwrap_or_default(),
-                up: info.is_some_and(|m| m.up),
-                files: pending.files,
-                hints: pending.account.pending,
-                bytes: pending.bytes,
-                oldest_us: micros(pending.oldest_ms),
-                newest_us: micros(pending.newest_ms),
-                outcomes: Some(outcomes(pending.account)),
-            }
-        });
-        let config = &self.parts.coordinator.config.hints;
-        Ok(Response::new(v1::ListPendingHintsResponse {
-            targets: targets.collect(),
-            bytes: hints.figures().bytes,
-            max_bytes: config.max_hints_size,
-            max_bytes_per_host: config.max_hints_size_per_host,
-            paused: hints.paused(),
-            outcomes: Some(outcomes(hints.figures().account)),
-        }))
+        Ok(Response::new(hints::list(self)))
     }
 
     async fn truncate_hints(
         &self,
         request: Request<v1::TruncateHintsRequest>,
     ) -> Answer<v1::TruncateHintsResponse> {
-        let wanted = request.into_inner().target;
-        let target = match wanted.as_str() {
-            "" => None,
-            wanted => Some(self.node_named(wanted)?),
-        };
-        let removed = self.parts.hints.truncate(target).await;
-        let removed = removed.map_err(|e| Status::internal(e.to_string()))?;
-        Ok(Response::new(v1::TruncateHintsResponse { removed }))
+        hints::truncate(self, &request.into_inner().target).await
+    }
+
+    async fn await_hints(
+        &self,
+        request: Request<v1::AwaitHintsRequest>,
+    ) -> Answer<v1::AwaitHintsResponse> {
+        hints::wait(self, request.into_inner()).await
+    }
+
+    async fn hint_ledger(
+        &self,
+        request: Request<v1::HintLedgerRequest>,
+    ) -> Answer<v1::HintLedgerResponse> {
+        hints::ledger(self, &request.into_inner().target)
+    }
+
+    async fn settle_hint_ledger(
+        &self,
+        request: Request<v1::SettleHintLedgerRequest>,
+    ) -> Answer<v1::SettleHintLedgerResponse> {
+        hints::settle(self, request.into_inner()).await
     }
 
     async fn flush(&self, request: Request<v1::StorageTarget>) -> Answer<v1::Done> {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod filter;
+mod hints;
 mod integrity;
 mod repair;
 mod replication;

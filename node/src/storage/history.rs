@@ -128,7 +128,6 @@ pub fn read(engine: &dyn Engine, now: GcSeconds) -> Result<Vec<Record>, StorageE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use helenus_core::codec;
 
     #[test]
     fn a_record_comes_back_until_it_expires() {

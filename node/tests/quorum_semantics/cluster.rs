@@ -316,10 +316,26 @@ impl Cluster {
     }
 
     pub(crate) async fn create_keyspace(&self, at: usize, name: &str, rf: u32, dcs: &[&str]) {
+        self.create_keyspace_with(at, name, rf, dcs, "").await;
+    }
+
+    pub(crate) async fn create_keyspace_with(
+        &self,
+        at: usize,
+        name: &str,
+        rf: u32,
+        dcs: &[&str],
+        overflow: &str,
+    ) {
         let per_dc: BTreeMap<String, u32> = dcs.iter().map(|dc| ((*dc).to_owned(), rf)).collect();
         let rf = if dcs.is_empty() { rf } else { 0 };
-        let request =
-            v1::CreateKeyspaceRequest { name: name.to_owned(), rf, per_dc, if_not_exists: false };
+        let request = v1::CreateKeyspaceRequest {
+            name: name.to_owned(),
+            rf,
+            per_dc,
+            if_not_exists: false,
+            hint_overflow: overflow.to_owned(),
+        };
         let made = self.admin(at).create_keyspace(request).await.unwrap().into_inner();
         assert!(made.changed && made.pending_nodes.is_empty(), "{made:?}");
     }
@@ -446,6 +462,11 @@ impl Cluster {
     }
 
     /// Hints that a node owes.
+    pub(crate) async fn ledger(&self, at: usize) -> v1::HintLedgerResponse {
+        let all = v1::HintLedgerRequest::default();
+        self.admin(at).hint_ledger(all).await.unwrap().into_inner()
+    }
+
     pub(crate) async fn owed(&self, at: usize) -> u64 {
         self.hints(at).await.outcomes.unwrap().pending
     }

@@ -18,5 +18,6 @@ mod net;
 mod overlap;
 mod refusals;
 mod repair;
+mod room;
 mod scans;
 mod tables;

@@ -11,6 +11,7 @@ use helenus_client::{
     Admin, BoxFuture, BoxIo, Client, Connect, KvError, NewReplication, OpError, Options,
     RetryPolicy, Routing, Scan, Table,
 };
+use helenus_core::hint::Overflow;
 use helenus_core::{Level, NodeId, TimestampMicros};
 use helenus_node::seams::net::Net as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,7 +186,9 @@ pub(super) async fn bring_up(
     let per_dc: BTreeMap<String, u32> =
         copies.filter_map(|(dc, n)| Some((dc.clone(), u32::try_from(*n).ok()?))).collect();
     let per_dc = NewReplication::PerDc(per_dc.into_iter().collect());
-    let keyspace = first.create_keyspace(&setup.keyspace, per_dc, true).await;
+    let overflow = setup.table.hint_overflow.map_or("", Overflow::as_str);
+    let keyspace =
+        first.create_keyspace_with_overflow(&setup.keyspace, per_dc, overflow, true).await;
     keyspace.map_err(|error| format!("the keyspace was not created: {error}"))?;
     let options = setup.table.options.clone().into_iter().collect();
     let table = first.create_table(&setup.keyspace, &setup.table.table, true, options).await;

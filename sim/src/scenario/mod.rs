@@ -124,6 +124,8 @@ pub struct Keyspace {
     pub options: BTreeMap<String, String>,
     /// Leveled compaction's SSTables (unscaled); `None`: the store's own default, at full size.
     pub sstable_size: Option<u64>,
+    /// What gives way when there is no room for a hint of its writes; `None`: what `[cluster.hints]` says.
+    pub hint_overflow: Option<Overflow>,
 }
 
 /// Hinted handoff, unscaled.

@@ -38,6 +38,9 @@ pub(crate) enum Failure {
     /// A repair left something unrepaired; what it was has been shown.
     #[error("{0}")]
     Unrepaired(String),
+    /// What a sync point waits for is not settled; what is left has been shown.
+    #[error("{pending} hints are still pending{}", if *.not_asked > 0 { format!("; coordinators that could not be asked: {}", .not_asked) } else { String::new() })]
+    HintsPending { pending: u64, not_asked: usize },
     /// The reader of our output went away, which is no failure of ours (`helenusctl scan | head`).
     #[error("the output was closed")]
     OutputClosed,
@@ -66,6 +69,7 @@ impl Failure {
             Failure::Some { .. } => "some-failed",
             Failure::Unsound { .. } => "unsound",
             Failure::Unrepaired(_) => "unrepaired",
+            Failure::HintsPending { .. } => "hints-pending",
             Failure::OutputClosed => "output-closed",
         }
     }

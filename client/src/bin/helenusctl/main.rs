@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else (warnings, errors, progress) to stderr. Exit codes: 0 it worked, 1 it did not,
 //! 2 the command line makes no sense.
 
+mod await_hints;
 mod bench;
 mod cluster;
 mod context;
@@ -11,6 +12,7 @@ mod faults;
 mod hints;
 mod input;
 mod integrity;
+mod ledger;
 mod out;
 mod repair;
 mod schema;
@@ -101,6 +103,9 @@ enum Verb {
     ListPendingHints(hints::ListPendingHints),
     #[command(name = "truncatehints")]
     TruncateHints(hints::TruncateHints),
+    Hints(await_hints::Hints),
+    #[command(name = "hintledger")]
+    HintLedger(ledger::HintLedger),
 
     Flush(storage::Flush),
     Compact(storage::Compact),
@@ -152,6 +157,8 @@ impl Verb {
             Verb::ResumeHandoff(verb) => verb.run(context).await,
             Verb::ListPendingHints(verb) => verb.run(context).await,
             Verb::TruncateHints(verb) => verb.run(context).await,
+            Verb::Hints(verb) => verb.run(context).await,
+            Verb::HintLedger(verb) => verb.run(context).await,
             Verb::Flush(verb) => verb.run(context).await,
             Verb::Compact(verb) => verb.run(context).await,
             Verb::EnableAutoCompaction(verb) => verb.run(context).await,

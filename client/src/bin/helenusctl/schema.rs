@@ -41,6 +41,7 @@ fn show(context: &Context, answer: v1::SchemaChanged, what: &str) -> Result<(), 
 Examples:
   helenusctl create-keyspace shop --rf 3
   helenusctl create-keyspace shop --dc dc1=3 --dc dc2=2
+  helenusctl create-keyspace shop --rf 3 --hint-overflow fail-write
   helenusctl create-keyspace shop --rf 3 --if-not-exists")]
 pub(crate) struct CreateKeyspace {
     name: String,
@@ -50,6 +51,10 @@ pub(crate) struct CreateKeyspace {
     /// Copies in one data centre (NetworkTopologyStrategy); once for each.
     #[arg(long, value_name = "DC=COPIES", value_parser = input::copies)]
     dc: Vec<(String, u32)>,
+    /// What happens to a hint for one of its writes when there is no room: drop-newest, drop-oldest, fail-write or throttle.
+    /// Without it, what each node's configuration says.
+    #[arg(long, value_name = "POLICY", default_value = "", hide_default_value = true)]
+    hint_overflow: String,
     /// Do nothing if it exists.
     #[arg(long)]
     if_not_exists: bool,
@@ -67,7 +72,12 @@ impl CreateKeyspace {
         };
         let answer = context
             .ask(async |admin| {
-                admin.create_keyspace(&self.name, replication.clone(), self.if_not_exists).await
+                let replication = replication.clone();
+                let overflow = &self.hint_overflow;
+                let name = &self.name;
+                admin
+                    .create_keyspace_with_overflow(name, replication, overflow, self.if_not_exists)
+                    .await
             })
             .await?;
         show(context, answer, &format!("created keyspace {}", self.name))
@@ -167,6 +177,8 @@ struct Keyspace {
     /// SimpleStrategy's copies; absent with `per_dc`.
     rf: Option<u32>,
     per_dc: BTreeMap<String, u32>,
+    /// Empty: what each node's configuration says.
+    hint_overflow: String,
     tables: Vec<Table>,
 }
 
@@ -183,6 +195,7 @@ impl From<v1::DescribeResponse> for Schema {
             name: keyspace.name,
             rf: (keyspace.rf > 0).then_some(keyspace.rf),
             per_dc: keyspace.per_dc,
+            hint_overflow: keyspace.hint_overflow,
             tables: keyspace
                 .tables
                 .into_iter()
@@ -209,6 +222,9 @@ impl Schema {
                 }
             };
             out += &format!("keyspace {} ({replication})\n", keyspace.name);
+            if !keyspace.hint_overflow.is_empty() {
+                out += &format!("  hint_overflow = {}\n", keyspace.hint_overflow);
+            }
             for table in &keyspace.tables {
                 out += &format!("  table {}.{} (id {})\n", keyspace.name, table.name, table.id);
                 for (name, value) in &table.options {

@@ -1,5 +1,6 @@
 use super::Strategy;
 use super::*;
+use crate::schema::TableOptions;
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generator;
 use std::collections::BTreeSet;

@@ -13,6 +13,16 @@ pub enum ReadRepair {
     None,
 }
 
+/// What a client hears of an acknowledged write that a replica missed and that no hint was kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum HintRefused {
+    /// The default: the write is a success with a warning.
+    #[default]
+    Warn,
+    /// A failure, with the reason `HINT_REFUSED` for that replica. The others hold the write.
+    Error,
+}
+
 /// How SSTables are chosen for compaction (`helenus_core::compaction`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum CompactionClass {
@@ -87,6 +97,8 @@ impl WindowUnit {
 pub struct TableOptions {
     /// `read_repair`.
     pub read_repair: ReadRepair,
+    /// `hint_refused`.
+    pub hint_refused: HintRefused,
     /// `gc_grace_seconds`: how long a tombstone is kept for replicas that missed it. Default 864000 (ten days).
     pub gc_grace_seconds: u32,
     /// `default_time_to_live` in seconds; 0 is none.
@@ -131,6 +143,7 @@ impl Default for TableOptions {
     fn default() -> Self {
         TableOptions {
             read_repair: ReadRepair::Blocking,
+            hint_refused: HintRefused::Warn,
             gc_grace_seconds: 864_000,
             default_time_to_live: 0,
             bloom_filter_fp_ppm: 10_000,
@@ -257,7 +270,7 @@ fn share_ppm(text: &str) -> Option<u32> {
 }
 
 /// By name, sorted.
-const OPTIONS: [TableOption; 18] = [
+const OPTIONS: [TableOption; 19] = [
     TableOption {
         name: "bloom_filter_fp_chance",
         expected: "a share between 0.00007 and 1",
@@ -375,6 +388,25 @@ const OPTIONS: [TableOption; 18] = [
         expected: "seconds, as a whole number",
         set: |options, text| put(&mut options.gc_grace_seconds, seconds(text, u32::MAX)),
         get: |options| options.gc_grace_seconds.to_string(),
+    },
+    TableOption {
+        name: "hint_refused",
+        expected: "`WARN` or `ERROR`",
+        set: |options, text| {
+            let refused = match text.to_ascii_uppercase().as_str() {
+                "WARN" => Some(HintRefused::Warn),
+                "ERROR" => Some(HintRefused::Error),
+                _ => None,
+            };
+            put(&mut options.hint_refused, refused)
+        },
+        get: |options| {
+            match options.hint_refused {
+                HintRefused::Warn => "WARN",
+                HintRefused::Error => "ERROR",
+            }
+            .to_owned()
+        },
     },
     TableOption {
         name: "read_repair",

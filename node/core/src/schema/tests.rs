@@ -8,10 +8,12 @@ fn keyspace() -> impl Strategy<Value = KeyspaceDef> {
             per_dc: BTreeMap::from([(Dc::from("dc1"), NonZeroU32::new(rf).unwrap())]),
         }),
     ];
-    ("[ab]", replication, 0..3_i64, any::<bool>()).prop_map(
-        |(name, replication, altered, dropped)| KeyspaceDef {
+    let overflow = prop::option::of(prop::sample::select(Overflow::NAMES.to_vec()));
+    ("[ab]", replication, overflow, 0..3_i64, any::<bool>()).prop_map(
+        |(name, replication, overflow, altered, dropped)| KeyspaceDef {
             name,
             replication,
+            hint_overflow: overflow.map(|(_, policy)| policy),
             altered: TimestampMicros(altered),
             dropped,
         },
@@ -83,6 +85,7 @@ fn shop() -> Schema {
     let keyspace = KeyspaceDef {
         name: "shop".to_owned(),
         replication: Replication::Simple { rf: NonZeroU32::new(3).unwrap() },
+        hint_overflow: None,
         altered: TimestampMicros(1),
         dropped: false,
     };
@@ -144,6 +147,7 @@ fn options_survive_their_text() {
     let mut options = TableOptions::default();
     for (name, value) in [
         ("read_repair", "none"),
+        ("hint_refused", "error"),
         ("gc_grace_seconds", "60"),
         ("default_time_to_live", "630720000"),
         ("bloom_filter_fp_chance", "0.0001"),
@@ -166,6 +170,7 @@ fn options_survive_their_text() {
     }
     let expected = TableOptions {
         read_repair: ReadRepair::None,
+        hint_refused: HintRefused::Error,
         gc_grace_seconds: 60,
         default_time_to_live: 630_720_000,
         bloom_filter_fp_ppm: 100,
@@ -216,6 +221,7 @@ fn an_option_that_cannot_be_says_what_can() {
         ("gc_grace_second", "60", "did you mean `gc_grace_seconds`?"),
         ("min_treshold", "6", "did you mean `compaction.min_threshold`?"),
         ("read_repair", "sometimes", "`BLOCKING` or `NONE`"),
+        ("hint_refused", "ignore", "`WARN` or `ERROR`"),
         ("gc_grace_seconds", "-1", "seconds, as a whole number"),
         ("default_time_to_live", "630720001", "at most 630720000"),
         ("bloom_filter_fp_chance", "0", "between 0.00007 and 1"),

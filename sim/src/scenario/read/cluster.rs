@@ -146,8 +146,18 @@ fn read_keyspaces(
             }
         }
         let sstable_size = keyspace.parsed("sstable_size", problems, units::bytes).map(|s| s.0);
+        if let Some((refused, span)) = keyspace.text("hint_refused", problems) {
+            if ["WARN", "ERROR"].contains(&refused) {
+                options.insert("hint_refused".to_owned(), refused.to_owned());
+            } else {
+                problems.add(&span, unknown("hint_refused", refused, ["WARN", "ERROR"]));
+            }
+        }
+        let overflow = keyspace.parsed("hint_overflow", problems, overflow).map(|o| o.0);
         keyspace.finish(problems);
-        keyspaces.insert(name.to_owned(), Keyspace { rf: copies, table, options, sstable_size });
+        let keyspace =
+            Keyspace { rf: copies, table, options, sstable_size, hint_overflow: overflow };
+        keyspaces.insert(name.to_owned(), keyspace);
     }
     keyspaces
 }
@@ -159,13 +169,14 @@ fn read_disk(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Disk
     DiskSpeed { read_latency: latency.map(|l| l.0), bandwidth: bandwidth.map(|b| b.0) }
 }
 
+fn overflow(text: &str) -> Result<Overflow, String> {
+    let names = Overflow::NAMES.map(|(name, _)| name);
+    Overflow::parse(text).ok_or_else(|| unknown("overflow policy", text, names))
+}
+
 fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hints {
     let cap = section.parsed("cap", problems, units::bytes);
-    let overflow = section.parsed("overflow", problems, |text| match text {
-        "drop-newest" => Ok(Overflow::DropNewest),
-        "drop-oldest" => Ok(Overflow::DropOldest),
-        other => Err(unknown("overflow policy", other, ["drop-newest", "drop-oldest"])),
-    });
+    let overflow = section.parsed("overflow", problems, overflow);
     let throttle = section.parsed("throttle", problems, units::byte_rate);
     let window = section.parsed("window", problems, units::duration);
     let paused = section.flag("paused", problems);

@@ -1,0 +1,77 @@
+//! When replay begins, how fast it goes, when it stops.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn replay_begins_when_a_target_is_alive_and_ends_when_nothing_is_owed() {
+    let node = Node::new(1, config(1024 * KIB, NEWEST));
+    let peers = Arc::new(Peers::default());
+    node.start(&peers);
+    for i in 0..500 {
+        node.append(A, &format!("k{i:03}"), 100).unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(peers.pages() == 0, "nobody is alive");
+    peers.up(A);
+    node.store.wake_replay();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.account(A).delivered, 500);
+    assert_eq!(node.account(A).pending, 0);
+    // What comes later is delivered too, without being woken.
+    node.append(A, "later", 100).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(node.account(A).delivered, 501);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_page_is_sent_again_less_and_less_often() {
+    let node = Node::new(1, config(64 * KIB, NEWEST));
+    let peers = Arc::new(Peers::default());
+    node.start(&peers);
+    peers.up(A);
+    peers.refuse.store(true, std::sync::atomic::Ordering::Relaxed);
+    node.append(A, "k", 100).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tries = peers.pages();
+    assert!((6..12).contains(&tries), "{tries}");
+    assert_eq!(node.account(A).pending, 1);
+    peers.refuse.store(false, std::sync::atomic::Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(node.account(A).delivered, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_throttle_holds_for_each_target() {
+    let throttled = HintsConfig { hinted_handoff_throttle: 10_000, ..config(1024 * KIB, NEWEST) };
+    let node = Node::new(1, throttled);
+    let peers = Arc::new(Peers::default());
+    node.start(&peers);
+    for i in 0..100 {
+        node.append(A, &format!("k{i:03}"), 996).unwrap();
+        node.append(B, &format!("k{i:03}"), 996).unwrap();
+    }
+    peers.up(A);
+    peers.up(B);
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    for target in [A, B] {
+        // 5.5 s, less a second until it was noticed, at 10 kB/s; a page is sent on credit.
+        let delivered = node.account(target).delivered;
+        assert!((35..=60).contains(&delivered), "{delivered}");
+    }
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(node.account(A).delivered, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn paused_replay_sends_nothing_until_it_is_resumed() {
+    let node = Node::new(1, HintsConfig { paused: true, ..config(64 * KIB, NEWEST) });
+    let peers = Arc::new(Peers::default());
+    node.start(&peers);
+    peers.up(A);
+    node.append(A, "k", 100).unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(node.account(A).pending, 1);
+    node.store.set_paused(false);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(node.account(A).delivered, 1);
+}

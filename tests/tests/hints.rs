@@ -1,0 +1,96 @@
+//! Hints that are lost, on nodes that run, with `helenusctl` as an operator has it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says where"
+)]
+
+use helenus_client::{Level, Options};
+use helenus_tests::{Cluster, Finished, KEYSPACE, TABLE, binary, run};
+use serde_json::Value;
+
+/// Room for the hints of a few writes, and not for those of a hundred.
+const EXTRA: &str = "[hints]\nmax_hints_size = \"4KiB\"\nhints_flush_period = \"100ms\"\n";
+
+/// `helenusctl` against one node.
+async fn ctl(cluster: &Cluster, at: usize, args: &[&str]) -> Finished {
+    let host = cluster.rpc(at).to_string();
+    let common = ["--host", host.as_str(), "--format", "json"];
+    run(&binary("helenusctl"), common.iter().chain(args)).await
+}
+
+async fn ctl_json(cluster: &Cluster, at: usize, args: &[&str]) -> Value {
+    serde_json::from_str(&ctl(cluster, at, args).await.ok()).unwrap()
+}
+
+async fn lost(cluster: &Cluster, at: usize) -> u64 {
+    let ledger = ctl_json(cluster, at, &["hintledger"]).await;
+    let rows = ledger[0]["rows"].as_array().unwrap();
+    rows.iter().map(|row| row["hints"].as_u64().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn what_is_lost_is_in_the_ledger_through_a_kill_and_what_is_owed_is_awaited() {
+    let mut cluster = Cluster::start_with(3, EXTRA).await;
+    cluster.create(3).await;
+    cluster.kill(2).await;
+    cluster.all_see(2).await;
+    let client = cluster.client().await;
+    let table = client.table(KEYSPACE, TABLE);
+    let options = Options::new().level(Level::Quorum);
+    let mut warned = 0;
+    for nth in 0..200 {
+        let put = table.put_with(format!("key{nth}"), "x".repeat(200), &options).await.unwrap();
+        warned += put.answer.warnings.len() as u64;
+    }
+    assert!(warned > 100, "two stores of 4 KiB are full long before: {warned}");
+    let lost_at_0 = lost(&cluster, 0).await;
+    let lost_at_1 = lost(&cluster, 1).await;
+    assert_eq!(lost_at_0 + lost_at_1, warned, "whatever was warned of is in a ledger");
+
+    // The ledger is flushed after 100 ms of the clock, or with an orderly stop; a kill behind that takes nothing away.
+    let stopped = cluster.take(0).interrupt().await;
+    assert!(stopped.success());
+    cluster.start_missing().await;
+    cluster.all_see(3).await;
+    assert_eq!(lost(&cluster, 0).await, lost_at_0);
+    cluster.kill(0).await;
+    cluster.start_missing().await;
+    cluster.all_see(3).await;
+    assert_eq!(lost(&cluster, 0).await, lost_at_0);
+
+    let target = cluster.admin(1).topology().await.unwrap();
+    let third = cluster.rpc(2).to_string();
+    let third = target.members.iter().find(|member| member.client_addr == third).unwrap();
+    let await_all = ["hints", "await", "--target", &third.internode_addr, "--timeout", "60s"];
+    let awaited = ctl_json(&cluster, 1, &await_all).await;
+    assert_eq!(awaited["delivered_or_counted"], true, "{awaited}");
+    assert_eq!(awaited["coordinators"].as_array().unwrap().len(), 3);
+
+    let forget = ["hintledger", "--target", &third.internode_addr, "--forget"];
+    ctl(&cluster, 0, &forget).await.ok();
+    assert_eq!(lost(&cluster, 0).await, 0);
+    assert_eq!(lost(&cluster, 1).await, lost_at_1, "each coordinator has its own");
+}
+
+#[tokio::test]
+async fn a_put_whose_hint_is_refused_warns_on_stderr_and_fail_write_refuses() {
+    let mut cluster = Cluster::start_with(3, "[hints]\nmax_hints_size = \"64B\"\n").await;
+    cluster.create(3).await;
+    let strict = ["create-keyspace", "strict", "--rf", "3", "--hint-overflow", "fail-write"];
+    ctl(&cluster, 0, &strict).await.ok();
+    ctl(&cluster, 0, &["create-table", "strict.kv"]).await.ok();
+    cluster.kill(2).await;
+    cluster.all_see(2).await;
+    let host = cluster.rpc(0).to_string();
+    let name = format!("{KEYSPACE}.{TABLE}");
+    let put = ["--host", &host, "put", &name, "k", "v", "--level", "quorum"];
+    let put = run(&binary("helenusctl"), put).await;
+    assert!(put.stderr.contains("no hint is kept"), "{}", put.stderr);
+    put.ok();
+    // One coordinator: the client would ask the others too, and report the one that is down.
+    let put = ["--host", &host, "put", "strict.kv", "k", "v", "--coordinator", &host];
+    let put = run(&binary("helenusctl"), put).await;
+    put.failed(1, &["node_cap_reached", "nothing was sent"]);
+}
