@@ -5,7 +5,7 @@
 //!
 //! In this order:
 //! 1. SSTables of which nothing is needed any more are dropped whole ([`Action::Drop`]), whatever the strategy;
-//! 2. what the strategy wants: [`size_tiered`], [`leveled`], [`time_window`];
+//! 2. what the strategy wants: `size_tiered`, `leveled`, `time_window`;
 //! 3. with nothing else to do, one SSTable that is full of tombstones is rewritten by itself.
 //!
 //! Invariants:

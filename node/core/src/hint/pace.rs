@@ -10,7 +10,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 
 /// A few samples of the bytes in a store.
 ///
-/// Invariants: sorted by time, at least [`APART`] apart, so at most seven.
+/// Invariants: sorted by time, at least `APART` apart, so at most seven.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
     samples: VecDeque<(Duration, u64)>,
