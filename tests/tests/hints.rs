@@ -30,8 +30,9 @@ async fn lost(cluster: &Cluster, at: usize) -> u64 {
     rows.iter().map(|row| row["hints"].as_u64().unwrap()).sum()
 }
 
-#[tokio::test]
-async fn what_is_lost_is_in_the_ledger_through_a_kill_and_what_is_owed_is_awaited() {
+/// Three nodes of which the last is down while the others take 200 writes. Gives how many hints they refused, each of
+/// another key.
+async fn overflowed() -> (Cluster, u64) {
     let mut cluster = Cluster::start_with(3, EXTRA).await;
     cluster.create(3).await;
     cluster.kill(2).await;
@@ -45,6 +46,47 @@ async fn what_is_lost_is_in_the_ledger_through_a_kill_and_what_is_owed_is_awaite
         warned += put.answer.warnings.len() as u64;
     }
     assert!(warned > 100, "two stores of 4 KiB are full long before: {warned}");
+    (cluster, warned)
+}
+
+fn total(repairs: &Value, what: &str) -> u64 {
+    let tables = repairs.as_array().unwrap().iter().flat_map(|it| it["tables"].as_array().unwrap());
+    tables.map(|table| table[what].as_u64().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_repair_from_the_ledger_mends_just_what_was_lost_and_empties_it() {
+    let (mut cluster, lost_hints) = overflowed().await;
+    // While the replica is away nothing can be mended, and nothing is forgotten.
+    ctl(&cluster, 0, &["repair", "--from-ledger"]).await.failed(1, &[]);
+    assert_eq!(lost(&cluster, 0).await + lost(&cluster, 1).await, lost_hints);
+
+    cluster.start_missing().await;
+    cluster.all_see(3).await;
+    let third = cluster.admin(1).topology().await.unwrap();
+    let addr = cluster.rpc(2).to_string();
+    let third = third.members.iter().find(|member| member.client_addr == addr).unwrap();
+    let hints = ["hints", "await", "--target", &third.internode_addr, "--timeout", "60s"];
+    ctl(&cluster, 1, &hints).await.ok();
+
+    let preview = ctl_json(&cluster, 1, &["repair", "--from-ledger", "--preview"]).await;
+    assert_eq!(total(&preview, "partitions_sent"), 0);
+    assert!(total(&preview, "differing") > 0, "{preview}");
+    assert_eq!(lost(&cluster, 0).await + lost(&cluster, 1).await, lost_hints);
+
+    let repaired = ctl_json(&cluster, 1, &["repair", "--from-ledger"]).await;
+    assert_eq!(repaired.as_array().unwrap().len(), 3, "every coordinator: {repaired}");
+    let sent = total(&repaired, "partitions_sent");
+    assert!(sent >= lost_hints && sent * 20 <= lost_hints * 21, "{sent} sent, {lost_hints} lost");
+    assert_eq!(lost(&cluster, 0).await + lost(&cluster, 1).await, 0);
+    let full = ctl_json(&cluster, 1, &["repair"]).await;
+    assert!(total(&full, "compared") > 0, "{full}");
+    assert_eq!(total(&full, "differing"), 0, "{full}");
+}
+
+#[tokio::test]
+async fn what_is_lost_is_in_the_ledger_through_a_kill_and_what_is_owed_is_awaited() {
+    let (mut cluster, warned) = overflowed().await;
     let lost_at_0 = lost(&cluster, 0).await;
     let lost_at_1 = lost(&cluster, 1).await;
     assert_eq!(lost_at_0 + lost_at_1, warned, "whatever was warned of is in a ledger");

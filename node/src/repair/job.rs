@@ -1,5 +1,6 @@
 //! One repair: what is left to do, how far it is, what failed.
 
+use super::from_ledger::Settles;
 use super::units::Unit;
 use helenus_core::merkle::Plan;
 use helenus_core::ring::Span;
@@ -87,10 +88,13 @@ pub(crate) struct Job {
     pub(crate) what: String,
     units: Mutex<VecDeque<Unit>>,
     progress: Mutex<Progress>,
+    /// What leaves the loss ledger if nothing fails.
+    pub(super) settles: Vec<Settles>,
     pub(super) cancelled: Notify,
 }
 
 /// What a new job is told.
+#[derive(Default)]
 pub(super) struct NewJob {
     pub(super) id: u64,
     pub(super) started_us: i64,
@@ -100,6 +104,7 @@ pub(super) struct NewJob {
     /// Keyspace and name of every table in `units`, and of those where nothing is to be compared.
     pub(super) tables: BTreeMap<TableId, (String, String)>,
     pub(super) units: Vec<Unit>,
+    pub(super) settles: Vec<Settles>,
 }
 
 impl Job {
@@ -127,6 +132,7 @@ impl Job {
             what: new.what,
             units: Mutex::new(new.units.into()),
             progress: Mutex::new(progress),
+            settles: new.settles,
             cancelled: Notify::new(),
         }
     }
@@ -134,6 +140,11 @@ impl Job {
     /// How far it is.
     pub(crate) fn progress(&self) -> Progress {
         self.lock().clone()
+    }
+
+    /// Whether something could not be compared or mended so far.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().tables.values().any(|table| table.failed > 0)
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -32,6 +32,7 @@
 //! Source: Dynamo §4.7; Cassandra's `RepairSession`, `ValidationTask`, `SyncTask`.
 
 pub(crate) mod history;
+mod from_ledger;
 mod job;
 mod metrics;
 mod participant;
@@ -51,6 +52,7 @@ use crate::schema::SchemaStore;
 use crate::seams::clock::Clock;
 use crate::storage::{Engine, StorageError};
 use crate::tasks::Tasks;
+use from_ledger::Settles;
 use futures_util::future::join_all;
 use helenus_core::ring::TokenRange;
 use helenus_core::tally::FailureReason;
@@ -60,7 +62,6 @@ use session::Named;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use units::Unit;
 
 /// Ranges of tables that one repair may have.
 const UNITS_MAX: usize = 1_000_000;
@@ -97,6 +98,8 @@ pub(crate) struct Wanted {
     pub(crate) preview: bool,
     /// Only this part of the ring, whether this node is a replica of it or not.
     pub(crate) range: Option<TokenRange>,
+    /// Only what this node's loss ledger names.
+    pub(crate) from_ledger: bool,
 }
 
 /// Coordinates repairs.
@@ -157,6 +160,9 @@ impl Repairs {
     /// Starts a repair of what this node is a replica of. It goes on by itself.
     pub(crate) fn start(self: &Arc<Self>, wanted: &Wanted) -> Result<Arc<Job>, RepairError> {
         let tables = self.tables(wanted)?;
+        if wanted.from_ledger {
+            return self.start_from_ledger(wanted, &tables);
+        }
         if let Some(range) = wanted.range {
             if wanted.primary_range {
                 let why = "a token range and the primary ranges exclude each other";
@@ -164,23 +170,26 @@ impl Repairs {
             }
             let piece = |def: &TableDef| Piece { table: def.id, range, targets: Vec::new() };
             let pieces: Vec<Piece> = tables.iter().map(piece).collect();
-            return self.start_pieces(&pieces, what(wanted), wanted.preview);
+            return self.start_pieces(&pieces, what(wanted), wanted.preview, Vec::new());
         }
         let mut units = Vec::new();
         for def in &tables {
             let Some(placement) = self.placement(def) else { continue };
             units.extend(units::own(def.id, &placement, self.id, wanted.primary_range));
         }
-        self.begin(&tables, units, what(wanted), wanted.primary_range, wanted.preview)
+        let Wanted { primary_range, preview, .. } = *wanted;
+        let new = NewJob { primary_range, preview, what: what(wanted), ..self.new_job(&tables) };
+        self.begin(NewJob { units, ..new })
     }
 
     /// Starts a repair of token ranges that somebody names, whether this node is a replica of them or not. Ranges that
-    /// several pieces name are compared once for each.
-    pub(crate) fn start_pieces(
+    /// several pieces name are compared once for each. `settles` leaves the loss ledger if nothing fails.
+    fn start_pieces(
         self: &Arc<Self>,
         pieces: &[Piece],
         what: String,
         preview: bool,
+        settles: Vec<Settles>,
     ) -> Result<Arc<Job>, RepairError> {
         let view = self.schema.current();
         let mut units = Vec::new();
@@ -193,53 +202,50 @@ impl Repairs {
             units.extend(units::of_piece(piece, &placement, self.id));
         }
         let tables: Vec<TableDef> = tables.into_values().collect();
-        self.begin(&tables, units, what, false, preview)
+        let new = NewJob { preview, what, settles, units, ..self.new_job(&tables) };
+        self.begin(new)
     }
 
-    fn begin(
-        self: &Arc<Self>,
-        tables: &[TableDef],
-        units: Vec<Unit>,
-        what: String,
-        primary_range: bool,
-        preview: bool,
-    ) -> Result<Arc<Job>, RepairError> {
-        if units.len() > UNITS_MAX {
-            return Err(RepairError::TooMany { units: units.len() });
-        }
+    /// One about these tables, and nothing yet.
+    fn new_job(&self, tables: &[TableDef]) -> NewJob {
         let named = tables.iter().map(|def| (def.id, (def.keyspace.clone(), def.name.clone())));
+        let started_us = self.clock.wall_micros();
+        NewJob { started_us, tables: named.collect(), ..NewJob::default() }
+    }
+
+    fn begin(self: &Arc<Self>, new: NewJob) -> Result<Arc<Job>, RepairError> {
+        if new.units.len() > UNITS_MAX {
+            return Err(RepairError::TooMany { units: new.units.len() });
+        }
         let job = {
             let mut last = self.last();
             if let Some(job) = last.job.as_ref().filter(|job| job.is_running()) {
                 return Err(RepairError::Busy { running: job.id });
             }
             last.id += 1;
-            let job = Arc::new(Job::new(NewJob {
-                id: last.id,
-                started_us: self.clock.wall_micros(),
-                primary_range,
-                preview,
-                what,
-                tables: named.collect(),
-                units,
-            }));
+            let job = Arc::new(Job::new(NewJob { id: last.id, ..new }));
             last.job = Some(Arc::clone(&job));
             job
         };
         self.record(&job);
-        tracing::info!(repair = job.id, what = %job.what, primary_range, preview, "repair started");
+        let Job { id, what, primary_range, preview, .. } = &*job;
+        tracing::info!(repair = id, %what, primary_range, preview, "repair started");
         self.metrics.set_running(true);
         self.tasks.spawn(Arc::clone(self).run(Arc::clone(&job)));
         Ok(job)
     }
 
     async fn run(self: Arc<Self>, job: Arc<Job>) {
-        let work = join_all((0..self.sessions).map(|_| self.work(&job)));
+        let work = async {
+            self.let_writes_end(&job).await;
+            join_all((0..self.sessions).map(|_| self.work(&job))).await;
+            self.settle(&job).await;
+        };
         let cancelled = tokio::select! {
             biased;
             // Between two polls of the sessions, wherever they stand: what they sent stays sent.
             () = job.cancelled.notified() => true,
-            _all = work => false,
+            () = work => false,
         };
         job.end(cancelled, self.clock.wall_micros());
         self.metrics.set_running(false);

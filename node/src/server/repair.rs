@@ -13,12 +13,14 @@ pub(super) fn start(
     repairs: &Arc<Repairs>,
     request: v1::StartRepairRequest,
 ) -> Answer<v1::RepairReport> {
-    let v1::StartRepairRequest { keyspace, tables, primary_range, preview, range } = request;
+    let v1::StartRepairRequest { keyspace, tables, primary_range, preview, range, from_ledger } =
+        request;
     let range = range.map(|range| TokenRange {
         after: Token(range.after_token),
         until: Token(range.until_token),
     });
-    let job = repairs.start(&Wanted { keyspace, tables, primary_range, preview, range });
+    let job =
+        repairs.start(&Wanted { keyspace, tables, primary_range, preview, range, from_ledger });
     let job = job.map_err(|error| {
         let message = error.to_string();
         match error {

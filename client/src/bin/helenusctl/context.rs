@@ -167,8 +167,32 @@ impl Context {
         &self,
         call: impl AsyncFn(Admin) -> Result<T, AdminError>,
     ) -> Each<T> {
-        let mut each = Each { hosts: self.hosts.len(), answers: Vec::new(), errors: Vec::new() };
-        for &addr in &self.hosts {
+        self.ask_all(&self.hosts, call).await
+    }
+
+    /// As [`Context::ask_each`], but every member of the cluster that the hosts are of.
+    pub(crate) async fn ask_members<T>(
+        &self,
+        call: impl AsyncFn(Admin) -> Result<T, AdminError>,
+    ) -> Result<Each<T>, Failure> {
+        let topology = self.ask(async |admin| admin.topology().await).await?;
+        let mut members = Vec::new();
+        for member in topology.members.iter().filter(|member| member.status != "LEFT") {
+            members.push(member.client_addr.parse().map_err(|_| {
+                let addr = &member.internode_addr;
+                Failure::Here(format!("it is not known where clients reach the member {addr}"))
+            })?);
+        }
+        Ok(self.ask_all(&members, call).await)
+    }
+
+    async fn ask_all<T>(
+        &self,
+        hosts: &[SocketAddr],
+        call: impl AsyncFn(Admin) -> Result<T, AdminError>,
+    ) -> Each<T> {
+        let mut each = Each { hosts: hosts.len(), answers: Vec::new(), errors: Vec::new() };
+        for &addr in hosts {
             match call(self.admin(addr)).await {
                 Ok(answer) => each.answers.push((addr, answer)),
                 Err(error) => each.errors.push(error),

@@ -124,7 +124,8 @@ impl Report {
         let (id, kind) = (self.id, if self.preview { "preview" } else { "repair" });
         let mut text = format!("{}: {kind} {id} {}\n", self.host, self.outcome);
         if self.tables.iter().all(|table| table.ranges == 0) {
-            return text + "  nothing to compare: no table has a second copy of what is here\n";
+            let why = "no table has a second copy of what is here, or nothing was lost";
+            return text + &format!("  nothing to compare: {why}\n");
         }
         let mut rows = out.table(&[
             "table",
@@ -290,6 +291,7 @@ Examples:
   helenusctl repair                      # all keyspaces, everything this host holds copies of
   helenusctl repair --primary-range demo # -pr: then run it on every host of the cluster
   helenusctl repair --preview demo kv
+  helenusctl repair --from-ledger        # just what hints were lost for, on every coordinator
   helenusctl repair --cancel
   helenusctl --format json repair --history | jq '.[0].repairs[0].outcome'")]
 pub(crate) struct Repair {
@@ -319,11 +321,15 @@ pub(crate) struct Repair {
     /// Only tokens up to this one (also -et).
     #[arg(long, value_name = "TOKEN", requires = "start_token", allow_negative_numbers = true)]
     end_token: Option<i64>,
+    /// Only what replicas were not hinted, by the loss ledger (`hintledger`) of each coordinator: asks every member of the
+    /// cluster, one after the other. What is repaired leaves the ledger.
+    #[arg(long, conflicts_with_all = ["primary_range", "full", "start_token"])]
+    from_ledger: bool,
     /// End the repair that runs on each host.
-    #[arg(long, conflicts_with_all = ["keyspace", "primary_range", "full", "preview", "start_token", "history"])]
+    #[arg(long, conflicts_with_all = ["keyspace", "primary_range", "full", "preview", "start_token", "history", "from_ledger"])]
     cancel: bool,
     /// Show the repairs that each host remembers, the newest first.
-    #[arg(long, conflicts_with_all = ["keyspace", "primary_range", "full", "preview", "start_token"])]
+    #[arg(long, conflicts_with_all = ["keyspace", "primary_range", "full", "preview", "start_token", "from_ledger"])]
     history: bool,
 }
 
@@ -337,7 +343,10 @@ impl Repair {
             true => admin.cancel_repair().await,
             false => repaired(context, admin, request.clone()).await,
         };
-        let mut each = context.ask_each(repair).await;
+        let mut each = match self.from_ledger {
+            true => context.ask_members(repair).await?,
+            false => context.ask_each(repair).await,
+        };
         let reports: Vec<Report> = std::mem::take(&mut each.answers)
             .into_iter()
             .map(|(addr, answer)| Report::new(addr.to_string(), answer))
@@ -372,7 +381,8 @@ impl Repair {
         let range =
             range.map(|(after_token, until_token)| v1::TokenRange { after_token, until_token });
         let (primary_range, preview) = (self.primary_range, self.preview);
-        Ok(v1::StartRepairRequest { keyspace, tables, primary_range, preview, range })
+        let from_ledger = self.from_ledger;
+        Ok(v1::StartRepairRequest { keyspace, tables, primary_range, preview, range, from_ledger })
     }
 }
 
