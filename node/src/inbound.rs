@@ -11,8 +11,9 @@ use crate::schema::Keeper;
 use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, RangeStart, Write};
 use crate::tasks::Tasks;
+use bytes::Bytes;
 use helenus_core::tally::FailureReason;
-use helenus_core::{Key, NodeId, Token, token};
+use helenus_core::{Key, NodeId, TableId, Token, token};
 use helenus_proto::v1::message::Body;
 use helenus_proto::{ids, schema as wire, v1};
 use std::future::Future;
@@ -142,14 +143,10 @@ impl Inbound {
 
     /// What a repair streams is merged like any write, and acknowledged when all of the page is.
     fn repair_page(&self, page: v1::RepairPage, reply: ReplyTo) {
-        let mut writes = Vec::with_capacity(page.partitions.len());
-        for v1::KeyedPartition { key, data } in page.partitions {
-            let table = page.table.clone();
-            match decode(v1::ApplyMutation { table, key, update: data, ..Default::default() }) {
-                Ok(write) => writes.push(write),
-                Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
-            }
-        }
+        let writes = match decode_page(page) {
+            Ok(writes) => writes,
+            Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
+        };
         match self.replica.apply_all(writes, ApplyPath::Repair) {
             Ok(applied) => self.acknowledge(applied, reply),
             Err(error) => {
@@ -218,7 +215,20 @@ impl Inbound {
 }
 
 fn decode(mutation: v1::ApplyMutation) -> Result<Write, String> {
-    let table = ids::table_from_wire("table", &mutation.table).map_err(|e| e.to_string())?;
-    let token = token::of(&mutation.key);
-    Write::decode(table, Key(mutation.key), token, mutation.update).map_err(|e| e.to_string())
+    decode_write(table(&mutation.table)?, mutation.key, mutation.update)
+}
+
+fn decode_page(page: v1::RepairPage) -> Result<Vec<Write>, String> {
+    let table = table(&page.table)?;
+    let partitions = page.partitions.into_iter();
+    partitions.map(|partition| decode_write(table, partition.key, partition.data)).collect()
+}
+
+fn table(bytes: &[u8]) -> Result<TableId, String> {
+    ids::table_from_wire("table", bytes).map_err(|e| e.to_string())
+}
+
+fn decode_write(table: TableId, key: Bytes, encoded: Bytes) -> Result<Write, String> {
+    let token = token::of(&key);
+    Write::decode(table, Key(key), token, encoded).map_err(|e| e.to_string())
 }

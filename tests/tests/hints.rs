@@ -30,6 +30,14 @@ async fn lost(cluster: &Cluster, at: usize) -> u64 {
     rows.iter().map(|row| row["hints"].as_u64().unwrap()).sum()
 }
 
+/// What other nodes know a node by, as the second one sees it.
+async fn internode_addr(cluster: &Cluster, at: usize) -> String {
+    let client_addr = cluster.rpc(at).to_string();
+    let topology = cluster.admin(1).topology().await.unwrap();
+    let member = topology.members.into_iter().find(|member| member.client_addr == client_addr);
+    member.unwrap().internode_addr
+}
+
 /// Three nodes of which the last is down while the others take 200 writes. Gives how many hints they refused, each of
 /// another key.
 async fn overflowed() -> (Cluster, u64) {
@@ -63,10 +71,8 @@ async fn a_repair_from_the_ledger_mends_just_what_was_lost_and_empties_it() {
 
     cluster.start_missing().await;
     cluster.all_see(3).await;
-    let third = cluster.admin(1).topology().await.unwrap();
-    let addr = cluster.rpc(2).to_string();
-    let third = third.members.iter().find(|member| member.client_addr == addr).unwrap();
-    let hints = ["hints", "await", "--target", &third.internode_addr, "--timeout", "60s"];
+    let third = internode_addr(&cluster, 2).await;
+    let hints = ["hints", "await", "--target", &third, "--timeout", "60s"];
     ctl(&cluster, 1, &hints).await.ok();
 
     let preview = ctl_json(&cluster, 1, &["repair", "--from-ledger", "--preview"]).await;
@@ -102,15 +108,13 @@ async fn what_is_lost_is_in_the_ledger_through_a_kill_and_what_is_owed_is_awaite
     cluster.all_see(3).await;
     assert_eq!(lost(&cluster, 0).await, lost_at_0);
 
-    let target = cluster.admin(1).topology().await.unwrap();
-    let third = cluster.rpc(2).to_string();
-    let third = target.members.iter().find(|member| member.client_addr == third).unwrap();
-    let await_all = ["hints", "await", "--target", &third.internode_addr, "--timeout", "60s"];
+    let third = internode_addr(&cluster, 2).await;
+    let await_all = ["hints", "await", "--target", &third, "--timeout", "60s"];
     let awaited = ctl_json(&cluster, 1, &await_all).await;
     assert_eq!(awaited["delivered_or_counted"], true, "{awaited}");
     assert_eq!(awaited["coordinators"].as_array().unwrap().len(), 3);
 
-    let forget = ["hintledger", "--target", &third.internode_addr, "--forget"];
+    let forget = ["hintledger", "--target", &third, "--forget"];
     ctl(&cluster, 0, &forget).await.ok();
     assert_eq!(lost(&cluster, 0).await, 0);
     assert_eq!(lost(&cluster, 1).await, lost_at_1, "each coordinator has its own");

@@ -24,6 +24,7 @@ pub mod tally;
 pub mod schema;
 pub mod data;
 pub mod merge;
+pub mod varint;
 pub mod codec;
 pub mod reconcile;
 // How whole ranges are compared.

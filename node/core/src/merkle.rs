@@ -28,6 +28,7 @@ use crate::codec::{self, CodecError};
 use crate::merge;
 use crate::ring::Span;
 use crate::types::{GcSeconds, NodeId, Token};
+use crate::varint;
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -196,7 +197,7 @@ impl Leaves {
         *held = held.wrapping_add(sum);
     }
 
-    /// Compact bytes, in proportion to the leaves that are not empty. Integers are little-endian, varints LEB128:
+    /// Compact bytes, in proportion to the leaves that are not empty. Integers are little-endian, varints as in [`varint`]:
     ///
     /// ```text
     /// | version u8 = 1 | partitions varint | count varint | then each: gap varint | sum 16 |
@@ -206,11 +207,11 @@ impl Leaves {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(16 + self.sums.len() * (LEAF_BYTES + 1));
         bytes.push(VERSION);
-        put_varint(&mut bytes, self.partitions);
-        put_varint(&mut bytes, self.sums.len() as u64);
+        varint::put(&mut bytes, self.partitions);
+        varint::put(&mut bytes, self.sums.len() as u64);
         let mut next = 0;
         for (&leaf, sum) in &self.sums {
-            put_varint(&mut bytes, u64::from(leaf - next));
+            varint::put(&mut bytes, u64::from(leaf - next));
             bytes.extend_from_slice(&sum.to_le_bytes());
             next = leaf + 1;
         }
@@ -224,14 +225,14 @@ impl Leaves {
         if take::<1>(&mut rest) != Some([VERSION]) {
             return Err(bad("another version wrote them"));
         }
-        let partitions = take_varint(&mut rest).ok_or(bad("they end early"))?;
-        let count = take_varint(&mut rest).ok_or(bad("they end early"))?;
+        let partitions = varint::take(&mut rest).ok_or(bad("they end early"))?;
+        let count = varint::take(&mut rest).ok_or(bad("they end early"))?;
         // Before anything is allocated by it.
         let count = usize::try_from(count).ok().filter(|n| *n <= rest.len() / LEAF_BYTES);
         let mut found = Vec::with_capacity(count.ok_or(bad("more are announced than came"))?);
         let mut next = 0_u64;
         for _ in 0..found.capacity() {
-            let gap = take_varint(&mut rest).ok_or(bad("they end early"))?;
+            let gap = varint::take(&mut rest).ok_or(bad("they end early"))?;
             let sum = take::<16>(&mut rest).ok_or(bad("they end early"))?;
             let leaf = next.checked_add(gap).filter(|leaf| leaf >> self.shape.depth == 0);
             let leaf = leaf.and_then(|leaf| u32::try_from(leaf).ok());
@@ -389,36 +390,8 @@ pub fn plan(trees: &[(NodeId, Tree)]) -> Plan {
     Plan { differing: shape.spans(leaves), transfers }
 }
 
-fn put_varint(bytes: &mut Vec<u8>, mut n: u64) {
-    loop {
-        let [low, ..] = n.to_le_bytes();
-        n >>= 7;
-        if n == 0 {
-            return bytes.push(low);
-        }
-        bytes.push(low | 0x80);
-    }
-}
-
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = rest.split_first_chunk::<N>()?;
     *rest = tail;
     Some(*head)
-}
-
-fn take_varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut n = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let [byte] = take::<1>(rest)?;
-        let bits = u64::from(byte & 0x7f);
-        // Shortest form only, and no bit beyond the 64th.
-        if (bits << shift) >> shift != bits || (byte == 0 && shift > 0) {
-            return None;
-        }
-        n |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
 }

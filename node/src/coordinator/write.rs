@@ -191,8 +191,9 @@ impl Coordinator {
         check_key(&request.key)?;
         let now = self.now_seconds();
         let timestamp = request.timestamp.unwrap_or_else(|| self.next_timestamp());
-        let update = match &request.change {
-            Change::Delete => Partition::delete(timestamp, now),
+        let (id, key, token) = (table.def.id, Key(request.key.clone()), token::of(&request.key));
+        let write = match &request.change {
+            Change::Delete => Write::of(id, key, token, Partition::delete(timestamp, now)),
             Change::Put { value, ttl_s } => {
                 if value.len() as u64 > self.config.max_value_size {
                     return Err(RequestError::Invalid(format!(
@@ -202,11 +203,10 @@ impl Coordinator {
                         self.config.max_value_size
                     )));
                 }
-                Partition::put(timestamp, value.clone(), expiry(table, *ttl_s, now))
+                Write::put((id, key, token), value, timestamp, expiry(table, *ttl_s, now))
             }
         };
-        let (key, token) = (Key(request.key.clone()), token::of(&request.key));
-        Ok((Write::of(table.def.id, key, token, update), timestamp))
+        Ok((write, timestamp))
     }
 
     /// What a replica that misses this write is owed.

@@ -2,10 +2,13 @@
 //!
 //! The order matters: names are read before a file is removed, and the ledger is written before a removal is made durable,
 //! so that a crash between the two says a loss twice and never hides one.
+//!
+//! CAVEAT: a ledger that cannot be written (the disk refuses it) does not hold a removal back; it is written again with the
+//! next sync, and a crash before that hides the loss.
 
 use super::files::{Files, Span};
 use super::ledger;
-use super::record::{self, Found, Hint};
+use super::record::{self, Found, HEADER_BYTES, Hint};
 use super::state::{Segment, State};
 use crate::seams::probe::{Event, HintLoss};
 use bytes::Bytes;
@@ -197,7 +200,8 @@ impl State {
             // A segment that was never written has its header in memory.
             let mut unwritten = segment.unwritten;
             if segment.written == 0 {
-                unwritten.drain(..unwritten.len().min(48));
+                let header = usize::try_from(HEADER_BYTES).unwrap_or(usize::MAX);
+                unwritten.drain(..unwritten.len().min(header));
             }
             let span = Span { seq, from: segment.head, to };
             Tell { reason: loss, pending: segment.pending, span, unwritten }

@@ -17,7 +17,8 @@
 //!
 //! What happens when there is no room is a keyspace's policy, or the node's (`helenus_core::hint::Overflow`). `fail-write`
 //! and `throttle` are asked for by the coordinator before it sends anything (`room`). `drop-oldest` evicts whole segments,
-//! so segments are kept small: a 32nd of the bound, at most 4 MiB. A full or failing disk refuses new hints, and keeps what it had taken until it can be written.
+//! so segments are kept small: a 32nd of the bound, at most 4 MiB. A full or failing disk refuses new hints, and keeps what
+//! it had taken until it can be written.
 //!
 //! Every hint that will not be delivered is in the loss ledger (`helenus_core::hint::ledger`), by target, table, reason and
 //! token range, until a repair settles it. Its two files (`ledger`) are beside the bound, at most 1 MiB each.
@@ -58,10 +59,10 @@ use crate::seams::probe::{Event, HintLoss, Probe};
 use crate::tasks::Tasks;
 use files::Files;
 use gone::{Doomed, Gone};
+use helenus_core::NodeId;
 use helenus_core::hint::ledger::{Ledger, Scope, Settled, ToRepair};
 use helenus_core::hint::{Account, Accounts, Budget, Limits};
 use helenus_core::ring::Span;
-use helenus_core::{NodeId, TableId};
 use state::{State, Waiter};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -344,7 +345,8 @@ impl HintStore {
         let background = &*self.shared.background;
         let read = background::run(background, Lane::Hints, 4096, move || read_all(&files, doomed));
         let (doomed, gone) = read.await?;
-        let ledger = self.record_all(gone);
+        self.record_all(gone);
+        let ledger = self.lock().take_ledger();
         let files = self.shared.files.clone();
         let job = move || {
             // First what was lost, then that it is gone: a crash between the two says it twice, not never.
@@ -438,24 +440,18 @@ impl HintStore {
         }
         if !gone.is_empty() {
             // What was read only to be removed; the next sync writes the ledger.
-            let mut state = self.lock();
-            let (now_ms, mut events) = (self.wall_ms(), Vec::new());
-            gone.into_iter().for_each(|gone| state.record_gone(gone, now_ms, &mut events));
-            drop(state);
-            self.tell(events);
+            self.record_all(gone);
         }
     }
 
-    /// Puts all of this into the ledger, and gives that to be written.
-    fn record_all(&self, gone: Vec<Gone>) -> Option<Vec<u8>> {
+    /// Puts all of this into the ledger, and tells of it.
+    fn record_all(&self, gone: Vec<Gone>) {
         let (now_ms, mut events) = (self.wall_ms(), Vec::new());
-        let ledger = {
+        {
             let mut state = self.lock();
             gone.into_iter().for_each(|gone| state.record_gone(gone, now_ms, &mut events));
-            state.take_ledger()
-        };
+        }
         self.tell(events);
-        ledger
     }
 
     /// A copy of the loss ledger: what will not be delivered and was not repaired yet, this run's and earlier ones'.
@@ -463,9 +459,9 @@ impl HintStore {
         self.lock().ledger.clone()
     }
 
-    /// What a repair of `table` on `target` has to compare. See [`Ledger::to_repair`].
-    pub fn to_repair(&self, table: TableId, target: NodeId) -> ToRepair {
-        self.lock().ledger.to_repair(table, target)
+    /// What a repair of this scope has to compare. See [`Ledger::to_repair`].
+    pub fn to_repair(&self, scope: Scope) -> ToRepair {
+        self.lock().ledger.to_repair(scope)
     }
 
     /// A repair compared `repaired`: what it covered leaves the ledger, durably. See [`Ledger::settle`].
@@ -531,7 +527,8 @@ fn read_all(files: &Files, mut doomed: Vec<Doomed>) -> (Vec<Doomed>, Vec<Gone>) 
 fn unlink_all(files: &Files, doomed: Vec<Doomed>) -> Vec<Removal> {
     let remove = |mut doomed: Doomed| {
         let gone = doomed.read(files);
-        (doomed.unlink(files), gone, doomed)
+        let unlinked = doomed.unlink(files);
+        (doomed, unlinked, gone)
     };
-    doomed.into_iter().map(remove).map(|(result, gone, doomed)| (doomed, result, gone)).collect()
+    doomed.into_iter().map(remove).collect()
 }

@@ -8,6 +8,7 @@ use super::{HintError, HintStore};
 use crate::seams::probe::HintLoss;
 use helenus_core::NodeId;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// So many points are waited for at once on a node; more are refused.
@@ -103,13 +104,12 @@ impl HintStore {
         target: NodeId,
         timeout: Duration,
     ) -> Result<PointOutcome, HintError> {
-        let reached = {
+        let (id, reached) = {
             let mut state = self.lock();
             let id =
                 state.make_point(target).ok_or(HintError::TooManyPoints { max: POINTS_MAX })?;
-            (id, std::sync::Arc::clone(&state.point_reached))
+            (id, Arc::clone(&state.point_reached))
         };
-        let (id, reached) = reached;
         let waiting = Waiting { store: self, id };
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);

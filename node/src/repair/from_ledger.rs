@@ -7,9 +7,10 @@
 use super::job::Job;
 use super::units::Piece;
 use super::{RepairError, Repairs, Wanted, what};
-use helenus_core::hint::ledger::Scope;
+use crate::hints::HintStore;
+use helenus_core::hint::ledger::{Scope, ToRepair, Tokens};
 use helenus_core::ring::{Span, TokenRange};
-use helenus_core::{TableDef, TableId, Token};
+use helenus_core::{TableDef, Token};
 use std::sync::Arc;
 
 /// What of the ledger a repair makes good.
@@ -19,6 +20,14 @@ pub(super) struct Settles {
     spans: Vec<Span>,
     /// Losses behind this one are not meant.
     as_of: u64,
+}
+
+impl Settles {
+    /// All that is lost in this scope now.
+    fn of(hints: &HintStore, scope: Scope) -> Settles {
+        let ToRepair { ranges, as_of } = hints.to_repair(scope);
+        Settles { scope, spans: ranges.into_iter().map(Tokens::span).collect(), as_of }
+    }
 }
 
 impl Repairs {
@@ -33,18 +42,15 @@ impl Repairs {
             return Err(RepairError::Invalid(why.to_owned()));
         }
         let hints = &self.coordinator.hints;
-        let (mut pieces, mut settles) = (Vec::new(), Vec::new());
+        let (mut pieces, mut settles) = (Vec::new(), Vec::<Settles>::new());
         for target in self.membership.members().into_iter().map(|member| member.node) {
-            // Losses of nobody knows which table: made good when every table is.
-            let of_any = hints.to_repair(TableId(0), target);
-            if wanted.keyspace.is_empty() && !of_any.ranges.is_empty() {
-                let spans = of_any.ranges.iter().map(|tokens| tokens.span()).collect();
-                settles.push(Settles { scope: Scope::target(target), spans, as_of: of_any.as_of });
+            // What was lost of nobody knows which table is made good when every table is.
+            if wanted.keyspace.is_empty() {
+                settles.push(Settles::of(hints, Scope::target(target)));
             }
             for def in tables {
-                let lost = hints.to_repair(def.id, target);
-                let spans: Vec<Span> = lost.ranges.iter().map(|tokens| tokens.span()).collect();
-                pieces.extend(spans.iter().map(|span| Piece {
+                let lost = Settles::of(hints, Scope::table(target, def.id));
+                pieces.extend(lost.spans.iter().map(|span| Piece {
                     table: def.id,
                     // No key has the smallest token.
                     range: TokenRange {
@@ -53,12 +59,10 @@ impl Repairs {
                     },
                     targets: vec![target],
                 }));
-                if !spans.is_empty() {
-                    let scope = Scope::table(target, def.id);
-                    settles.push(Settles { scope, spans, as_of: lost.as_of });
-                }
+                settles.push(lost);
             }
         }
+        settles.retain(|lost| !lost.spans.is_empty());
         let what = format!("{}, from the ledger", what(wanted));
         self.start_pieces(&pieces, what, wanted.preview, settles)
     }

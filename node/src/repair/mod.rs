@@ -9,6 +9,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `units` | what there is to compare (pure) |
+//! | `from_ledger` | the same by the loss ledger of hints, which forgets what was mended |
 //! | `session` | one range: hash, compare, stream |
 //! | `participant` | a replica's side: hash a step, send a page |
 //! | `job` | how far a repair is, what failed |
@@ -43,7 +44,7 @@ mod wire;
 pub(crate) use job::Job;
 pub(crate) use metrics::RepairMetrics;
 pub(crate) use participant::{Participant, StepError};
-pub(crate) use units::Piece;
+use units::Piece;
 
 use crate::coordinator::Coordinator;
 use crate::membership::Membership;
@@ -178,8 +179,8 @@ impl Repairs {
             units.extend(units::own(def.id, &placement, self.id, wanted.primary_range));
         }
         let Wanted { primary_range, preview, .. } = *wanted;
-        let new = NewJob { primary_range, preview, what: what(wanted), ..self.new_job(&tables) };
-        self.begin(NewJob { units, ..new })
+        let what = what(wanted);
+        self.begin(NewJob { primary_range, preview, what, units, ..self.new_job(&tables) })
     }
 
     /// Starts a repair of token ranges that somebody names, whether this node is a replica of them or not. Ranges that

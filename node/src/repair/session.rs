@@ -191,10 +191,9 @@ impl Session<'_> {
 
 /// Whether a step got further than the one before it.
 fn is_ahead(next: &Behind, before: &Behind) -> bool {
-    let place = |position: &v1::RepairPosition| (position.token, position.key.clone());
     match (next, before) {
         (None, _) => false,
         (Some(_), None) => true,
-        (Some(next), Some(before)) => place(next) > place(before),
+        (Some(next), Some(before)) => (next.token, &next.key) > (before.token, &before.key),
     }
 }

@@ -1,19 +1,18 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
-use super::replication::{copies, replication};
-use super::{filter, hints, integrity, repair, stats};
+use super::replication::copies;
+use super::{filter, hints, integrity, repair, schema, stats};
 use crate::coordinator::Coordinator;
 use crate::hints::HintStore;
 use crate::membership::{MemberInfo, Membership};
 use crate::peers::{Peers, Verb};
 use crate::repair::Repairs;
-use crate::schema::{Change, ChangeError, Changed, Keeper};
+use crate::schema::Keeper;
 use crate::seams::background::COMPACTORS_MAX;
 use crate::storage::{Engine, StorageError, history};
-use helenus_core::hint::Overflow;
 use helenus_core::placement::Placement;
-use helenus_core::{NodeId, Replication, TableId, TableOptions, token};
-use helenus_proto::{ids, schema, v1};
+use helenus_core::{NodeId, TableId, token};
+use helenus_proto::{ids, v1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -43,25 +42,6 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 impl AdminService {
     pub(crate) fn new(parts: AdminParts) -> AdminService {
         AdminService { parts }
-    }
-
-    async fn change(&self, change: Change) -> Answer<v1::SchemaChanged> {
-        let warnings = match &change {
-            Change::CreateKeyspace { replication, .. } => {
-                let placement = self.parts.coordinator.routes.placement(replication);
-                placement.warnings().iter().map(ToString::to_string).collect()
-            }
-            _ => Vec::new(),
-        };
-        let Changed { changed, version, pending } =
-            self.parts.keeper.change(change).await.map_err(|e| change_status(&e))?;
-        let pending_nodes = pending.iter().map(ToString::to_string).collect();
-        Ok(Response::new(v1::SchemaChanged {
-            changed,
-            schema_version: version,
-            pending_nodes,
-            warnings,
-        }))
     }
 
     /// The tables a storage verb is for; `None`: all of them.
@@ -146,16 +126,6 @@ impl AdminService {
     }
 }
 
-fn change_status(error: &ChangeError) -> Status {
-    let message = error.to_string();
-    match error {
-        ChangeError::BadName(_) => Status::invalid_argument(message),
-        ChangeError::Exists { .. } => Status::already_exists(message),
-        ChangeError::Missing { .. } => Status::not_found(message),
-        ChangeError::Schema(_) => Status::internal(message),
-    }
-}
-
 pub(super) fn storage_status(error: &StorageError) -> Status {
     let message = error.to_string();
     match error {
@@ -174,78 +144,35 @@ impl v1::admin_server::Admin for AdminService {
         &self,
         request: Request<v1::CreateKeyspaceRequest>,
     ) -> Answer<v1::SchemaChanged> {
-        let v1::CreateKeyspaceRequest { name, rf, per_dc, if_not_exists, hint_overflow } =
-            request.into_inner();
-        let replication = replication(rf, per_dc)?;
-        let hint_overflow = schema::overflow_from_wire(&hint_overflow)
-            .map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let change = Change::CreateKeyspace { name, replication, hint_overflow, if_not_exists };
-        self.change(change).await
+        schema::create_keyspace(self, request.into_inner()).await
     }
 
     async fn drop_keyspace(
         &self,
         request: Request<v1::DropKeyspaceRequest>,
     ) -> Answer<v1::SchemaChanged> {
-        let v1::DropKeyspaceRequest { name, if_exists } = request.into_inner();
-        self.change(Change::DropKeyspace { name, if_exists }).await
+        schema::drop_keyspace(self, request.into_inner()).await
     }
 
     async fn create_table(
         &self,
         request: Request<v1::CreateTableRequest>,
     ) -> Answer<v1::SchemaChanged> {
-        let v1::CreateTableRequest { keyspace, name, if_not_exists, options } =
-            request.into_inner();
-        let pairs = options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        let options =
-            TableOptions::from_pairs(pairs).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        self.change(Change::CreateTable { keyspace, name, options, if_not_exists }).await
+        schema::create_table(self, request.into_inner()).await
     }
 
     async fn drop_table(
         &self,
         request: Request<v1::DropTableRequest>,
     ) -> Answer<v1::SchemaChanged> {
-        let v1::DropTableRequest { keyspace, name, if_exists } = request.into_inner();
-        self.change(Change::DropTable { keyspace, name, if_exists }).await
+        schema::drop_table(self, request.into_inner()).await
     }
 
     async fn describe(
         &self,
         request: Request<v1::DescribeRequest>,
     ) -> Answer<v1::DescribeResponse> {
-        let wanted = request.into_inner().keyspace;
-        let view = self.parts.keeper.store.current();
-        if !wanted.is_empty() && view.schema.keyspace(&wanted).is_none() {
-            return Err(Status::not_found(format!("keyspace `{wanted}` does not exist")));
-        }
-        let shown = view.schema.live_keyspaces().filter(|k| wanted.is_empty() || k.name == wanted);
-        let keyspaces = shown.map(|keyspace| {
-            let (rf, per_dc) = match &keyspace.replication {
-                Replication::Simple { rf } => (rf.get(), BTreeMap::new()),
-                Replication::NetworkTopology { per_dc } => {
-                    let per_dc = per_dc.iter().map(|(dc, rf)| (dc.to_string(), rf.get()));
-                    (0, per_dc.collect())
-                }
-            };
-            let tables = view.schema.live_tables().filter(|t| t.keyspace == keyspace.name);
-            let tables = tables.map(|table| v1::Table {
-                name: table.name.clone(),
-                id: ids::table_to_wire(table.id),
-                options: table.options.to_map(),
-            });
-            let tables = tables.collect();
-            v1::Keyspace {
-                name: keyspace.name.clone(),
-                rf,
-                per_dc,
-                tables,
-                hint_overflow: keyspace.hint_overflow.map_or("", Overflow::as_str).to_owned(),
-            }
-        });
-        let keyspaces = keyspaces.collect();
-        Ok(Response::new(v1::DescribeResponse { schema_version: view.version.clone(), keyspaces }))
+        schema::describe(self, &request.into_inner().keyspace)
     }
 
     async fn topology(&self, _: Request<v1::TopologyRequest>) -> Answer<v1::TopologyResponse> {

@@ -6,6 +6,7 @@ mod hints;
 mod integrity;
 mod repair;
 mod replication;
+mod schema;
 mod kv;
 mod stats;
 

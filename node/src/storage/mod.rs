@@ -31,7 +31,7 @@ pub use upkeep::{
 use crate::seams::net::BoxFuture;
 use bytes::Bytes;
 use helenus_core::codec::{self, CodecError};
-use helenus_core::{Key, Partition, TableDef, TableId, TimestampMicros, Token, merge};
+use helenus_core::{Expiry, Key, Partition, TableDef, TableId, TimestampMicros, Token, merge};
 use std::ops::ControlFlow;
 
 /// Why an operation on the engine failed.
@@ -158,8 +158,30 @@ pub struct Write {
     pub token: Token,
     /// What to merge in, in its canonical encoding (`helenus_core::codec`).
     pub encoded: Bytes,
-    /// The same, decoded; `None`: a put, which is merged without decoding it.
-    pub(crate) update: Option<Partition>,
+    /// What the memtable needs to know of it.
+    pub(crate) update: Update,
+}
+
+/// An update, decoded as far as merging it asks for.
+#[derive(Debug, Clone)]
+pub(crate) enum Update {
+    /// A key-value put: of two the newer one wins whole, so its encoding is merged as it is.
+    Put { timestamp: TimestampMicros, expiry: Option<Expiry> },
+    /// Anything else.
+    Other(Partition),
+}
+
+impl Update {
+    /// Of these bytes, which `shared` gives to be kept. An error says what is wrong with them.
+    pub(crate) fn decode(
+        encoded: &[u8],
+        shared: impl FnOnce() -> Bytes,
+    ) -> Result<Update, CodecError> {
+        match codec::peek_put(encoded) {
+            Some(put) => Ok(Update::Put { timestamp: put.timestamp, expiry: put.expiry }),
+            None => codec::decode(shared()).map(Update::Other),
+        }
+    }
 }
 
 impl Write {
@@ -170,31 +192,46 @@ impl Write {
         token: Token,
         encoded: Bytes,
     ) -> Result<Write, CodecError> {
-        let update = match codec::peek_put(&encoded) {
-            Some(_) => None,
-            None => Some(codec::decode(encoded.clone())?),
-        };
+        let update = Update::decode(&encoded, || encoded.clone())?;
         Ok(Write { table, key, token, encoded, update })
+    }
+
+    /// Of a key-value put.
+    pub fn put(
+        (table, key, token): (TableId, Key, Token),
+        value: &[u8],
+        timestamp: TimestampMicros,
+        expiry: Option<Expiry>,
+    ) -> Write {
+        let encoded = codec::encode_put(timestamp, value, expiry);
+        Write { table, key, token, encoded, update: Update::Put { timestamp, expiry } }
     }
 
     /// Of an update in normal form.
     pub fn of(table: TableId, key: Key, token: Token, update: Partition) -> Write {
         let encoded = codec::encode(&update);
-        let is_put = codec::peek_put(&encoded).is_some();
-        Write { table, key, token, encoded, update: (!is_put).then_some(update) }
+        let update = match codec::peek_put(&encoded) {
+            Some(put) => Update::Put { timestamp: put.timestamp, expiry: put.expiry },
+            None => Update::Other(update),
+        };
+        Write { table, key, token, encoded, update }
     }
 
     /// The update, decoded.
     pub fn partition(&self) -> Partition {
-        let decode = || codec::decode(self.encoded.clone()).expect("a write's encoding is sound");
-        self.update.clone().unwrap_or_else(decode)
+        match &self.update {
+            Update::Put { .. } => {
+                codec::decode(self.encoded.clone()).expect("a write's encoding is sound")
+            }
+            Update::Other(update) => update.clone(),
+        }
     }
 
     /// The newest timestamp in it.
     pub fn version(&self) -> Option<TimestampMicros> {
         match &self.update {
-            Some(update) => merge::version(update),
-            None => codec::peek_put(&self.encoded).map(|put| put.timestamp),
+            Update::Put { timestamp, .. } => Some(*timestamp),
+            Update::Other(update) => merge::version(update),
         }
     }
 }

@@ -103,10 +103,10 @@ impl Awaited {
 impl Await {
     async fn run(self, context: &Context) -> Result<(), Failure> {
         let timeout = context.timeout().unwrap_or(TIMEOUT);
-        let topology = context.ask(async |admin| admin.topology().await).await?;
-        let members = topology.members.iter().filter(|member| member.status != "LEFT");
+        let members = context.members().await?;
         let target = &self.target;
-        let each = members.map(async |member| ask(&member.client_addr, target, timeout).await);
+        let each =
+            members.iter().map(async |member| ask(&member.client_addr, target, timeout).await);
         let awaited = Awaited::new(join_all(each).await);
         context.out.show(&awaited, |awaited| awaited.text(&context.out))?;
         if awaited.delivered_or_counted {

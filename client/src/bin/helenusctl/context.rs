@@ -2,7 +2,7 @@
 
 use crate::input;
 use crate::out::Out;
-use helenus_client::{Admin, AdminError, Builder, Client, ConnectError, OpError};
+use helenus_client::{Admin, AdminError, Builder, Client, ConnectError, OpError, v1};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -170,14 +170,20 @@ impl Context {
         self.ask_all(&self.hosts, call).await
     }
 
+    /// The members of the cluster that the hosts are of.
+    pub(crate) async fn members(&self) -> Result<Vec<v1::Member>, Failure> {
+        let mut topology = self.ask(async |admin| admin.topology().await).await?;
+        topology.members.retain(|member| member.status != "LEFT");
+        Ok(topology.members)
+    }
+
     /// As [`Context::ask_each`], but every member of the cluster that the hosts are of.
     pub(crate) async fn ask_members<T>(
         &self,
         call: impl AsyncFn(Admin) -> Result<T, AdminError>,
     ) -> Result<Each<T>, Failure> {
-        let topology = self.ask(async |admin| admin.topology().await).await?;
         let mut members = Vec::new();
-        for member in topology.members.iter().filter(|member| member.status != "LEFT") {
+        for member in self.members().await? {
             members.push(member.client_addr.parse().map_err(|_| {
                 let addr = &member.internode_addr;
                 Failure::Here(format!("it is not known where clients reach the member {addr}"))

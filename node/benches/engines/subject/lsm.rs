@@ -1,7 +1,7 @@
 //! Helenus' own engine, as a node drives it.
 //!
-//! A put includes what a replica does with one: the token, the encoding, its decoding into a partition, the log record
-//! and the memtable. The log's buffer goes to the system once a wake.
+//! A put includes what a replica does with one: the token, the encoding, the check that it is sound, the log record and
+//! the memtable. The log's buffer goes to the system once a wake.
 
 use super::{Key, Settings, Subject, Value, wait_until};
 use bytes::Bytes;

@@ -7,6 +7,7 @@ use crate::data::{
 };
 use crate::merge;
 use crate::types::{GcSeconds, TimestampMicros};
+use crate::varint;
 use bytes::Bytes;
 
 /// Why bytes are not a partition.
@@ -84,35 +85,17 @@ pub fn peek_put(encoded: &[u8]) -> Option<Put<'_>> {
     if flags & !flag::PLAIN_EXPIRING != flag::PLAIN {
         return None;
     }
-    let zigzag = peek_varint(&mut rest)?;
-    let timestamp = TimestampMicros((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64));
+    let timestamp = TimestampMicros(varint::unzigzag(varint::take(&mut rest)?));
     let expiry = if flags & flag::PLAIN_EXPIRING == 0 {
         None
     } else {
-        let ttl_s = u32::try_from(peek_varint(&mut rest)?).ok().filter(|ttl| *ttl > 0)?;
-        let zigzag = u32::try_from(peek_varint(&mut rest)?).ok()?;
+        let ttl_s = u32::try_from(varint::take(&mut rest)?).ok().filter(|ttl| *ttl > 0)?;
+        let zigzag = u32::try_from(varint::take(&mut rest)?).ok()?;
         let second = (zigzag >> 1) as i32 ^ -((zigzag & 1) as i32);
         Some(Expiry { ttl_s, expires_at: GcSeconds(second as u32) })
     };
-    let len = usize::try_from(peek_varint(&mut rest)?).ok()?;
+    let len = usize::try_from(varint::take(&mut rest)?).ok()?;
     (rest.len() == len).then_some(Put { timestamp, expiry, value: rest })
-}
-
-fn peek_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        if (bits << shift) >> shift != bits || (*byte == 0 && shift > 0) {
-            return None;
-        }
-        n |= bits << shift;
-        if *byte < 0x80 {
-            return Some(n);
-        }
-    }
-    None
 }
 
 /// No list is given more room than this before its entries are there: a count is only a claim.
@@ -189,8 +172,7 @@ impl Reader<'_> {
     }
 
     fn time(&mut self) -> Result<TimestampMicros, CodecError> {
-        let n = self.varint("a timestamp")?;
-        let step = (n >> 1) as i64 ^ -((n & 1) as i64);
+        let step = varint::unzigzag(self.varint("a timestamp")?);
         self.time = self.time.wrapping_add(step);
         Ok(TimestampMicros(self.time))
     }

@@ -5,6 +5,7 @@ use crate::data::{
     Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Liveness, Partition, Row,
 };
 use crate::types::{GcSeconds, TimestampMicros};
+use crate::varint;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The canonical encoding. The partition must be in normal form, as everything that `merge` or `decode` made is.
@@ -141,15 +142,8 @@ struct Writer<'a, B> {
 }
 
 impl<B: BufMut> Writer<'_, B> {
-    fn varint(&mut self, mut n: u64) {
-        loop {
-            let [low, ..] = n.to_le_bytes();
-            n >>= 7;
-            if n == 0 {
-                return self.out.put_u8(low);
-            }
-            self.out.put_u8(low | 0x80);
-        }
+    fn varint(&mut self, n: u64) {
+        varint::put(self.out, n);
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -160,7 +154,7 @@ impl<B: BufMut> Writer<'_, B> {
     fn time(&mut self, time: TimestampMicros) {
         let step = time.0.wrapping_sub(self.time);
         self.time = time.0;
-        self.varint(((step << 1) ^ (step >> 63)) as u64);
+        self.varint(varint::zigzag(step));
     }
 
     fn second(&mut self, second: GcSeconds) {

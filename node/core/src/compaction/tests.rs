@@ -187,7 +187,11 @@ fn overlap(s: &Candidate, from: i128, until: i128) -> f64 {
 #[test]
 fn an_sstable_is_not_rewritten_for_its_tombstones_in_the_second_it_was_written() {
     let options = TableOptions { tombstone_compaction_interval: 0, ..TableOptions::default() };
-    assert_eq!(Strategy::of(&options).tombstones.interval_s, 1);
+    let mut table = Sim::with(Strategy::of(&options));
+    table.flush(Candidate { droppable_ratio: 1.0, ..Candidate::new(0, MIB) });
+    assert_eq!(table.choose(), None);
+    table.sstables[0].age_s = 1;
+    assert_eq!(table.choose().map(|choice| choice.inputs), Some(vec![0]));
 }
 
 #[test]

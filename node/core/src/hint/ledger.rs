@@ -180,11 +180,8 @@ impl Ledger {
     /// Hints lost and not settled, for this reason.
     pub fn outstanding(&self, reason: Loss) -> Settled {
         let mut sum = Settled::default();
-        for (_, _, ranges) in self.rows().filter(|(_, why, _)| *why == reason) {
-            for range in ranges {
-                sum.add(range);
-            }
-        }
+        let rows = self.rows().filter(|(_, why, _)| *why == reason);
+        rows.flat_map(|(_, _, ranges)| ranges).for_each(|range| sum += range.into());
         sum
     }
 
@@ -227,11 +224,11 @@ impl Ledger {
         [scope, Scope { table: None, ..scope }].into_iter().find(fits).unwrap_or(any)
     }
 
-    /// What a repair of `table` on `target` has to compare so that no recorded loss is left. It is right to begin it
+    /// What a repair of this scope has to compare so that no recorded loss is left: of a table of a target, or, without a
+    /// table, what was lost of nobody knows which (and so is to be compared in each). It is right to begin it
     /// once every write that was under way now has ended (after `write_request_timeout`): a hint is refused before the
     /// other replicas have its write.
-    pub fn to_repair(&self, table: TableId, target: NodeId) -> ToRepair {
-        let wanted = Scope::table(target, table);
+    pub fn to_repair(&self, wanted: Scope) -> ToRepair {
         let rows = self.rows().filter(|(scope, ..)| scope.speaks_of(wanted));
         let ranges = rows.flat_map(|(_, _, ranges)| ranges.iter().map(|range| range.tokens));
         ToRepair { ranges: joined(ranges.collect()), as_of: self.recorded }
@@ -250,7 +247,7 @@ impl Ledger {
                 ranges.retain(|range| {
                     let done = range.latest <= as_of && covered(&repaired, range.tokens);
                     if done {
-                        settled.add(range);
+                        settled += range.into();
                     }
                     !done
                 });
@@ -269,11 +266,9 @@ impl std::ops::AddAssign for Settled {
     }
 }
 
-impl Settled {
-    fn add(&mut self, range: &LostRange) {
-        self.ranges += 1;
-        self.count = self.count.saturating_add(range.count);
-        self.bytes = self.bytes.saturating_add(range.bytes);
+impl From<&LostRange> for Settled {
+    fn from(range: &LostRange) -> Settled {
+        Settled { ranges: 1, count: range.count, bytes: range.bytes }
     }
 }
 

@@ -15,7 +15,7 @@ fn outstanding(node: &Node, reason: Loss) -> u64 {
 /// Every loss that was told is covered by what a repair would compare.
 pub(super) fn covers_all_that_was_told(node: &Node) {
     let plans: BTreeMap<NodeId, Vec<Tokens>> =
-        [A, B].map(|target| (target, node.store.to_repair(T, target).ranges)).into();
+        [A, B].map(|target| (target, node.store.to_repair(Scope::table(target, T)).ranges)).into();
     for (target, key, reason) in node.probe.lost() {
         let at = token::of(key.as_bytes());
         let covered = plans[&target].iter().any(|range| range.first <= at && at <= range.last);
@@ -28,9 +28,12 @@ async fn refused_hints_are_in_the_ledger_at_their_tokens() {
     let node = Node::new(1, config(4 * KIB, NEWEST));
     while node.append(A, "stored", 500).is_ok() {}
     node.append(B, "late", 500).unwrap_err();
-    assert_eq!(node.store.to_repair(T, A).ranges, [Tokens::one(token::of(b"stored"))]);
-    assert_eq!(node.store.to_repair(T, B).ranges, [Tokens::one(token::of(b"late"))]);
-    assert_eq!(node.store.to_repair(TableId(8), B).ranges, []);
+    assert_eq!(
+        node.store.to_repair(Scope::table(A, T)).ranges,
+        [Tokens::one(token::of(b"stored"))]
+    );
+    assert_eq!(node.store.to_repair(Scope::table(B, T)).ranges, [Tokens::one(token::of(b"late"))]);
+    assert_eq!(node.store.to_repair(Scope::table(B, TableId(8))).ranges, []);
     let lost = node.store.ledger().outstanding(Loss::NodeCapReached);
     assert_eq!((lost.count, lost.bytes), (2, 2 * (24 + 16 + 500) + 6 + 4));
 }
@@ -59,9 +62,9 @@ async fn a_restart_forgets_nothing_that_was_flushed() {
         while node.append(A, "stored", 500).is_ok() {}
         node.store.flush().await.unwrap();
         node.append(B, "unflushed", 500).unwrap_err();
-        let before = node.store.to_repair(T, A);
+        let before = node.store.to_repair(Scope::table(A, T));
         node.crash();
-        let after = node.store.to_repair(T, A);
+        let after = node.store.to_repair(Scope::table(A, T));
         assert_eq!(after.ranges, before.ranges, "seed {seed}");
         assert!(after.as_of > before.as_of, "what comes now is newer than what was asked before");
         // What was known before the crash does not settle what was lost behind it.
@@ -76,13 +79,13 @@ async fn a_settled_loss_stays_settled() {
     let mut node = Node::new(1, config(4 * KIB, NEWEST));
     while node.append(A, "stored", 500).is_ok() {}
     node.store.flush().await.unwrap();
-    let plan = node.store.to_repair(T, A);
+    let plan = node.store.to_repair(Scope::table(A, T));
     let spans: Vec<Span> = plan.ranges.iter().map(|range| range.span()).collect();
     let scope = Scope::table(A, T);
     let settled = node.store.settle_losses(&[scope], &spans, plan.as_of).await.unwrap();
     assert_eq!((settled.ranges, settled.count), (1, 1));
     node.crash();
-    assert_eq!(node.store.to_repair(T, A).ranges, []);
+    assert_eq!(node.store.to_repair(Scope::table(A, T)).ranges, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,7 +97,10 @@ async fn truncated_hints_are_in_the_ledger_before_they_are_gone() {
         node.store.truncate(None).await.unwrap();
         node.crash();
         assert_eq!(node.account(A).pending, 0);
-        assert_eq!(node.store.to_repair(T, A).ranges, [Tokens::one(token::of(b"owed"))]);
+        assert_eq!(
+            node.store.to_repair(Scope::table(A, T)).ranges,
+            [Tokens::one(token::of(b"owed"))]
+        );
     }
 }
 
@@ -107,13 +113,16 @@ async fn a_ledger_that_could_not_be_synced_leaves_the_one_before() {
     node.disk.fail_next_syncs(1);
     assert!(node.store.flush().await.is_err(), "whoever flushes hears of it");
     node.crash();
-    assert_eq!(node.store.to_repair(T, A).ranges, [Tokens::one(token::of(b"stored"))]);
+    assert_eq!(
+        node.store.to_repair(Scope::table(A, T)).ranges,
+        [Tokens::one(token::of(b"stored"))]
+    );
     // The next one is whole.
     node.append(B, &"x".repeat(99), 4000).unwrap_err();
     node.store.flush().await.unwrap();
     node.crash();
     assert_eq!(
-        node.store.to_repair(T, B).ranges,
+        node.store.to_repair(Scope::table(B, T)).ranges,
         [Tokens::one(token::of("x".repeat(99).as_bytes()))]
     );
 }

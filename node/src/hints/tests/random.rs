@@ -68,7 +68,7 @@ impl Owed {
         let ledger = node.store.ledger();
         for (target, key) in &self.lost {
             let at = token::of(key.as_bytes());
-            let ranges = ledger.to_repair(TableId(7), *target).ranges;
+            let ranges = ledger.to_repair(Scope::table(*target, TableId(7))).ranges;
             let covered = ranges.iter().any(|range| range.first <= at && at <= range.last);
             assert!(covered, "{key} for {target} was lost, and no range covers it");
         }

@@ -12,10 +12,10 @@
 
 use super::log::Position;
 use super::undecodable;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, Update};
 use bytes::Bytes;
 use helenus_core::merge::{self, Statistics};
-use helenus_core::{Partition, Token, codec};
+use helenus_core::{Partition, TimestampMicros, Token, codec};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -133,14 +133,13 @@ impl Arena {
 
     /// Merges a put into a slot that holds one, which needs no decoding: the newer of the two wins whole. It is written
     /// over the older one where it fits. Gives the bytes by which the arena grew; `None`: it takes more than that.
-    fn replace(&mut self, slot: &mut Slot, encoded: &[u8]) -> Option<u64> {
+    fn replace(&mut self, slot: &mut Slot, new: TimestampMicros, encoded: &[u8]) -> Option<u64> {
         let Slot::Arena { chunk, at, len } = *slot else { return None };
-        let held = codec::peek_put(self.get(chunk, at, len))?;
-        let new = codec::peek_put(encoded).filter(|new| new.timestamp != held.timestamp)?;
-        if encoded.len() > ARENA_VALUE_MAX {
+        let held = codec::peek_put(self.get(chunk, at, len))?.timestamp;
+        if new == held || encoded.len() > ARENA_VALUE_MAX {
             return None;
         }
-        if new.timestamp < held.timestamp {
+        if new < held {
             return Some(0);
         }
         if encoded.len() <= len as usize {
@@ -208,21 +207,19 @@ impl Memtable {
         &self.statistics
     }
 
-    /// Merges one write. `encoded` is the encoding of `update`, or a put's if there is none; `shared` gives the same bytes
-    /// to be kept.
+    /// Merges one write. `encoded` is the encoding of `update`; `shared` gives the same bytes to be kept.
     pub(super) fn merge(
         &mut self,
         at: Position,
         token: Token,
         key: &[u8],
-        update: Option<Partition>,
+        update: Update,
         encoded: &[u8],
         shared: impl Fn() -> Bytes,
     ) -> Result<(), StorageError> {
-        match (&update, codec::peek_put(encoded)) {
-            (None, Some(put)) => self.statistics.add_put(put.timestamp, put.expiry),
-            (None, None) => {}
-            (Some(update), _) => self.statistics.add(update),
+        match &update {
+            Update::Put { timestamp, expiry } => self.statistics.add_put(*timestamp, *expiry),
+            Update::Other(update) => self.statistics.add(update),
         }
         self.first.get_or_insert(at);
         if self.shards.is_empty() {
@@ -242,15 +239,19 @@ impl Memtable {
                 self.bytes += SLOT_BYTES + (key.len() + encoded.len()) as u64;
             }
             std::collections::btree_map::Entry::Occupied(mut occupied) => {
-                if let Some(grown) = self.arena.replace(occupied.get_mut(), encoded) {
+                if let Update::Put { timestamp, .. } = update
+                    && let Some(grown) = self.arena.replace(occupied.get_mut(), timestamp, encoded)
+                {
                     self.bytes += grown;
                     return Ok(());
                 }
-                let update = if encoded.len() <= ARENA_VALUE_MAX {
+                let update = match update {
                     // A copy of its own, or the cell would keep alive the whole buffer that it came in.
-                    codec::decode(Bytes::copy_from_slice(encoded))
-                } else {
-                    update.map_or_else(|| codec::decode(shared()), Ok)
+                    _ if encoded.len() <= ARENA_VALUE_MAX => {
+                        codec::decode(Bytes::copy_from_slice(encoded))
+                    }
+                    Update::Put { .. } => codec::decode(shared()),
+                    Update::Other(update) => Ok(update),
                 };
                 let update = update.map_err(|e| undecodable(&e))?;
                 merge_slot(occupied.get_mut(), &self.arena, update)?;
@@ -363,7 +364,6 @@ fn merge_slot(slot: &mut Slot, arena: &Arena, update: Partition) -> Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use helenus_core::TimestampMicros;
 
     fn put(memtable: &mut Memtable, token: i64, key: &[u8], timestamp: i64) {
         let value = Bytes::copy_from_slice(&timestamp.to_be_bytes());
@@ -373,9 +373,9 @@ mod tests {
 
     fn merge(memtable: &mut Memtable, token: i64, key: &[u8], update: &Partition) {
         let (token, encoded) = (Token(token), codec::encode(update));
-        let decoded = codec::peek_put(&encoded).is_none().then(|| update.clone());
         let shared = || encoded.clone();
-        memtable.merge(Position::default(), token, key, decoded, &encoded, shared).unwrap();
+        let update = Update::decode(&encoded, shared).unwrap();
+        memtable.merge(Position::default(), token, key, update, &encoded, shared).unwrap();
     }
 
     #[test]

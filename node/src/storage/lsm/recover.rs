@@ -8,9 +8,9 @@ use super::snapshot;
 use super::sstable::{BlockCache, SsTable};
 use super::state::Table;
 use super::{LsmParts, RecoveryReport, corrupt, io_error, table_dir, undecodable};
-use crate::storage::StorageError;
+use crate::storage::{StorageError, Update};
 use bytes::Bytes;
-use helenus_core::{GcSeconds, TableId, codec};
+use helenus_core::{GcSeconds, TableId};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -110,10 +110,7 @@ impl Recovery<'_> {
         }
         let Mutation { token, key, update: encoded, .. } = mutation;
         let copied = || Bytes::copy_from_slice(encoded);
-        let update = match codec::peek_put(encoded) {
-            Some(_) => None,
-            None => Some(codec::decode(copied()).map_err(|e| undecodable(&e))?),
-        };
+        let update = Update::decode(encoded, copied).map_err(|e| undecodable(&e))?;
         let before = table.active.bytes();
         table.active.merge(at, *token, key, update, encoded, copied)?;
         self.bytes += table.active.bytes() - before;

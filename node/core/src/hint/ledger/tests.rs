@@ -41,7 +41,7 @@ fn a_full_row_joins_its_two_nearest_ranges() {
         ledger.record(Scope::table(A, T), Loss::Evicted, at(far(i)));
     }
     ledger.record(Scope::table(A, T), Loss::Evicted, at(5003));
-    let ranges = ledger.to_repair(T, A).ranges;
+    let ranges = ledger.to_repair(Scope::table(A, T)).ranges;
     assert_eq!(ranges.len(), RANGES_MAX);
     assert!(ranges.contains(&tokens(5000, 5003)), "{ranges:?}");
 }
@@ -54,7 +54,7 @@ fn a_repair_settles_what_it_covered_and_knew_of() {
         ledger.record(scope, Loss::NodeCapReached, at(token));
     }
     ledger.record(scope, Loss::Expired, at(20));
-    let plan = ledger.to_repair(T, A);
+    let plan = ledger.to_repair(Scope::table(A, T));
     assert_eq!(plan.ranges, [tokens(10, 10), tokens(20, 20), tokens(30, 30)]);
     // While it ran, one more was lost there.
     ledger.record(scope, Loss::NodeCapReached, at(30));
@@ -64,7 +64,7 @@ fn a_repair_settles_what_it_covered_and_knew_of() {
         Settled { ranges: 3, count: 3, bytes: 300 }
     );
     assert_eq!(ledger.settle(scope, &[RING], plan.as_of), Settled::default(), "30 is newer");
-    assert_eq!(ledger.to_repair(T, A).ranges, [tokens(30, 30)]);
+    assert_eq!(ledger.to_repair(Scope::table(A, T)).ranges, [tokens(30, 30)]);
     assert_eq!(ledger.settle(scope, &[RING], ledger.recorded()).count, 2);
     assert_eq!(ledger, Ledger::resumed(5));
 }
@@ -74,9 +74,9 @@ fn what_could_not_be_read_is_to_be_repaired_in_every_table() {
     let mut ledger = Ledger::new();
     let lost = Lost { tokens: Tokens::ALL, ..at(0) };
     ledger.record(Scope::target(A), Loss::Damaged, lost);
-    assert_eq!(ledger.to_repair(T, A).ranges, [Tokens::ALL]);
-    assert_eq!(ledger.to_repair(TableId(8), A).ranges, [Tokens::ALL]);
-    assert_eq!(ledger.to_repair(T, NodeId(1)).ranges, []);
+    assert_eq!(ledger.to_repair(Scope::table(A, T)).ranges, [Tokens::ALL]);
+    assert_eq!(ledger.to_repair(Scope::table(A, TableId(8))).ranges, [Tokens::ALL]);
+    assert_eq!(ledger.to_repair(Scope::table(NodeId(1), T)).ranges, []);
     // A repair of one table is not one of all.
     assert_eq!(ledger.settle(Scope::table(A, T), &[RING], u64::MAX).ranges, 0);
     assert_eq!(ledger.settle(Scope::target(A), &[RING], u64::MAX).ranges, 1);
@@ -135,7 +135,7 @@ proptest! {
             }
         }
         for (scope, token) in recorded {
-            let plan = ledger.to_repair(scope.table.unwrap(), scope.target.unwrap());
+            let plan = ledger.to_repair(scope);
             prop_assert!(plan.ranges.iter().any(|r| r.first <= token && token <= r.last));
         }
         prop_assert!(ledger.rows().count() <= ROWS_MAX);

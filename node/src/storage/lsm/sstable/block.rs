@@ -26,7 +26,7 @@ pub(super) use build::Builder;
 
 use bytes::{Buf, Bytes};
 use crc32fast::Hasher;
-use helenus_core::{TimestampMicros, Token, codec, token};
+use helenus_core::{TimestampMicros, Token, codec, token, varint};
 use std::ops::Range;
 
 pub(super) const BLOCK_HEADER_BYTES: usize = 9;
@@ -181,12 +181,11 @@ impl Block {
 fn parse(all: &[u8], at: usize, form: Form) -> Option<Entry> {
     let mut rest = all.get(at..)?;
     let token = if form.hashed { None } else { Some(Token(rest.try_get_i64_le().ok()?)) };
-    let mut len = || usize::try_from(varint(&mut rest)?).ok();
+    let mut len = || usize::try_from(varint::take(&mut rest)?).ok();
     let (shared, key_len, value_len) = (len()?, len()?, len()?);
     let timestamp = match form.since {
         Some(since) => {
-            let zigzag = varint(&mut rest)?;
-            let step = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+            let step = varint::unzigzag(varint::take(&mut rest)?);
             Some(TimestampMicros(since.0.wrapping_add(step)))
         }
         None => None,
@@ -320,19 +319,6 @@ impl Walk {
 /// How many bytes two keys begin with alike.
 fn shared_bytes(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0_u64;
-    for shift in (0..u64::BITS).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        n |= u64::from(byte & 0x7F).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::{Form, HASHED, LZ4, PUTS, RESTART_EVERY, checksum, parse, shared_bytes};
 use bytes::BufMut;
 use helenus_core::codec::{self, Put};
-use helenus_core::{TimestampMicros, Token, token};
+use helenus_core::{TimestampMicros, Token, token, varint};
 
 /// Collects entries.
 #[derive(Default)]
@@ -136,27 +136,19 @@ impl Builder {
 }
 
 fn put_whole(raw: &mut Vec<u8>, shared: usize, rest: &[u8], value: &[u8]) {
-    put_varint(raw, shared as u64);
-    put_varint(raw, rest.len() as u64);
-    put_varint(raw, value.len() as u64);
+    varint::put(raw, shared as u64);
+    varint::put(raw, rest.len() as u64);
+    varint::put(raw, value.len() as u64);
     raw.put_slice(rest);
     raw.put_slice(value);
 }
 
 fn put_short(raw: &mut Vec<u8>, shared: usize, rest: &[u8], since: TimestampMicros, put: &Put<'_>) {
     let step = put.timestamp.0.wrapping_sub(since.0);
-    put_varint(raw, shared as u64);
-    put_varint(raw, rest.len() as u64);
-    put_varint(raw, put.value.len() as u64);
-    put_varint(raw, ((step << 1) ^ (step >> 63)) as u64);
+    varint::put(raw, shared as u64);
+    varint::put(raw, rest.len() as u64);
+    varint::put(raw, put.value.len() as u64);
+    varint::put(raw, varint::zigzag(step));
     raw.put_slice(rest);
     raw.put_slice(put.value);
-}
-
-pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.put_u8((n & 0x7F) as u8 | 0x80);
-        n >>= 7;
-    }
-    out.put_u8((n & 0x7F) as u8);
 }

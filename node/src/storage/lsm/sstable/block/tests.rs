@@ -1,6 +1,5 @@
 //! Blocks of every form give back what was put in.
 
-use super::build::put_varint;
 use super::*;
 use helenus_core::{Expiry, GcSeconds};
 
@@ -180,16 +179,4 @@ fn bytes_that_make_no_sense_are_an_error_not_a_panic() {
             while walk.advance() == Ok(true) {}
         }
     }
-}
-
-#[test]
-fn varints_come_back() {
-    for n in [0, 1, 127, 128, 300, u64::MAX] {
-        let mut out = Vec::new();
-        put_varint(&mut out, n);
-        let mut rest = out.as_slice();
-        assert_eq!(varint(&mut rest), Some(n));
-        assert!(rest.is_empty());
-    }
-    assert_eq!(varint(&mut [0xFF; 30].as_slice()), None);
 }
