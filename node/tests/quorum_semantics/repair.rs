@@ -190,9 +190,9 @@ async fn what_is_written_during_a_repair_is_not_lost() {
     assert_eq!(table(&repair(&cluster, C, all()).await).differing, 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_participant_that_dies_midway_fails_its_ranges_with_a_reason_and_nothing_hangs() {
-    let mut cluster = with(|config| config.repair.stream_throughput_outbound = 1000).await;
+/// A repair, coordinated by B, that has sent something and has much to send still.
+async fn midway() -> (Cluster, u64) {
+    let cluster = with(|config| config.repair.stream_throughput_outbound = 1000).await;
     for nth in 0..300 {
         only_here(&cluster, A, &format!("k{nth}"), "v").await;
     }
@@ -202,6 +202,12 @@ async fn a_participant_that_dies_midway_fails_its_ranges_with_a_reason_and_nothi
             table(&status(&cluster, B, id).await).partitions_sent > 0
         })
         .await;
+    (cluster, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_participant_that_dies_midway_fails_its_ranges_with_a_reason_and_nothing_hangs() {
+    let (mut cluster, id) = midway().await;
     cluster.kill(C).await;
     let report = ended(&cluster, B, id).await;
     assert_eq!(report.outcome, "failed", "{report:?}");
@@ -232,16 +238,7 @@ async fn a_participant_that_falls_silent_is_not_waited_for_long() {
 
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_dies_leaves_nothing_behind_and_says_so_when_it_is_back() {
-    let mut cluster = with(|config| config.repair.stream_throughput_outbound = 1000).await;
-    for nth in 0..300 {
-        only_here(&cluster, A, &format!("k{nth}"), "v").await;
-    }
-    let id = started(&cluster, B, all()).await;
-    cluster
-        .until("something was sent", async || {
-            table(&status(&cluster, B, id).await).partitions_sent > 0
-        })
-        .await;
+    let (mut cluster, id) = midway().await;
     cluster.kill(B).await;
     cluster.all_see_alive(2).await;
     cluster.boot(B).await;

@@ -5,8 +5,6 @@ use super::log::{Position, SyncJob};
 use crate::config::CommitlogSync;
 use crate::seams::background::{self, Lane};
 use crate::storage::{Applied, StorageError};
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesOrdered;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,46 +41,37 @@ impl Shared {
     }
 }
 
-/// Of a mode without a delay, so many syncs are on their way at a time: one at the disk, and one that gathers what was
-/// written meanwhile and begins where the first one ends, instead of when the node's thread has come round to it.
-const SYNCS_UNDER_WAY_MAX: usize = 2;
-
 /// The engine's sync task: sleeps until there is something to sync, waits as the mode says, syncs once for all who wait.
 pub(super) async fn sync_loop(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
-    let (delay, most) = match shared.config.commitlog_sync {
-        CommitlogSync::Periodic(period) => (period, 1),
-        CommitlogSync::Group(window) => (window, 1),
-        CommitlogSync::Batch => (Duration::ZERO, SYNCS_UNDER_WAY_MAX),
+    let delay = match shared.config.commitlog_sync {
+        CommitlogSync::Periodic(period) => period,
+        CommitlogSync::Group(window) => window,
+        CommitlogSync::Batch => Duration::ZERO,
     };
-    let mut syncs = FuturesOrdered::new();
-    let mut stopping = false;
-    // What is under way is waited for: an error that nobody heard of would be forgotten by the system.
-    while !(stopping && syncs.is_empty()) {
-        let ended: Option<Result<(), StorageError>> = tokio::select! { biased;
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
-                stopping = true;
-                continue;
-            }
-            Some(ended) = syncs.next() => Some(ended),
-            () = shared.sync_wanted.notified(), if !stopping && syncs.len() < most => None,
-        };
-        if delay > Duration::ZERO && ended.is_none() {
+    loop {
+        tokio::select! { biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = shared.sync_wanted.notified() => {}
+        }
+        if delay > Duration::ZERO {
             tokio::select! { biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(delay) => {}
             }
         }
-        let result = match ended {
-            Some(ended) => ended.map(|()| shared.publish(None)),
-            None => shared.lock().log.begin_sync().map(|job| {
-                syncs.extend(job.map(|job| run(&shared, job)));
-            }),
+        let job = shared.lock().log.begin_sync();
+        let result = match job {
+            Ok(None) => continue,
+            Ok(Some(job)) => run(&shared, job).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = result {
             // Poisoned: whoever waits hears of it, and nothing is synced any more.
-            return shared.publish(Some(error));
+            shared.publish(Some(error));
+            return;
         }
+        shared.publish(None);
     }
 }
 
