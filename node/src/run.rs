@@ -13,7 +13,7 @@ use crate::schema::{Keeper, SchemaStore};
 use crate::seams::background::Background;
 use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
-use crate::seams::net::{Listener, Net};
+use crate::seams::net::{BoxFuture, Listener, Net};
 use crate::seams::probe::Probe;
 use crate::seams::rng::Rng;
 use crate::server::{AdminParts, AdminService, KvService};
@@ -116,17 +116,26 @@ impl StartError {
 /// Runs a node until `shutdown` resolves, then stops it cleanly: everything acknowledged is durable when this returns.
 ///
 /// Dropping the future instead is a crash: nothing is synced, and the next start recovers.
-pub async fn run(
+pub fn run(
     parts: Parts,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), StartError> {
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, Result<(), StartError>> {
+    // Boxed here, so that the node is compiled once, and not again by everyone who runs one.
+    let shutdown: BoxFuture<'static, ()> = Box::pin(shutdown);
+    run_until(parts, shutdown)
+}
+
+fn run_until(
+    parts: Parts,
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), StartError>> {
     let span = tracing::info_span!("node", at = %parts.config.rpc_address);
-    start_and_serve(parts, shutdown).instrument(span).await
+    Box::pin(start_and_serve(parts, shutdown).instrument(span))
 }
 
 async fn start_and_serve(
     mut parts: Parts,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: BoxFuture<'static, ()>,
 ) -> Result<(), StartError> {
     let ready = parts.ready.take();
     let ports = Ports::open(&parts).await?;

@@ -119,6 +119,7 @@ struct Shared {
     /// Log segments that nobody needs, oldest first, while their files are there.
     doomed_segments: Arc<Mutex<VecDeque<PathBuf>>>,
     sync_wanted: Notify,
+    sync_ended: Notify,
     flush_wanted: Notify,
     compaction_wanted: Notify,
     /// Compactions that are paused, or pay at the throttle, look again.
@@ -173,6 +174,7 @@ impl LsmEngine {
             elsewhere,
             doomed_segments: Arc::default(),
             sync_wanted: Notify::new(),
+            sync_ended: Notify::new(),
             flush_wanted: Notify::new(),
             compaction_wanted: Notify::new(),
             compaction_changed: Notify::new(),

@@ -200,6 +200,8 @@ pub(super) struct State {
     pub(super) slowed: u64,
     pub(super) slowed_micros: u64,
     pub(super) stopping: bool,
+    /// A sync of the log is under way.
+    pub(super) syncing: bool,
     active_bytes: u64,
     frozen_bytes: u64,
     next_sequence: u64,
@@ -238,6 +240,7 @@ impl State {
             slowed: 0,
             slowed_micros: 0,
             stopping: false,
+            syncing: false,
             active_bytes,
             frozen_bytes: 0,
             next_sequence: 1,

@@ -1,4 +1,8 @@
 //! When the log is synced, and who waits for it.
+//!
+//! One sync is under way at a time. In `periodic` and `group` it begins so long after something was appended. In `batch`
+//! the first who waits has it begun, and the job that ends one begins the next if something was appended meanwhile: the
+//! disk is not idle while the node's thread answers those whom the last one covered.
 
 use super::Shared;
 use super::log::{Position, SyncJob};
@@ -17,12 +21,17 @@ pub(super) struct SyncState {
 
 impl Shared {
     /// When a write that ends before `upto` may be acknowledged.
-    pub(super) fn durable_after(&self, upto: Position) -> Applied {
+    pub(super) fn durable_after(self: &Arc<Self>, upto: Position) -> Applied {
         if matches!(self.config.commitlog_sync, CommitlogSync::Periodic(_)) {
             return Applied::Now;
         }
         let mut syncs = self.syncs.subscribe();
+        let shared = Arc::downgrade(self);
         Applied::After(Box::pin(async move {
+            // Not when it was applied: by now the other writes of the same wake are in the log too.
+            if let Some(shared) = shared.upgrade().filter(|shared| shared.syncs_at_once()) {
+                shared.begin_sync();
+            }
             let ended = syncs.wait_for(|s| s.durable >= upto || s.failed.is_some()).await;
             let state = ended.map_err(|_| StorageError::Stopped)?;
             match &state.failed {
@@ -32,16 +41,71 @@ impl Shared {
         }))
     }
 
-    fn publish(&self, failed: Option<StorageError>) {
-        let durable = self.lock().log.durable();
-        self.syncs.send_modify(|state| {
-            state.durable = durable;
-            state.failed = failed.or(state.failed.take());
-        });
+    fn syncs_at_once(&self) -> bool {
+        matches!(self.config.commitlog_sync, CommitlogSync::Batch)
+    }
+
+    /// Begins a sync when there is something to sync and none is under way; whether it did.
+    fn begin_sync(self: &Arc<Self>) -> bool {
+        let job = {
+            let mut state = self.lock();
+            if state.syncing || state.stopping {
+                return false;
+            }
+            let job = state.log.begin_sync();
+            state.syncing = matches!(job, Ok(Some(_)));
+            job
+        };
+        let job = match job {
+            Ok(Some(job)) => job,
+            Ok(None) => return false,
+            // Poisoned: whoever waits is to hear of it.
+            Err(_) => {
+                self.sync_ended.notify_one();
+                return false;
+            }
+        };
+        let (bytes, upto) = (job.bytes, job.upto);
+        // Weak: a job that never runs must not keep alive what owns its queue.
+        let shared = Arc::downgrade(self);
+        let job = move || {
+            let result = job.run();
+            if let Some(shared) = shared.upgrade() {
+                shared.end_sync(upto, result);
+            }
+        };
+        // A lane's own job may submit to it: at most this one and those of `close` are ever queued there.
+        drop(self.background.submit(Lane::Log, bytes, Box::new(job)));
+        true
+    }
+
+    /// On the lane's thread.
+    fn end_sync(self: &Arc<Self>, upto: Position, result: Result<(), StorageError>) {
+        let finished = {
+            let mut state = self.lock();
+            state.syncing = false;
+            state.log.finish_sync(upto, result)
+        };
+        if finished.is_ok() && self.syncs_at_once() {
+            self.begin_sync();
+        }
+        self.sync_ended.notify_one();
+    }
+
+    /// Tells those who wait how far the log is durable; `false` when that is all they will ever hear.
+    fn publish(&self, stopped: Option<StorageError>) -> bool {
+        let (durable, poisoned) = {
+            let state = self.lock();
+            (state.log.durable(), state.log.poisoned().map(str::to_owned))
+        };
+        let failed = poisoned.map(|cause| StorageError::Poisoned { cause }).or(stopped);
+        let goes_on = failed.is_none();
+        self.syncs.send_replace(SyncState { durable, failed });
+        goes_on
     }
 }
 
-/// The engine's sync task: sleeps until there is something to sync, waits as the mode says, syncs once for all who wait.
+/// The engine's sync task: waits as the mode says, begins syncs, and tells how they ended.
 pub(super) async fn sync_loop(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let delay = match shared.config.commitlog_sync {
@@ -50,28 +114,30 @@ pub(super) async fn sync_loop(shared: Arc<Shared>) {
         CommitlogSync::Batch => Duration::ZERO,
     };
     loop {
-        tokio::select! { biased;
+        let ended = tokio::select! { biased;
             _ = stop.wait_for(|stop| *stop) => return,
-            () = shared.sync_wanted.notified() => {}
-        }
-        if delay > Duration::ZERO {
+            () = shared.sync_ended.notified() => true,
+            () = shared.sync_wanted.notified() => false,
+        };
+        if !ended {
+            if delay > Duration::ZERO {
+                tokio::select! { biased;
+                    _ = stop.wait_for(|stop| *stop) => return,
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+            if !shared.begin_sync() || shared.syncs_at_once() {
+                continue;
+            }
+            // The next period begins when this sync has ended, so none is asked for while one is under way.
             tokio::select! { biased;
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = tokio::time::sleep(delay) => {}
+                () = shared.sync_ended.notified() => {}
             }
         }
-        let job = shared.lock().log.begin_sync();
-        let result = match job {
-            Ok(None) => continue,
-            Ok(Some(job)) => run(&shared, job).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = result {
-            // Poisoned: whoever waits hears of it, and nothing is synced any more.
-            shared.publish(Some(error));
+        if !shared.publish(None) {
             return;
         }
-        shared.publish(None);
     }
 }
 
