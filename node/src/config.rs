@@ -129,6 +129,11 @@ pub struct HintsConfig {
     pub max_hints_file_size: u64,
     /// `hinted_handoff_throttle` in bytes per second per target; 0: none. Default 1 MiB/s.
     pub hinted_handoff_throttle: u64,
+    /// `hinted_handoff_throttle_total` in bytes per second over all targets; 0: none. Default 16 MiB/s.
+    pub hinted_handoff_throttle_total: u64,
+    /// `hints_receive_throttle` in bytes per second, of all coordinators that owe this node hints together; 0: none.
+    /// Default 16 MiB/s.
+    pub hints_receive_throttle: u64,
     /// `hints_flush_period`: how often appended hints are synced. Default 10 s.
     pub hints_flush_period: Duration,
     /// `overflow`: what happens to hints that there is no room for, in keyspaces that do not say. Default `drop-newest`.
@@ -180,6 +185,8 @@ impl Default for HintsConfig {
             max_hints_size_per_host: 0,
             max_hints_file_size: 128 * MIB,
             hinted_handoff_throttle: MIB,
+            hinted_handoff_throttle_total: 16 * MIB,
+            hints_receive_throttle: 16 * MIB,
             hints_flush_period: Duration::from_secs(10),
             overflow: Overflow::DropNewest,
             hint_throttle_max_wait: Duration::from_secs(1),

@@ -36,7 +36,7 @@ impl Deliver for Handoff {
         &self,
         target: NodeId,
         hints: Vec<Hint>,
-    ) -> BoxFuture<'static, Result<(), DeliverError>> {
+    ) -> BoxFuture<'static, Result<Duration, DeliverError>> {
         let mutations = hints.into_iter().map(|hint| v1::ApplyMutation {
             table: ids::table_to_wire(hint.table),
             key: hint.key.0,
@@ -47,7 +47,9 @@ impl Deliver for Handoff {
         let mut inflight = self.peers.call(&[target], body, self.timeout);
         Box::pin(async move {
             let reason = match inflight.next().await {
-                Some((_, Ok(Body::Ack(_)))) => return Ok(()),
+                Some((_, Ok(Body::Ack(ack)))) => {
+                    return Ok(Duration::from_micros(ack.next_after_us));
+                }
                 Some((_, Ok(Body::Failed(error)))) => error.message,
                 Some((_, Ok(_))) => "the target answered something else".to_owned(),
                 Some((_, Err(error))) => error.to_string(),

@@ -3,6 +3,7 @@
 //! Everything here runs on the node's thread, where the frame arrived. Writes of one frame are logged with one write:
 //! their acknowledgements wait for `end_of_batch`.
 
+use crate::intake::Intake;
 use crate::membership::Membership;
 use crate::peers::{Handler, ReplyTo};
 use crate::repair::{Participant, StepError};
@@ -26,6 +27,7 @@ pub(crate) struct Inbound {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) repairs: Arc<Participant>,
+    pub(crate) intake: Arc<Intake>,
     /// Acknowledgements that wait for the log to be written.
     pub(crate) unwritten: Mutex<Vec<ReplyTo>>,
 }
@@ -34,7 +36,7 @@ impl Handler for Inbound {
     fn handle(&self, from: NodeId, message: Body, reply: ReplyTo) {
         match message {
             Body::Mutation(mutation) => self.mutation(mutation, reply),
-            Body::HintPage(page) => self.hints(page, reply),
+            Body::HintPage(page) => self.intake.page(page, reply),
             Body::Read(read) => reply.send(self.read(&read)),
             Body::Range(range) => reply.send(self.range(&range)),
             Body::Gossip(gossip) => self.membership.on_gossip(from, gossip),
@@ -74,7 +76,7 @@ impl Handler for Inbound {
         let written = self.replica.engine.commit();
         for reply in waiting {
             reply.send(match &written {
-                Ok(()) => Body::Ack(v1::Ack {}),
+                Ok(()) => Body::Ack(v1::Ack::default()),
                 Err(error) => replica::failed(FailureReason::Storage, error),
             });
         }
@@ -97,29 +99,6 @@ impl Inbound {
                 }
             },
             Err(why) => reply.send(replica::failed(FailureReason::Unknown, &why)),
-        }
-    }
-
-    /// A page of hints is acknowledged as one, when all of it is applied. What cannot be applied any more (its table was
-    /// dropped) is left out and counted: it would never be applicable, and must not hold up the rest.
-    fn hints(&self, page: v1::HintPage, reply: ReplyTo) {
-        let mut writes = Vec::with_capacity(page.mutations.len());
-        let schema = self.keeper.store.current();
-        let mut unknown = 0;
-        for mutation in page.mutations {
-            match decode(mutation) {
-                Ok(write) if schema.table(write.table).is_some() => writes.push(write),
-                Ok(_) => unknown += 1,
-                Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
-            }
-        }
-        self.replica.metrics.hints_of_unknown_table(unknown);
-        match self.replica.apply_all(writes, ApplyPath::Hint) {
-            Ok(applied) => self.acknowledge(applied, reply),
-            Err(error) => {
-                let reason = crate::coordinator::storage_reason(&error);
-                reply.send(replica::failed(reason, &error));
-            }
         }
     }
 
@@ -163,7 +142,7 @@ impl Inbound {
             }
             Applied::After(synced) => self.tasks.spawn(async move {
                 reply.send(match synced.await {
-                    Ok(()) => Body::Ack(v1::Ack {}),
+                    Ok(()) => Body::Ack(v1::Ack::default()),
                     Err(error) => replica::failed(FailureReason::Storage, &error),
                 });
             }),
@@ -207,7 +186,7 @@ impl Inbound {
         let keeper = Arc::clone(&self.keeper);
         self.tasks.spawn(async move {
             reply.send(match keeper.adopt(incoming).await {
-                Ok(()) => Body::Ack(v1::Ack {}),
+                Ok(()) => Body::Ack(v1::Ack::default()),
                 Err(error) => replica::failed(FailureReason::Storage, &error),
             });
         });
@@ -224,11 +203,11 @@ fn decode_page(page: v1::RepairPage) -> Result<Vec<Write>, String> {
     partitions.map(|partition| decode_write(table, partition.key, partition.data)).collect()
 }
 
-fn table(bytes: &[u8]) -> Result<TableId, String> {
+pub(crate) fn table(bytes: &[u8]) -> Result<TableId, String> {
     ids::table_from_wire("table", bytes).map_err(|e| e.to_string())
 }
 
-fn decode_write(table: TableId, key: Bytes, encoded: Bytes) -> Result<Write, String> {
+pub(crate) fn decode_write(table: TableId, key: Bytes, encoded: Bytes) -> Result<Write, String> {
     let token = token::of(&key);
     Write::decode(table, Key(key), token, encoded).map_err(|e| e.to_string())
 }

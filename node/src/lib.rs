@@ -13,6 +13,7 @@ pub mod server;
 pub mod coordinator;
 pub mod peers;
 mod inbound;
+mod intake;
 pub mod replica;
 pub mod storage;
 // What is owed.
@@ -27,6 +28,8 @@ pub mod schema;
 pub mod metrics;
 mod grpc;
 pub mod tasks;
+#[cfg(test)]
+mod seeds;
 // A node, or several, on this machine.
 pub mod launch;
 pub mod dev;

@@ -5,6 +5,7 @@ use crate::coordinator::{Coordinator, CoordinatorParts, RequestMetrics, Routes};
 use crate::handoff::Handoff;
 use crate::hints::{HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
+use crate::intake::{Intake, IntakeMetrics};
 use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
 use crate::peers::{Peers, PeersConfig, PeersParts};
 use crate::repair::{self, Participant, RepairMetrics, Repairs};
@@ -198,6 +199,7 @@ struct Node {
     keeper: Arc<Keeper>,
     coordinator: Arc<Coordinator>,
     repairs: Arc<Repairs>,
+    intake: Arc<Intake>,
     registry: Arc<Registry>,
     started: Duration,
 }
@@ -246,7 +248,7 @@ impl Node {
             id: identity.node,
             clock: Arc::clone(&parts.clock),
             probe: Arc::clone(&parts.probe),
-            replica,
+            replica: Arc::clone(&replica),
             peers: Arc::clone(&peers),
             membership: Arc::clone(&membership),
             hints: Arc::clone(&hints),
@@ -254,6 +256,13 @@ impl Node {
             tasks: Arc::clone(&tasks),
             metrics: RequestMetrics::register(&mut registry),
         }));
+        let intake = Arc::new(Intake::new(
+            replica,
+            Arc::clone(&schema),
+            Arc::clone(&tasks),
+            IntakeMetrics::register(&mut registry),
+            config.hints.hints_receive_throttle,
+        ));
         let repairs = open_repairs(parts, &coordinator, schema, &mut registry);
         let (registry, tasks) = (Arc::new(registry), owned);
         Ok(Node {
@@ -265,6 +274,7 @@ impl Node {
             keeper,
             coordinator,
             repairs,
+            intake,
             registry,
             started,
         })
@@ -279,6 +289,7 @@ impl Node {
             keeper: Arc::clone(&self.keeper),
             tasks: Arc::clone(&self.tasks.0),
             repairs: Arc::clone(&self.repairs.participant),
+            intake: Arc::clone(&self.intake),
             unwritten: Mutex::default(),
         };
         self.peers.serve(internode, Arc::new(inbound));

@@ -88,7 +88,7 @@ struct Acks;
 
 impl Handler for Acks {
     fn handle(&self, _: NodeId, _: Body, reply: ReplyTo) {
-        reply.send(Body::Ack(Ack {}));
+        reply.send(Body::Ack(Ack::default()));
     }
 }
 

@@ -394,6 +394,22 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         HINTS,
+        "hinted_handoff_throttle_total",
+        "How fast hints are replayed to all targets together; \"0\": no limit.",
+        hints.hinted_handoff_throttle_total,
+        |v| v.throughput(),
+        throughput
+    ),
+    key!(
+        HINTS,
+        "hints_receive_throttle",
+        "How fast this node takes the hints that all coordinators together owe it; \"0\": no limit. They are told with each\npage when the next is welcome.",
+        hints.hints_receive_throttle,
+        |v| v.throughput(),
+        throughput
+    ),
+    key!(
+        HINTS,
         "hints_flush_period",
         "How often new hints are synced to disk.",
         hints.hints_flush_period,

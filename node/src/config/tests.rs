@@ -86,6 +86,8 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
             max_hints_size_per_host: 7,
             max_hints_file_size: 1,
             hinted_handoff_throttle: 3 * KIB,
+            hinted_handoff_throttle_total: 5 * KIB,
+            hints_receive_throttle: 7 * KIB,
             hints_flush_period: Duration::from_micros(1),
             overflow: Overflow::DropOldest,
             hint_throttle_max_wait: Duration::from_millis(70),

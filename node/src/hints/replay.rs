@@ -2,8 +2,8 @@
 //!
 //! A round for a target reads a page, waits for the throttle, delivers, and goes on when the target has acknowledged. Any
 //! failure ends the round; the page is sent again in the next one, because applying a mutation twice changes nothing. One
-//! page a target is on its way, so a target that is slow to apply slows its hints down: the acknowledgement is the
-//! receiver's credit.
+//! page a target is on its way, so a target that is slow to apply slows its hints down; and with the acknowledgement it
+//! says how long it wants no further page, as other coordinators owe it hints too (`helenus_core::hint::credit`).
 
 use super::{Hint, HintError, HintStore};
 use crate::seams::net::BoxFuture;
@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// A page holds at most so many bytes, or one hint (Cassandra's page size).
 const PAGE_BYTES_MAX: u64 = 512 * 1024;
+/// With a throttle, a second's worth is at least so many pages: a trickle disturbs a target less than gulps.
+const PAGES_PER_S: u64 = 8;
+/// Of the time for which a target wants no page, so much is believed.
+const CREDIT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether someone came back.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A target whose rounds fail is tried less and less often, down to this.
@@ -34,12 +38,12 @@ pub trait Deliver: Send + Sync + 'static {
     fn alive(&self, target: NodeId) -> bool;
     /// `gc_grace_seconds` of the table now, if the table is known.
     fn gc_grace_s(&self, table: TableId) -> Option<u32>;
-    /// Resolves when `target` has applied all hints, or has not.
+    /// Resolves when `target` has applied all hints, with how long it wants no further ones; or when it has not.
     fn deliver(
         &self,
         target: NodeId,
         hints: Vec<Hint>,
-    ) -> BoxFuture<'static, Result<(), DeliverError>>;
+    ) -> BoxFuture<'static, Result<Duration, DeliverError>>;
 }
 
 /// What is known of the rounds for one target.
@@ -56,11 +60,18 @@ struct Replay {
     store: HintStore,
     deliver: Arc<dyn Deliver>,
     rounds: Mutex<BTreeMap<NodeId, Round>>,
+    /// When the bytes sent to all targets are paid for (monotonic).
+    all_paid_at: Mutex<Duration>,
 }
 
 /// Starts rounds, for ever: every second, and when it is woken.
 pub(super) async fn replay(store: HintStore, tasks: Arc<Tasks>, deliver: Arc<dyn Deliver>) {
-    let replay = Arc::new(Replay { store, deliver, rounds: Mutex::default() });
+    let replay = Arc::new(Replay {
+        store,
+        deliver,
+        rounds: Mutex::default(),
+        all_paid_at: Mutex::default(),
+    });
     loop {
         tokio::select! { biased;
             () = replay.store.shared.replay_wanted.notified() => {}
@@ -127,9 +138,7 @@ impl Replay {
 
     /// Delivers until nothing is left, replay is paused, or something goes wrong.
     async fn deliver_all(&self, target: NodeId) -> Result<(), String> {
-        let throttle = self.store.shared.config.hinted_handoff_throttle;
-        // A page is at most one second's worth, so that the throttle holds at every scale.
-        let page_bytes = if throttle == 0 { PAGE_BYTES_MAX } else { PAGE_BYTES_MAX.min(throttle) };
+        let page_bytes = self.page_bytes();
         let gc_grace = |table| self.deliver.gc_grace_s(table);
         let mut delivered = 0;
         while !self.store.paused() && self.deliver.alive(target) {
@@ -146,12 +155,16 @@ impl Replay {
                 }
                 Err(HintError::Stopped) => return Ok(()),
             };
-            self.wait_for_throttle(target, page.bytes(), throttle).await;
+            self.wait_for_throttle(target, page.bytes()).await;
             let sent = self.deliver.deliver(target, page.hints().to_vec()).await;
-            sent.map_err(|error| error.to_string())?;
+            let credit = sent.map_err(|error| error.to_string())?.min(CREDIT_WAIT_MAX);
+            let not_before = self.now() + credit;
             delivered += page.hints().len();
             self.store.complete(page).await.map_err(|error| error.to_string())?;
-            self.change(target, |round| round.failures = 0);
+            self.change(target, |round| {
+                round.failures = 0;
+                round.not_before = round.not_before.max(not_before);
+            });
         }
         if delivered > 0 {
             let pending = self.store.lock().accounts.of(target).pending;
@@ -160,15 +173,35 @@ impl Replay {
         Ok(())
     }
 
-    /// Waits until the bytes sent before are paid for, then takes these on credit.
-    async fn wait_for_throttle(&self, target: NodeId, bytes: u64, bytes_per_s: u64) {
-        let nanos = (bytes.saturating_mul(1_000_000_000)).checked_div(bytes_per_s).unwrap_or(0);
+    fn page_bytes(&self) -> u64 {
+        let config = &self.store.shared.config;
+        let throttles = [config.hinted_handoff_throttle, config.hinted_handoff_throttle_total];
+        let least = throttles.into_iter().filter(|bytes_per_s| *bytes_per_s > 0).min();
+        let paced = least.map(|bytes_per_s| bytes_per_s / PAGES_PER_S);
+        paced.map_or(PAGE_BYTES_MAX, |bytes| bytes.min(PAGE_BYTES_MAX))
+    }
+
+    /// Waits until the bytes sent before, to this target and to all, are paid for, then takes these on credit.
+    async fn wait_for_throttle(&self, target: NodeId, bytes: u64) {
+        let config = &self.store.shared.config;
         let now = self.now();
+        let all_paid_at = {
+            let mut paid_at = self.all_paid_at.lock().expect("nothing panics while it holds it");
+            let before = (*paid_at).max(now);
+            *paid_at = before + price(bytes, config.hinted_handoff_throttle_total);
+            before
+        };
         let start = self.change(target, |round| {
-            let start = round.not_before.max(now);
-            round.not_before = start + Duration::from_nanos(nanos);
+            let start = round.not_before.max(all_paid_at);
+            round.not_before = start + price(bytes, config.hinted_handoff_throttle);
             start
         });
         tokio::time::sleep(start.saturating_sub(now)).await;
     }
+}
+
+/// How long so many bytes take at a throttle; 0: there is none.
+fn price(bytes: u64, bytes_per_s: u64) -> Duration {
+    let nanos = (bytes.saturating_mul(1_000_000_000)).checked_div(bytes_per_s).unwrap_or(0);
+    Duration::from_nanos(nanos)
 }

@@ -5,6 +5,7 @@ mod ledger;
 mod metrics;
 mod random;
 mod replay;
+mod schedules;
 mod store;
 mod sync_point;
 
@@ -180,6 +181,8 @@ fn hint<'a>(key: &'a Key, update: &'a Bytes, created_ms: u64) -> NewHint<'a> {
 struct Peers {
     alive: Mutex<BTreeSet<NodeId>>,
     refuse: std::sync::atomic::AtomicBool,
+    /// How long they want no further page after one.
+    credit: Mutex<Duration>,
     /// Pages asked to deliver.
     pages: std::sync::atomic::AtomicUsize,
 }
@@ -201,13 +204,18 @@ impl Deliver for Peers {
     fn gc_grace_s(&self, _: TableId) -> Option<u32> {
         None
     }
-    fn deliver(&self, _: NodeId, hints: Vec<Hint>) -> BoxFuture<'static, Result<(), DeliverError>> {
+    fn deliver(
+        &self,
+        _: NodeId,
+        hints: Vec<Hint>,
+    ) -> BoxFuture<'static, Result<Duration, DeliverError>> {
         assert!(!hints.is_empty());
         self.pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let refuse = self.refuse.load(std::sync::atomic::Ordering::Relaxed);
+        let credit = *self.credit.lock().unwrap();
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            if refuse { Err(DeliverError { reason: "timeout".to_owned() }) } else { Ok(()) }
+            if refuse { Err(DeliverError { reason: "timeout".to_owned() }) } else { Ok(credit) }
         })
     }
 }

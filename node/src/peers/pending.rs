@@ -369,7 +369,7 @@ mod tests {
     const OTHER: LinkId = LinkId(2);
 
     fn ack() -> Body {
-        Body::Ack(Ack {})
+        Body::Ack(Ack::default())
     }
 
     fn secs(s: u64) -> Duration {

@@ -339,7 +339,7 @@ mod tests {
     use helenus_proto::v1::{Ack, ApplyMutation};
 
     fn queued(id: u64, deadline_ms: Option<u64>) -> Queued {
-        let message = Message { id, timeout_ms: 0, body: Some(Body::Ack(Ack {})) };
+        let message = Message { id, timeout_ms: 0, body: Some(Body::Ack(Ack::default())) };
         Queued::new(message, Verb::Ack, None, deadline_ms.map(Duration::from_millis))
     }
 

@@ -178,7 +178,7 @@ async fn start(net: &Pipes, config: PeersConfig) -> Node {
 }
 
 fn ack() -> Body {
-    Body::Ack(Ack {})
+    Body::Ack(Ack::default())
 }
 
 fn mutation(bytes: usize) -> Body {

@@ -75,3 +75,40 @@ async fn paused_replay_sends_nothing_until_it_is_resumed() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(node.account(A).delivered, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_wants_no_page_yet_gets_none() {
+    let node = Node::new(1, config(4096 * KIB, NEWEST));
+    let peers = Arc::new(Peers::default());
+    *peers.credit.lock().unwrap() = Duration::from_secs(3);
+    node.start(&peers);
+    for i in 0..3000 {
+        node.append(A, &format!("k{i:04}"), 996).unwrap();
+    }
+    peers.up(A);
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    // Of six, those at 1, 4, 7 and 10 s.
+    assert_eq!(peers.pages(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_nodes_throttle_holds_for_all_targets_together() {
+    let throttled = HintsConfig {
+        hinted_handoff_throttle: 0,
+        hinted_handoff_throttle_total: 10_000,
+        ..config(1024 * KIB, NEWEST)
+    };
+    let node = Node::new(1, throttled);
+    let peers = Arc::new(Peers::default());
+    node.start(&peers);
+    for i in 0..100 {
+        node.append(A, &format!("k{i:03}"), 996).unwrap();
+        node.append(B, &format!("k{i:03}"), 996).unwrap();
+    }
+    peers.up(A);
+    peers.up(B);
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    let (to_a, to_b) = (node.account(A).delivered, node.account(B).delivered);
+    assert!((80..=110).contains(&(to_a + to_b)), "{to_a} + {to_b}");
+    assert!(to_a.abs_diff(to_b) < 20, "{to_a} + {to_b}");
+}

@@ -1,7 +1,7 @@
 //! Lives of an engine on a disk that fails, many of them, and a proof that the fuzz can see: every planted bug is caught.
 //!
-//! `HELENUS_FUZZ_SEED=n` replays one life; `HELENUS_FUZZ_SEEDS=n` runs so many instead of the default. Everything but
-//! this file and `plants` uses the crate's public interface only, so that `benches/crash_fuzz.rs` measures the same code.
+//! Seeds, and how to replay one: `crate::seeds`. Everything but this file and `plants` uses the crate's public interface
+//! only, so that `benches/crash_fuzz.rs` measures the same code.
 
 mod every_crash;
 mod life;
@@ -14,51 +14,21 @@ mod writes;
 
 // What the shared files call the crate: a benchmark has another name for it.
 use crate as node;
+use crate::seeds;
 use life::{Scale, Subject};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|value| value.parse().ok())
-}
-
-/// The lives to run: the one that was asked for, as many as were asked for, or `default`. An unoptimised build is ten
-/// times slower, and runs fewer.
-fn seeds(default: u64) -> std::ops::Range<u64> {
-    if let Some(seed) = variable("HELENUS_FUZZ_SEED") {
-        return seed..seed + 1;
-    }
-    let default = if cfg!(debug_assertions) { default.div_ceil(20) } else { default };
-    0..variable("HELENUS_FUZZ_SEEDS").unwrap_or(default)
-}
-
-/// Runs lives that must all end well. Gives the recoveries.
-fn all_well(test: &str, seeds: std::ops::Range<u64>, scale: &Scale) -> u64 {
-    let mut rounds = 0;
-    for seed in seeds {
-        let replay = || {
-            format!(
-                "HELENUS_FUZZ_SEED={seed} cargo test -p helenus-node --release --lib crash_fuzz::{test}"
-            )
-        };
-        // One life that was asked for is told in full.
-        let loud = variable("HELENUS_FUZZ_SEED").is_some();
-        let subject = Subject { loud, ..Subject::honest() };
-        let life = || run::life(seed, scale, &subject);
-        match catch_unwind(AssertUnwindSafe(life)) {
-            Ok(Ok(more)) => rounds += more,
-            Ok(Err(what)) => panic!("seed {seed}: {what}\nreplay: {}", replay()),
-            Err(panic) => {
-                println!("seed {seed} panicked\nreplay: {}", replay());
-                resume_unwind(panic);
-            }
-        }
-    }
-    rounds
+/// Gives the recoveries.
+fn all_well(test: &str, lives: std::ops::Range<u64>, scale: &Scale) -> u64 {
+    // One life that was asked for is told in full.
+    let subject = || Subject { loud: seeds::one_was_asked_for(), ..Subject::honest() };
+    seeds::all_well(&format!("crash_fuzz::{test}"), lives, |seed| {
+        run::life(seed, scale, &subject())
+    })
 }
 
 #[test]
 fn small_lives_lose_and_invent_nothing() {
-    let seeds = seeds(4_000);
+    let seeds = seeds::seeds(4_000);
     let lives = seeds.end - seeds.start;
     let rounds = all_well("small_lives", seeds, &run::SMALL);
     println!("{lives} lives, {rounds} recoveries");
@@ -67,7 +37,7 @@ fn small_lives_lose_and_invent_nothing() {
 
 #[test]
 fn large_lives_lose_and_invent_nothing() {
-    all_well("large_lives", seeds(40), &run::LARGE);
+    all_well("large_lives", seeds::seeds(40), &run::LARGE);
 }
 
 #[test]
