@@ -44,7 +44,7 @@ pub trait Deliver: Send + Sync + 'static {
 
 /// What is known of the rounds for one target.
 #[derive(Debug, Clone, Copy, Default)]
-struct Round {
+pub(super) struct Round {
     running: bool,
     /// Rounds that failed since one made progress.
     failures: u32,
@@ -52,15 +52,18 @@ struct Round {
     not_before: Duration,
 }
 
-struct Replay {
+/// By target.
+pub(super) type Rounds = Arc<Mutex<BTreeMap<NodeId, Round>>>;
+
+pub(super) struct Replay {
     store: HintStore,
     deliver: Arc<dyn Deliver>,
-    rounds: Mutex<BTreeMap<NodeId, Round>>,
+    rounds: Rounds,
 }
 
 /// Starts rounds, for ever: every second, and when it is woken.
 pub(super) async fn replay(store: HintStore, tasks: Arc<Tasks>, deliver: Arc<dyn Deliver>) {
-    let replay = Arc::new(Replay { store, deliver, rounds: Mutex::default() });
+    let replay = Arc::new(Replay::new(store, deliver, Rounds::default()));
     loop {
         tokio::select! { biased;
             () = replay.store.shared.replay_wanted.notified() => {}
@@ -73,6 +76,14 @@ pub(super) async fn replay(store: HintStore, tasks: Arc<Tasks>, deliver: Arc<dyn
 }
 
 impl Replay {
+    pub(super) fn new(store: HintStore, deliver: Arc<dyn Deliver>, rounds: Rounds) -> Replay {
+        Replay { store, deliver, rounds }
+    }
+
+    pub(super) fn alive(&self, target: NodeId) -> bool {
+        self.deliver.alive(target)
+    }
+
     fn now(&self) -> Duration {
         self.store.shared.clock.now()
     }
@@ -107,7 +118,7 @@ impl Replay {
     }
 
     async fn round(self: Arc<Self>, target: NodeId) {
-        let outcome = self.deliver_all(target).await;
+        let outcome = self.deliver_all(target, Duration::MAX).await;
         if let Err(reason) = &outcome {
             tracing::info!(%target, reason, "hint replay interrupted");
         }
@@ -125,14 +136,14 @@ impl Replay {
         });
     }
 
-    /// Delivers until nothing is left, replay is paused, or something goes wrong.
-    async fn deliver_all(&self, target: NodeId) -> Result<(), String> {
+    /// Delivers until nothing is left, it is `until`, replay is paused, or something goes wrong.
+    pub(super) async fn deliver_all(&self, target: NodeId, until: Duration) -> Result<(), String> {
         let throttle = self.store.shared.config.hinted_handoff_throttle;
         // A page is at most one second's worth, so that the throttle holds at every scale.
         let page_bytes = if throttle == 0 { PAGE_BYTES_MAX } else { PAGE_BYTES_MAX.min(throttle) };
         let gc_grace = |table| self.deliver.gc_grace_s(table);
         let mut delivered = 0;
-        while !self.store.paused() && self.deliver.alive(target) {
+        while !self.store.paused() && self.alive(target) && self.now() < until {
             let page = match self.store.next_page(target, page_bytes, &gc_grace).await {
                 Ok(Some(page)) => page,
                 Ok(None) => break,
