@@ -106,13 +106,16 @@ impl Runner {
         loop {
             match hints.budget.admit(target, bytes) {
                 Admission::Store => {
-                    return output + &format!("stored; {} bytes in all", hints.store(target, bytes));
+                    return output
+                        + &format!("stored; {} bytes in all", hints.store(target, bytes));
                 }
                 Admission::Refuse(loss) => {
                     hints.accounts.lost(target, loss, 1);
                     return output + &format!("refused: {}", loss.as_str());
                 }
-                Admission::DeadLetter if letters.budget.admit(target, bytes) == Admission::Store => {
+                Admission::DeadLetter
+                    if letters.budget.admit(target, bytes) == Admission::Store =>
+                {
                     let total = letters.store(target, bytes);
                     return output + &format!("set aside; {total} bytes of dead letters in all");
                 }

@@ -227,4 +227,3 @@ impl State {
         held.is_some_and(|held| held.segments.iter().any(|segment| segment.seq == seq))
     }
 }
-

@@ -286,7 +286,10 @@ impl HintStore {
 
     /// Its dead letters.
     pub fn dead_letters(&self) -> &DeadLetters {
-        self.shared.letters.as_ref().expect("whoever has only the dead letters does not ask for them")
+        self.shared
+            .letters
+            .as_ref()
+            .expect("whoever has only the dead letters does not ask for them")
     }
 
     /// Stores a hint for `target`, which has been down for `down_for` (zero: it is up, but did not answer). Cheap: it

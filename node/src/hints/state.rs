@@ -210,7 +210,8 @@ impl State {
             return Err(HintLoss::Unwritable.into());
         }
         // A record that no length can say is larger than any message could bring.
-        let bytes = record::record_bytes(hint).ok_or_else(|| self.log.full(HintLoss::NodeCapReached))?;
+        let bytes =
+            record::record_bytes(hint).ok_or_else(|| self.log.full(HintLoss::NodeCapReached))?;
         let overflow = hint.overflow.unwrap_or(self.budget.limits().overflow);
         loop {
             // Asked anew each time: eviction may take the segment that had room.

@@ -88,7 +88,10 @@ impl Waiting<'_> {
         let Some(point) = point else { return PointOutcome::default() };
         let letters = self.store.dead_letters().list();
         let held = letters.iter().find(|it| it.target == point.target);
-        PointOutcome { dead_lettered: held.map_or(0, |it| it.account.pending), ..point.outcome.clone() }
+        PointOutcome {
+            dead_lettered: held.map_or(0, |it| it.account.pending),
+            ..point.outcome.clone()
+        }
     }
 }
 
