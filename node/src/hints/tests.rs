@@ -4,6 +4,7 @@ mod bounds;
 mod dead;
 mod ledger;
 mod metrics;
+mod power;
 mod random;
 mod replay;
 mod store;

@@ -97,7 +97,8 @@ async fn only_what_a_bound_keeps_out_becomes_a_letter() {
     // A keyspace may have another policy than its node, either way.
     let node = Node::new(1, HintsConfig { max_dead_letters_size: 8 * KIB, ..config(KIB, NEWEST) });
     while node.append(A, "k", 100).is_ok() {}
-    let wanted = NewHint { overflow: Some(LETTER), ..new };
+    let (key, update) = mutation("k", 100);
+    let wanted = NewHint { overflow: Some(LETTER), ..hint(&key, &update, 1_000_000_000) };
     assert!(node.store.append(A, &wanted, Duration::ZERO).unwrap().dead_letter);
     // A hint larger than the bound of hints has room here.
     let (key, update) = mutation("large", 3000);

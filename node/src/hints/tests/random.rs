@@ -167,7 +167,7 @@ async fn run_steps(seed: u64, config: HintsConfig, steps: Vec<Step>) {
     assert_eq!((account.pending, account.dead_lettered), (0, 0));
 }
 
-fn paused_runtime() -> tokio::runtime::Runtime {
+pub(super) fn paused_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
