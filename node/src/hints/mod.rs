@@ -293,7 +293,8 @@ impl HintStore {
     }
 
     /// Stores a hint for `target`, which has been down for `down_for` (zero: it is up, but did not answer). Cheap: it
-    /// copies the bytes and leaves the writing to the next wake. A refusal is counted and told already.
+    /// copies the bytes and leaves the writing to the next wake. A refusal is counted and told already. Under `dead-letter`,
+    /// what a bound keeps out is stored as a dead letter, and the receipt says so.
     pub fn append(
         &self,
         target: NodeId,

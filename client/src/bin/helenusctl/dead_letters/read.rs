@@ -215,27 +215,38 @@ impl Export {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let file = &self.file;
         let to_stdout = file == Path::new("-");
-        let mut written = 0;
-        if to_stdout {
-            for (addr, admin) in context.admins() {
-                let host = addr.to_string();
-                written += self.export(&admin, &host, &mut io::stdout().lock()).await?;
-            }
-        } else {
-            let failed = |error: io::Error| Failure::Here(format!("{}: {error}", file.display()));
-            let opened = File::create_new(file).map_err(failed)?;
-            let mut buffered = io::BufWriter::new(&opened);
-            for (addr, admin) in context.admins() {
-                written += self.export(&admin, &addr.to_string(), &mut buffered).await?;
-            }
-            buffered.flush().map_err(failed)?;
-            drop(buffered);
-            // Whoever purges next relies on it.
-            opened.sync_all().map_err(failed)?;
-        }
+        let written = match to_stdout {
+            true => self.export_all(context, &mut io::stdout().lock()).await?,
+            false => self.export_to_file(context).await?,
+        };
         let what = if to_stdout { "stdout".to_owned() } else { file.display().to_string() };
         context.out.remark(format_args!("{written} dead letters written to {what}"));
         Ok(())
+    }
+
+    /// The file is there, whole and durable, or not at all.
+    async fn export_to_file(&self, context: &Context) -> Result<u64, Failure> {
+        let path = &self.file;
+        let failed = |error: io::Error| Failure::Here(format!("{}: {error}", path.display()));
+        let opened = File::create_new(path).map_err(failed)?;
+        let mut buffered = io::BufWriter::new(&opened);
+        let exported = self.export_all(context, &mut buffered).await;
+        drop(buffered);
+        // Whoever purges next relies on it.
+        let exported = exported.and_then(|n| opened.sync_all().map(|()| n).map_err(failed));
+        if exported.is_err() {
+            // Half an export would look like one. Where it cannot be removed, the error says enough.
+            let _ = std::fs::remove_file(path);
+        }
+        exported
+    }
+
+    async fn export_all(&self, context: &Context, to: &mut impl Write) -> Result<u64, Failure> {
+        let mut written = 0;
+        for (addr, admin) in context.admins() {
+            written += self.export(&admin, &addr.to_string(), to).await?;
+        }
+        Ok(written)
     }
 
     /// The letters of one host; gives their number.
@@ -272,7 +283,7 @@ mod tests {
             keyspace: "demo".into(),
             table: "kv".into(),
             key: key.into(),
-            update: codec::encode(&put).into(),
+            update: codec::encode(&put),
             created_us: 1_000_000,
             gc_grace_s: 60,
             bytes: 61,

@@ -171,7 +171,7 @@ mod tests {
     use helenus_core::{GcSeconds, TimestampMicros};
 
     fn json(partition: &Partition) -> serde_json::Value {
-        let update = Update::decode(&Bytes::from(codec::encode(partition))).unwrap();
+        let update = Update::decode(&codec::encode(partition)).unwrap();
         serde_json::to_value(update).unwrap()
     }
 
@@ -179,7 +179,7 @@ mod tests {
     fn puts_and_deletes_are_told_in_a_line_and_in_full() {
         let expiry = Some(Expiry { ttl_s: 30, expires_at: GcSeconds(100) });
         let put = Partition::put(TimestampMicros(70), Bytes::from_static(b"hello"), expiry);
-        let text = summary(&Bytes::from(codec::encode(&put)));
+        let text = summary(&codec::encode(&put));
         assert_eq!(text, "put 5 bytes, for 30 s, at 1970-01-01T00:00:00.000070Z");
         let cell = &json(&put)["rows"][0]["cells"][0];
         assert_eq!(
@@ -187,7 +187,7 @@ mod tests {
             (&"hello".into(), &100.into())
         );
         let delete = Partition::delete(TimestampMicros(70), GcSeconds(9));
-        let text = summary(&Bytes::from(codec::encode(&delete)));
+        let text = summary(&codec::encode(&delete));
         assert_eq!(text, "delete, at 1970-01-01T00:00:00.000070Z");
         assert_eq!(json(&delete)["deletion"]["deleted_at_s"], 9);
     }
