@@ -117,10 +117,11 @@ calls! {
     /// Delivers dead letters, to one host id or address, or to all when `target` is empty, for at most `timeout_ms`.
     replay_dead_letters(target: &str, timeout_ms: u32)
         -> v1::ReplayDeadLettersRequest { target: target.to_owned(), timeout_ms } => ReplayDeadLettersResponse;
-    /// Removes dead letters for good: those for one host id or address, or all when `target` is empty. The loss ledger has
-    /// them from then on.
-    purge_dead_letters(target: &str)
-        -> v1::PurgeDeadLettersRequest { target: target.to_owned() } => PurgeDeadLettersResponse;
+    /// Removes dead letters for good: those for one host id or address, or all when `target` is empty; of each target only
+    /// those before the first that was written at `before_us` or later, unless that is 0. The loss ledger has them from
+    /// then on.
+    purge_dead_letters(target: &str, before_us: i64)
+        -> v1::PurgeDeadLettersRequest { target: target.to_owned(), before_us } => PurgeDeadLettersResponse;
     /// Writes memtables to SSTables.
     flush(tables: TableFilter) -> v1::StorageTarget::from(tables) => Done;
     /// Compacts everything now (a major compaction).

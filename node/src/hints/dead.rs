@@ -12,6 +12,7 @@
 //! it is replayed. Reading changes nothing and needs no claim, so it never stands in the way of a replay.
 
 use super::files::{Files, Span};
+use super::log::Log;
 use super::record::Hint;
 use super::replay::{Replay, Rounds};
 use super::state::{Segment, State};
@@ -112,6 +113,28 @@ impl DeadLetters {
     /// Removes the letters for `target`, or all: counted as purged, and in the loss ledger. Gives their number.
     pub async fn purge(&self, target: Option<NodeId>) -> Result<u64, HintError> {
         self.log.truncate(target).await
+    }
+
+    /// As [`DeadLetters::purge`], from the oldest of each target up to the first that was written at `before_ms` or later.
+    pub async fn purge_older(
+        &self,
+        target: Option<NodeId>,
+        before_ms: u64,
+    ) -> Result<u64, HintError> {
+        let held = self.list().into_iter().filter(|held| target.is_none_or(|it| it == held.target));
+        let mut purged = 0;
+        for target in held.map(|held| held.target) {
+            let next = || {
+                self.log.older_page(target, before_ms, Log::DeadLetters.emptied(), READ_BYTES_MAX)
+            };
+            while let Some(page) = next().await? {
+                purged += page.lost();
+                self.log.complete(page).await?;
+            }
+        }
+        // Said only when it is durable.
+        self.log.flush().await?;
+        Ok(purged)
     }
 
     /// Delivers the letters for `target` until none is left, `patience` is over, or something goes wrong: in pages, at the

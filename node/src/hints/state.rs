@@ -9,7 +9,7 @@
 //! memory together, at every moment.
 
 use super::HeldBack;
-use super::files::{Files, Span};
+use super::files::{Files, Part, Span};
 use super::gone::Doomed;
 use super::ledger::Losses;
 use super::log::{Log, NotTaken};
@@ -417,21 +417,21 @@ impl State {
         }
     }
 
-    /// What was read of a page is settled: delivered or expired hints leave the books, segments that are through are to
-    /// be removed, and what is then still pending in them was damaged.
-    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled], now_ms: u64) {
+    /// What was read of a page is settled: hints that were delivered, or are lost for `loss`, leave the books, segments that
+    /// are through are to be removed, and what is then still pending in them was damaged.
+    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled], loss: HintLoss, now_ms: u64) {
         if let Some(owed) = self.targets.get_mut(&target) {
             owed.read_failures = 0;
         }
         for part in done {
             self.accounts.delivered(target, part.delivered);
-            self.accounts.lost(target, HintLoss::Expired, part.expired);
+            self.accounts.lost(target, loss, part.lost);
             self.note(target, part.seq, None, part.delivered);
-            self.note(target, part.seq, Some(HintLoss::Expired), part.expired);
+            self.note(target, part.seq, Some(loss), part.lost);
             let Some(segment) = self.segment_mut(target, part.seq) else { continue };
             segment.pending = segment
                 .pending
-                .checked_sub(part.delivered + part.expired)
+                .checked_sub(part.delivered + part.lost)
                 .expect("a page holds only what is pending in its segments");
             segment.head = part.until;
             segment.oldest_ms = segment.oldest_ms.max(part.newest_ms);
@@ -490,10 +490,24 @@ pub(super) struct Settled {
     /// Everything before this offset has been looked at.
     pub(super) until: u64,
     pub(super) delivered: u64,
-    pub(super) expired: u64,
+    pub(super) lost: u64,
     pub(super) newest_ms: u64,
     /// What of the part that was looked at is in no hint.
     pub(super) damaged_bytes: u64,
+}
+
+impl Settled {
+    /// This part was looked at, and nothing became of its hints yet.
+    pub(super) fn nothing_of(part: &Part) -> Settled {
+        Settled {
+            seq: part.seq,
+            until: part.until,
+            delivered: 0,
+            lost: 0,
+            newest_ms: part.hints.last().map_or(0, |hint| hint.created_ms),
+            damaged_bytes: part.damaged_bytes,
+        }
+    }
 }
 
 impl Target {

@@ -409,7 +409,7 @@ impl v1::admin_server::Admin for AdminService {
         &self,
         request: Request<v1::PurgeDeadLettersRequest>,
     ) -> Answer<v1::PurgeDeadLettersResponse> {
-        dead_letters::purge(self, &request.into_inner().target).await
+        dead_letters::purge(self, request.into_inner()).await
     }
 
     async fn flush(&self, request: Request<v1::StorageTarget>) -> Answer<v1::Done> {

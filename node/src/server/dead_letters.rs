@@ -14,7 +14,11 @@ use tonic::{Response, Status};
 const LETTERS_MAX: usize = 1000;
 
 fn failed(error: &HintError) -> Status {
-    Status::internal(error.to_string())
+    let message = error.to_string();
+    match error {
+        HintError::Busy { .. } => Status::failed_precondition(message),
+        _ => Status::internal(message),
+    }
 }
 
 /// Where other nodes reach it, as far as that is known.
@@ -142,10 +146,18 @@ pub(super) async fn replay(
 /// `deadletters purge`.
 pub(super) async fn purge(
     service: &AdminService,
-    target: &str,
+    request: v1::PurgeDeadLettersRequest,
 ) -> Answer<v1::PurgeDeadLettersResponse> {
-    let target = named(service, target)?;
-    let removed = service.parts.hints.dead_letters().purge(target).await;
+    let target = named(service, &request.target)?;
+    let letters = service.parts.hints.dead_letters();
+    let removed = match u64::try_from(request.before_us) {
+        Ok(0) => letters.purge(target).await,
+        Ok(before_us) => letters.purge_older(target, before_us / 1000).await,
+        Err(_) => {
+            let why = format!("before_us is {}: no letter is from before 1970", request.before_us);
+            return Err(Status::invalid_argument(why));
+        }
+    };
     let removed = removed.map_err(|error| failed(&error))?;
     Ok(Response::new(v1::PurgeDeadLettersResponse { removed }))
 }

@@ -204,6 +204,32 @@ async fn purged_letters_are_counted_in_the_ledger_and_do_not_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_letters_written_before_a_time_are_purged() {
+    let (mut node, owed, dead) = overflowed(1, 60);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let young = ["y0", "y1", "y2"].map(str::to_owned);
+    for key in &young {
+        assert!(node.append(A, key, 100).unwrap().dead_letter);
+    }
+    let log = node.store.dead_letters().clone();
+    let now_ms = node.store.wall_ms();
+    assert_eq!(log.purge_older(Some(B), now_ms).await.unwrap(), 0);
+    assert_eq!(log.purge_older(None, now_ms - 10_000).await.unwrap(), 0, "none is older than that");
+    let files = log.list()[0].files;
+    let purged = log.purge_older(None, now_ms).await.unwrap();
+    assert_eq!(purged, dead.len() as u64);
+    assert_eq!(log.purge_older(None, now_ms).await.unwrap(), 0);
+    assert!(log.list()[0].files < files, "segments that are through are removed");
+    node.check();
+    node.crash();
+    let account = node.account(A);
+    assert_eq!((account.dead_lettered, account.pending), (3, owed.len() as u64));
+    assert_eq!(node.store.ledger().outstanding(Loss::Purged).count, purged);
+    super::ledger::covers_all_that_was_told(&node);
+    assert_eq!(node.drain_letters(A).await, young);
+}
+
+#[tokio::test(start_paused = true)]
 async fn letters_survive_what_hints_survive() {
     for seed in 0..20 {
         let (mut node, owed, dead) = overflowed(seed, 80);

@@ -18,7 +18,7 @@ struct Life {
     purged: Option<u64>,
 }
 
-async fn live(node: &Node) -> Life {
+async fn live(node: &Node, at_once: bool) -> Life {
     let mut life = Life::default();
     let letters = node.store.dead_letters();
     for round in 0..3 {
@@ -38,7 +38,10 @@ async fn live(node: &Node) -> Life {
             }
         }
         if round == 1 {
-            life.purged = letters.purge(Some(B)).await.ok();
+            life.purged = match at_once {
+                true => letters.purge(Some(B)).await.ok(),
+                false => letters.purge_older(Some(B), u64::MAX).await.ok(),
+            };
         }
     }
     life
@@ -78,12 +81,11 @@ async fn check_after(node: &Node, life: &Life, when: &str) {
     assert!(missing.is_empty(), "{when}: {missing:?} were synced, and are gone: {account:?}");
 }
 
-#[test]
-fn the_power_may_fail_at_any_change() {
+fn the_power_fails_at_every_change(at_once: bool) {
     let changes = paused_runtime().block_on(async {
         let node = a_life(1);
         let before = node.disk.figures().changes;
-        let life = live(&node).await;
+        let life = live(&node, at_once).await;
         assert!(life.purged.is_some_and(|purged| purged > 5), "{:?}", life.purged);
         assert_eq!(life.appended.len(), 120, "there is room for all");
         node.disk.figures().changes - before
@@ -94,11 +96,21 @@ fn the_power_may_fail_at_any_change() {
             paused_runtime().block_on(async {
                 let mut node = a_life(nth);
                 node.disk.crash_after(nth, survives);
-                let life = live(&node).await;
+                let life = live(&node, at_once).await;
                 assert!(!node.disk.is_powered(), "change {nth}");
                 node.reopen();
                 check_after(&node, &life, &format!("change {nth}, {survives:?}")).await;
             });
         }
     }
+}
+
+#[test]
+fn the_power_may_fail_at_any_change() {
+    the_power_fails_at_every_change(true);
+}
+
+#[test]
+fn the_power_may_fail_while_the_oldest_are_purged() {
+    the_power_fails_at_every_change(false);
 }

@@ -2,6 +2,7 @@
 
 use super::name;
 use crate::context::{Context, Failure};
+use crate::input;
 use crate::out::{self, Out, cell};
 use clap::Args;
 use helenus_client::v1;
@@ -154,6 +155,7 @@ struct Purged {
 Examples:
   helenusctl deadletters purge --all --force
   helenusctl deadletters purge --target 127.0.0.3:7000 --force
+  helenusctl deadletters purge --all --before 2026-01-02T03:04:05Z --force
   helenusctl deadletters purge --target 5f1c0c8e-3a5b-4e0e-8c39-0d1b6d1c9f42 --force")]
 pub(super) struct Purge {
     /// Only letters for this host id or internode address; or see --all.
@@ -162,6 +164,9 @@ pub(super) struct Purge {
     /// Letters for everyone.
     #[arg(long, conflicts_with = "target")]
     all: bool,
+    /// Only letters older than this: of each target, those before the first that is younger.
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    before: Option<i64>,
     /// Yes, remove them.
     #[arg(long)]
     force: bool,
@@ -175,8 +180,9 @@ impl Purge {
             ));
         }
         let target = self.target.unwrap_or_default();
+        let before = self.before.unwrap_or(0);
         let mut each =
-            context.ask_each(async |admin| admin.purge_dead_letters(&target).await).await;
+            context.ask_each(async |admin| admin.purge_dead_letters(&target, before).await).await;
         let purged: Vec<Purged> = std::mem::take(&mut each.answers)
             .into_iter()
             .map(|(addr, answer)| Purged { host: addr.to_string(), removed: answer.removed })
