@@ -110,6 +110,18 @@ calls! {
     /// Takes out of the ledger what a repair has covered.
     settle_hint_ledger(settle: v1::SettleHintLedgerRequest)
         -> settle => SettleHintLedgerResponse;
+    /// The dead letters that this node holds, by target: hints that there was no room for.
+    list_dead_letters() -> v1::ListDeadLettersRequest {} => ListDeadLettersResponse;
+    /// Some dead letters, of one host id or address, or of all when the target is empty.
+    read_dead_letters(request: v1::ReadDeadLettersRequest) -> request => ReadDeadLettersResponse;
+    /// Delivers dead letters, to one host id or address, or to all when `target` is empty, for at most `timeout_ms`.
+    replay_dead_letters(target: &str, timeout_ms: u32)
+        -> v1::ReplayDeadLettersRequest { target: target.to_owned(), timeout_ms } => ReplayDeadLettersResponse;
+    /// Removes dead letters for good: those for one host id or address, or all when `target` is empty; of each target only
+    /// those before the first that was written at `before_us` or later, unless that is 0. The loss ledger has them from
+    /// then on.
+    purge_dead_letters(target: &str, before_us: i64)
+        -> v1::PurgeDeadLettersRequest { target: target.to_owned(), before_us } => PurgeDeadLettersResponse;
     /// Writes memtables to SSTables.
     flush(tables: TableFilter) -> v1::StorageTarget::from(tables) => Done;
     /// Compacts everything now (a major compaction).
@@ -199,7 +211,7 @@ impl Admin {
     }
 
     /// Creates a keyspace with its own policy for hints that there is no room for: `drop-newest`, `drop-oldest`,
-    /// `fail-write` or `throttle`. Empty: what each node's configuration says.
+    /// `dead-letter`, `fail-write` or `throttle`. Empty: what each node's configuration says.
     pub async fn create_keyspace_with_overflow(
         &self,
         name: &str,

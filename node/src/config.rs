@@ -125,6 +125,9 @@ pub struct HintsConfig {
     pub max_hints_size: u64,
     /// `max_hints_size_per_host`: the bound per target; 0: only the node-wide one. Default 0.
     pub max_hints_size_per_host: u64,
+    /// `max_dead_letters_size`: the bound of the dead-letter log in bytes, beside `max_hints_size`; 0: no room. Default
+    /// 1 GiB.
+    pub max_dead_letters_size: u64,
     /// `max_hints_file_size`: a segment this large is closed. Default 128 MiB.
     pub max_hints_file_size: u64,
     /// `hinted_handoff_throttle` in bytes per second per target; 0: none. Default 1 MiB/s.
@@ -183,6 +186,7 @@ impl Default for HintsConfig {
             max_hint_window: Duration::from_secs(3 * 3600),
             max_hints_size: GIB,
             max_hints_size_per_host: 0,
+            max_dead_letters_size: GIB,
             max_hints_file_size: 128 * MIB,
             hinted_handoff_throttle: MIB,
             hinted_handoff_throttle_total: 16 * MIB,

@@ -3,7 +3,7 @@
 use crate::config::{Config, EngineKind};
 use crate::coordinator::{Coordinator, CoordinatorParts, RequestMetrics, Routes};
 use crate::handoff::Handoff;
-use crate::hints::{HintMetrics, HintParts, HintStore};
+use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
 use crate::intake::{Intake, IntakeMetrics};
 use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
@@ -295,15 +295,13 @@ impl Node {
         self.peers.serve(internode, Arc::new(inbound));
         self.membership.start(&self.tasks.0);
         self.tasks.0.spawn(Arc::clone(&self.keeper).keep_in_agreement());
-        self.hints.start(
-            &self.tasks.0,
-            Arc::new(Handoff {
-                peers: Arc::clone(&self.peers),
-                membership: Arc::clone(&self.membership),
-                schema: Arc::clone(&self.keeper.store),
-                timeout: parts.config.write_request_timeout,
-            }),
-        );
+        let handoff: Arc<dyn Deliver> = Arc::new(Handoff {
+            peers: Arc::clone(&self.peers),
+            membership: Arc::clone(&self.membership),
+            schema: Arc::clone(&self.keeper.store),
+            timeout: parts.config.write_request_timeout,
+        });
+        self.hints.start(&self.tasks.0, Arc::clone(&handoff));
         let kv = KvService { coordinator: Arc::clone(&self.coordinator) };
         let admin = AdminService::new(AdminParts {
             coordinator: Arc::clone(&self.coordinator),
@@ -311,6 +309,7 @@ impl Node {
             keeper: Arc::clone(&self.keeper),
             engine: Arc::clone(&self.engine),
             hints: Arc::clone(&self.hints),
+            handoff,
             peers: Arc::clone(&self.peers),
             repairs: Arc::clone(&self.repairs),
             started: self.started,

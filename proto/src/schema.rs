@@ -234,7 +234,7 @@ mod tests {
         );
         assert_eq!(
             error(|push| push.keyspaces[0].hint_overflow = "drop".to_owned()),
-            "field `keyspaces.hint_overflow` is `drop`: it takes drop-newest, drop-oldest, fail-write, throttle"
+            "field `keyspaces.hint_overflow` is `drop`: it takes drop-newest, drop-oldest, dead-letter, fail-write, throttle"
         );
         assert!(
             error(|push| push.tables[0].name = "../etc".to_owned())

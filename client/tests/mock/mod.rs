@@ -464,6 +464,10 @@ not_mocked! {
     await_hints(AwaitHintsRequest) -> AwaitHintsResponse;
     hint_ledger(HintLedgerRequest) -> HintLedgerResponse;
     settle_hint_ledger(SettleHintLedgerRequest) -> SettleHintLedgerResponse;
+    list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse;
+    read_dead_letters(ReadDeadLettersRequest) -> ReadDeadLettersResponse;
+    replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse;
+    purge_dead_letters(PurgeDeadLettersRequest) -> PurgeDeadLettersResponse;
     flush(StorageTarget) -> Done;
     compact(StorageTarget) -> Done;
     enable_auto_compaction(StorageTarget) -> Done;

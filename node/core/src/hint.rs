@@ -37,6 +37,8 @@ pub enum Loss {
     NodeCapReached,
     /// Refused: the target's bound `max_hints_size_per_host` is reached (`drop-newest`).
     TargetCapReached,
+    /// Refused: there was no room, and none in the dead-letter log (`max_dead_letters_size`) either (`dead-letter`).
+    DeadLettersFull,
     /// Refused: hinted handoff is disabled.
     Disabled,
     /// Evicted: the oldest made room for a newer one (`drop-oldest`).
@@ -45,6 +47,8 @@ pub enum Loss {
     Expired,
     /// Evicted: truncated by an operator.
     Truncated,
+    /// Evicted: a dead letter that an operator purged.
+    Purged,
     /// Refused: the disk takes no bytes (full, or failing).
     Unwritable,
     /// Lost: its bytes could not be written, or could not be read back.
@@ -66,14 +70,16 @@ pub enum Class {
 
 impl Loss {
     /// Every reason, in declaration order.
-    pub const ALL: [Loss; 9] = [
+    pub const ALL: [Loss; 11] = [
         Loss::WindowClosed,
         Loss::NodeCapReached,
         Loss::TargetCapReached,
+        Loss::DeadLettersFull,
         Loss::Disabled,
         Loss::Evicted,
         Loss::Expired,
         Loss::Truncated,
+        Loss::Purged,
         Loss::Unwritable,
         Loss::Damaged,
     ];
@@ -84,9 +90,10 @@ impl Loss {
             Loss::WindowClosed
             | Loss::NodeCapReached
             | Loss::TargetCapReached
+            | Loss::DeadLettersFull
             | Loss::Disabled
             | Loss::Unwritable => Class::Refused,
-            Loss::Evicted | Loss::Truncated => Class::Evicted,
+            Loss::Evicted | Loss::Truncated | Loss::Purged => Class::Evicted,
             Loss::Expired => Class::Expired,
             Loss::Damaged => Class::Lost,
         }
@@ -103,10 +110,12 @@ impl Loss {
             Loss::WindowClosed => "window_closed",
             Loss::NodeCapReached => "node_cap_reached",
             Loss::TargetCapReached => "target_cap_reached",
+            Loss::DeadLettersFull => "dead_letters_full",
             Loss::Disabled => "disabled",
             Loss::Evicted => "evicted",
             Loss::Expired => "expired",
             Loss::Truncated => "truncated",
+            Loss::Purged => "purged",
             Loss::Unwritable => "unwritable",
             Loss::Damaged => "damaged",
         }
@@ -120,6 +129,9 @@ pub enum Overflow {
     DropNewest,
     /// The oldest make room, whosever keyspace they are of.
     DropOldest,
+    /// The new one goes to the dead-letter log, which has a bound of its own: nobody delivers it until an operator says so.
+    /// Only what a bound keeps out: a target whose window is closed gets no dead letters either.
+    DeadLetter,
     /// The write that would owe it is refused before anything is sent. What could not be foreseen (a replica that did not
     /// answer) is refused as by `DropNewest`.
     FailWrite,
@@ -129,9 +141,10 @@ pub enum Overflow {
 
 impl Overflow {
     /// Every policy, and its name in configurations, schemas and statements.
-    pub const NAMES: [(&'static str, Overflow); 4] = [
+    pub const NAMES: [(&'static str, Overflow); 5] = [
         ("drop-newest", Overflow::DropNewest),
         ("drop-oldest", Overflow::DropOldest),
+        ("dead-letter", Overflow::DeadLetter),
         ("fail-write", Overflow::FailWrite),
         ("throttle", Overflow::Throttle),
     ];
@@ -185,6 +198,8 @@ pub enum Admission {
     Store,
     /// It is refused.
     Refuse(Loss),
+    /// There is no room: it goes to the dead-letter log, whose own budget decides the rest.
+    DeadLetter,
     /// Evict the oldest, of `from` or of any target, until at least `bytes` are free; then ask again.
     EvictThen {
         /// Whose; `None`: the oldest of all.
@@ -236,21 +251,27 @@ impl Budget {
             (self.limits.target_bytes, self.used(target), Some(target), Loss::TargetCapReached),
             (Some(self.limits.node_bytes), self.total, None, Loss::NodeCapReached),
         ];
+        let no_room = |loss| match overflow {
+            Overflow::DeadLetter => Admission::DeadLetter,
+            _ => Admission::Refuse(loss),
+        };
         for (bound, _, _, loss) in bounds {
             // What exceeds a bound all alone would evict everything and still not fit.
             if bound.is_some_and(|bound| bytes > bound) {
-                return Admission::Refuse(loss);
+                return no_room(loss);
             }
         }
         for (bound, used, from, loss) in bounds {
             let missing = used.saturating_add(bytes).saturating_sub(bound.unwrap_or(u64::MAX));
             if missing > 0 {
                 return match overflow {
-                    // The last two have refused or delayed the write before; what comes here all the same has no room.
-                    Overflow::DropNewest | Overflow::FailWrite | Overflow::Throttle => {
-                        Admission::Refuse(loss)
-                    }
                     Overflow::DropOldest => Admission::EvictThen { from, bytes: missing },
+                    // `fail-write` and `throttle` have refused or delayed the write before; what comes here all the same
+                    // has no room.
+                    Overflow::DropNewest
+                    | Overflow::DeadLetter
+                    | Overflow::FailWrite
+                    | Overflow::Throttle => no_room(loss),
                 };
             }
         }
@@ -313,7 +334,8 @@ pub struct Account {
     pub refused: u64,
     /// Removed on purpose, undelivered.
     pub evicted: u64,
-    /// Set aside for a person to look at.
+    /// Held in the dead-letter log now. One that is delivered, expires, is purged or cannot be read leaves this for the
+    /// count of that.
     pub dead_lettered: u64,
     /// Unreadable or unwritable.
     pub lost: u64,
@@ -335,7 +357,21 @@ impl Account {
 
     /// Hints that will never reach their target.
     pub fn undelivered(&self) -> u64 {
-        self.expired + self.refused + self.evicted + self.dead_lettered + self.lost
+        self.expired + self.refused + self.evicted + self.lost
+    }
+
+    /// This account of hints together with that of dead letters, which is kept like one of hints: what is pending there is
+    /// dead-lettered here, and what became of the others is the same for both.
+    #[must_use]
+    pub fn with_dead_letters(mut self, letters: Account) -> Account {
+        self.created += letters.created;
+        self.delivered += letters.delivered;
+        self.expired += letters.expired;
+        self.refused += letters.refused;
+        self.evicted += letters.evicted;
+        self.lost += letters.lost;
+        self.dead_lettered += letters.pending;
+        self
     }
 
     fn settle(&mut self, class: Class, count: u64) {
@@ -416,6 +452,18 @@ impl Accounts {
         if count > 0 {
             *self.reasons.entry(loss).or_default() += count;
         }
+    }
+
+    /// These accounts together with those of the dead-letter log: see [`Account::with_dead_letters`].
+    #[must_use]
+    pub fn with_dead_letters(mut self, letters: &Accounts) -> Accounts {
+        for (target, account) in letters.targets() {
+            self.change(target, |own| *own = own.with_dead_letters(account));
+        }
+        for (loss, count) in &letters.reasons {
+            *self.reasons.entry(*loss).or_default() += count;
+        }
+        self
     }
 
     /// Makes the same change to a target's account and to the total, and checks both.

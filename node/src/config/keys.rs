@@ -378,6 +378,14 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         HINTS,
+        "max_dead_letters_size",
+        "Bytes that dead letters may take besides (overflow = \"dead-letter\"); \"0\": none.",
+        hints.max_dead_letters_size,
+        |v| v.size(),
+        size
+    ),
+    key!(
+        HINTS,
         "max_hints_file_size",
         "A hint file this large is closed.",
         hints.max_hints_file_size,
@@ -419,7 +427,7 @@ pub(super) const EVERY: &[Key] = &[
     key!(
         HINTS,
         "overflow",
-        "When a bound is reached: \"drop-newest\" refuses the new hint, \"drop-oldest\" makes room, \"fail-write\" refuses the\nwrite before anything is sent, \"throttle\" lets it wait for room. A keyspace may have its own (hint_overflow).",
+        "When a bound is reached: \"drop-newest\" refuses the new hint, \"drop-oldest\" makes room, \"dead-letter\" sets\nthe new one aside (helenusctl deadletters), \"fail-write\" refuses the write before anything is sent, \"throttle\" lets it\nwait for room. A keyspace may have its own (hint_overflow).",
         hints.overflow,
         |v| v.choice(&Overflow::NAMES),
         |overflow: &Overflow| word(&Overflow::NAMES, *overflow)

@@ -84,6 +84,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
             max_hint_window: Duration::ZERO,
             max_hints_size: 500_000_000,
             max_hints_size_per_host: 7,
+            max_dead_letters_size: 11,
             max_hints_file_size: 1,
             hinted_handoff_throttle: 3 * KIB,
             hinted_handoff_throttle_total: 5 * KIB,

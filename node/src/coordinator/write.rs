@@ -2,7 +2,8 @@
 //!
 //! Invariants: a replica is counted once however often it answers; answering the client never cancels replication; a
 //! replica that did not acknowledge is owed a hint (or the refusal of one is counted and the client is warned); a hint
-//! counts as an acknowledgement at ANY and nowhere else, and there only once it is durable.
+//! counts as an acknowledgement at ANY and nowhere else, and there only once it is durable. A hint that was set aside as a
+//! dead letter is kept (no refusal, no warning), and is no acknowledgement anywhere: nobody delivers it until told.
 //!
 //! CAVEAT: a write that timed out is hinted to whoever did not acknowledge, so it may surface later. That is Cassandra's
 //! behaviour too, and why a timeout means "undecided".
@@ -370,6 +371,8 @@ impl Sent {
                 let down_for = self.coordinator.membership.down_for(node);
                 let hints = &self.coordinator.hints;
                 match hints.append_durable(node, &self.owed.hint(), down_for).await {
+                    // It is durable, and may never be delivered: no acknowledgement.
+                    Ok(receipt) if receipt.dead_letter => {}
                     Ok(_) => {
                         tally.hint_kept();
                     }

@@ -1,6 +1,7 @@
 //! Where hint files are, and how they are read and removed, and positions kept. Segments are appended to by `state` and
 //! synced by `writer`.
 
+use super::ledger::LedgerFiles;
 use super::record::{self, Found, HEADER_BYTES, Hint, POSITIONS_BYTES, Position};
 use crate::seams::disk::{Disk, File};
 use bytes::Bytes;
@@ -8,16 +9,18 @@ use helenus_core::NodeId;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 
-/// The hint directory on a disk.
+/// The directory of a log on a disk.
 #[derive(Clone)]
 pub(super) struct Files {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
-    /// Which of the two ledger files is the last that was written whole.
-    pub(super) ledger_slot: Arc<AtomicU8>,
+    /// Of the losses of both logs.
+    pub(super) ledger: Arc<LedgerFiles>,
 }
+
+/// The directory of the dead-letter log, in that of the hints.
+pub(super) const DEAD_LETTERS: &str = "dead";
 
 /// What a file's name says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +28,14 @@ pub(super) enum Name {
     Segment(NodeId, u64),
     Positions(NodeId),
     Ledger,
+    DeadLetters,
 }
 
 pub(super) fn parse_name(name: &str) -> Option<Name> {
-    if name == "loss-0.ledger" || name == "loss-1.ledger" {
-        return Some(Name::Ledger);
+    match name {
+        "loss-0.ledger" | "loss-1.ledger" => return Some(Name::Ledger),
+        DEAD_LETTERS => return Some(Name::DeadLetters),
+        _ => {}
     }
     if let Some(target) = name.strip_suffix(".pos") {
         return target.parse().ok().map(Name::Positions);
@@ -77,12 +83,23 @@ impl Files {
 
     /// Reads whole records of a span: as many as `max_bytes` hold, and at least one.
     pub(super) fn read(&self, target: NodeId, span: Span, max_bytes: u64) -> io::Result<Part> {
+        self.read_some(target, span, max_bytes, usize::MAX)
+    }
+
+    /// As [`Files::read`], and not more than `max_hints`.
+    pub(super) fn read_some(
+        &self,
+        target: NodeId,
+        span: Span,
+        max_bytes: u64,
+        max_hints: usize,
+    ) -> io::Result<Part> {
         let file = self.disk.open(&self.segment(target, span.seq), false)?;
         let end = span.to.saturating_sub(span.from);
         let mut bytes = read_exactly(&*file, span.from, end.min(max_bytes))?;
         let mut part = Part { seq: span.seq, ..Part::default() };
         let mut at = 0;
-        loop {
+        while part.hints.len() < max_hints {
             match record::parse(&bytes, at, end) {
                 Found::Record(hint, next) => {
                     part.hints.push(hint);
@@ -196,7 +213,10 @@ mod tests {
     #[test]
     fn names_are_read_as_they_are_written() {
         let disk = Arc::new(crate::seams::disk::SimDisk::new(1, Default::default()));
-        let files = Files { disk, dir: PathBuf::from("hints"), ledger_slot: Arc::default() };
+        let dir = PathBuf::from("hints");
+        let (disk, slot) = (disk as Arc<dyn Disk>, Default::default());
+        let ledger = LedgerFiles { disk: Arc::clone(&disk), dir: dir.clone(), slot };
+        let files = Files { disk, dir, ledger: Arc::new(ledger) };
         let target = NodeId(0x1234_5678_9abc_def0_1234_5678_9abc_def0);
         let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         let segment = name(files.segment(target, 17));
@@ -205,6 +225,7 @@ mod tests {
         assert_eq!(parse_name(&name(files.positions(target))), Some(Name::Positions(target)));
         assert_eq!(parse_name("12345678-9abc-def0-1234-56789abcdef0.hints"), None);
         assert_eq!(parse_name("loss-1.ledger"), Some(Name::Ledger));
+        assert_eq!(parse_name("dead"), Some(Name::DeadLetters));
         assert_eq!(parse_name("notes.txt"), None);
     }
 }

@@ -7,12 +7,11 @@
 //! next sync, and a crash before that hides the loss.
 
 use super::files::{Files, Span};
-use super::ledger;
 use super::record::{self, Found, HEADER_BYTES, Hint};
 use super::state::{Segment, State};
 use crate::seams::probe::{Event, HintLoss};
 use bytes::Bytes;
-use helenus_core::hint::ledger::{Ledger, Lost, Scope, Tokens};
+use helenus_core::hint::ledger::{Lost, Scope, Tokens};
 use helenus_core::{Key, NodeId, TableId, token};
 use std::io;
 
@@ -136,8 +135,7 @@ impl State {
     ) {
         let tokens = Tokens::one(token::of(&key.0));
         let lost = Lost { tokens, count: 1, bytes, written_ms };
-        self.ledger.record(Scope::table(target, table), reason, lost);
-        self.ledger_dirty = true;
+        self.losses().record(Scope::table(target, table), reason, lost);
     }
 
     /// Hints were lost that nobody can name: anything that the target holds may be among them.
@@ -150,8 +148,7 @@ impl State {
         now_ms: u64,
     ) {
         let lost = Lost { tokens: Tokens::ALL, count, bytes, written_ms: now_ms };
-        self.ledger.record(Scope::target(target), reason, lost);
-        self.ledger_dirty |= count > 0;
+        self.losses().record(Scope::target(target), reason, lost);
     }
 
     /// Puts hints that are gone into the ledger, and tells of them.
@@ -165,23 +162,9 @@ impl State {
         }
     }
 
-    /// Takes out of the ledger what a repair covered.
-    pub(super) fn settle_ledger(&mut self, settle: impl FnOnce(&mut Ledger) -> bool) {
-        self.ledger_dirty |= settle(&mut self.ledger);
-    }
-
-    /// The ledger, if its file does not say all of it.
-    pub(super) fn take_ledger(&mut self) -> Option<Vec<u8>> {
-        if !std::mem::take(&mut self.ledger_dirty) {
-            return None;
-        }
-        self.ledger_turn += 1;
-        Some(ledger::encode(&self.ledger, self.ledger_turn))
-    }
-
     /// The ledger could not be written.
     pub(super) fn ledger_failed(&mut self) {
-        self.ledger_dirty = true;
+        self.losses().write_failed();
         self.sync_failures += 1;
     }
 

@@ -10,13 +10,16 @@
 //! The two files are written whole and in turn, so that a torn write leaves the other one. Each is at most
 //! [`LEDGER_BYTES_MAX`]. They are no part of `max_hints_size`: a ledger that had no room would be needed most.
 
-use super::files::{Files, read_exactly};
+use super::files::read_exactly;
+use crate::seams::disk::Disk;
 use bytes::{Buf, Bytes};
 use helenus_core::hint::Loss;
-use helenus_core::hint::ledger::{Ledger, LostRange, RANGES_MAX, ROWS_MAX, Scope, Tokens};
+use helenus_core::hint::ledger::{Ledger, Lost, LostRange, RANGES_MAX, ROWS_MAX, Scope, Tokens};
 use helenus_core::{NodeId, TableId, Token};
 use std::io;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 const MAGIC: &[u8; 8] = b"HELLEDGR";
 const VERSION: u32 = 1;
@@ -33,8 +36,49 @@ pub(super) const LEDGER_BYTES_MAX: u64 =
 /// those, so that a repair which asked before cannot settle them.
 const RUN: u64 = 1 << 40;
 
+/// Where the lost hints belonged, those of the store and its dead letters alike.
+#[derive(Default)]
+pub(super) struct Losses {
+    pub(super) ledger: Ledger,
+    /// It has something that its file has not.
+    dirty: bool,
+    /// Of the ledger's latest file.
+    turn: u64,
+}
+
+impl Losses {
+    /// What the runs before left.
+    pub(super) fn found((ledger, turn): (Ledger, u64)) -> Losses {
+        Losses { ledger, dirty: false, turn }
+    }
+
+    pub(super) fn record(&mut self, scope: Scope, reason: Loss, lost: Lost) {
+        self.dirty |= lost.count > 0;
+        self.ledger.record(scope, reason, lost);
+    }
+
+    /// Takes out of the ledger what a repair covered.
+    pub(super) fn settle(&mut self, settle: impl FnOnce(&mut Ledger) -> bool) {
+        self.dirty |= settle(&mut self.ledger);
+    }
+
+    /// The ledger, if its file does not say all of it.
+    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        self.turn += 1;
+        Some(encode(&self.ledger, self.turn))
+    }
+
+    /// It could not be written.
+    pub(super) fn write_failed(&mut self) {
+        self.dirty = true;
+    }
+}
+
 /// The ledger as a file of this turn.
-pub(super) fn encode(ledger: &Ledger, turn: u64) -> Vec<u8> {
+fn encode(ledger: &Ledger, turn: u64) -> Vec<u8> {
     let mut buf = Vec::new();
     buf.extend_from_slice(MAGIC);
     buf.extend_from_slice(&VERSION.to_le_bytes());
@@ -109,32 +153,40 @@ fn decode(file: &Bytes) -> Option<(Ledger, u64)> {
     Some((ledger, turn))
 }
 
-impl Files {
-    fn ledger(&self, slot: u8) -> std::path::PathBuf {
+/// The ledger's two files.
+pub(super) struct LedgerFiles {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    /// Which of them is the last that was written whole.
+    pub(super) slot: AtomicU8,
+}
+
+impl LedgerFiles {
+    fn path(&self, slot: u8) -> PathBuf {
         self.dir.join(format!("loss-{slot}.ledger"))
     }
 
     /// Makes an encoded ledger durable, beside the last that is. After a failure the same file is the one to
     /// write, as the other is the only whole one.
-    pub(super) fn write_ledger(&self, ledger: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, ledger: &[u8]) -> io::Result<()> {
         // The hint lane runs one job at a time, so nobody else writes a ledger meanwhile.
-        let slot = 1 - self.ledger_slot.load(Ordering::Relaxed).min(1);
-        let file = self.disk.open(&self.ledger(slot), true)?;
+        let slot = 1 - self.slot.load(Ordering::Relaxed).min(1);
+        let file = self.disk.open(&self.path(slot), true)?;
         file.write_at(0, ledger)?;
         file.set_len(ledger.len() as u64)?;
         file.sync()?;
         // Twice in a ledger's life the name is new; that is not worth a question.
         self.disk.sync_dir(&self.dir)?;
-        self.ledger_slot.store(slot, Ordering::Relaxed);
+        self.slot.store(slot, Ordering::Relaxed);
         Ok(())
     }
 
     /// The ledger of the runs before, and the turn of its file.
-    pub(super) fn read_ledger(&self) -> io::Result<(Ledger, u64)> {
+    pub(super) fn read(&self) -> io::Result<(Ledger, u64)> {
         let mut latest: Option<(Ledger, u64)> = None;
         let mut damaged = 0;
         for slot in 0..2 {
-            let file = match self.disk.open(&self.ledger(slot), false) {
+            let file = match self.disk.open(&self.path(slot), false) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
@@ -143,7 +195,7 @@ impl Files {
             match decode(&bytes) {
                 Some(found) if latest.as_ref().is_none_or(|(_, turn)| *turn < found.1) => {
                     latest = Some(found);
-                    self.ledger_slot.store(slot, Ordering::Relaxed);
+                    self.slot.store(slot, Ordering::Relaxed);
                 }
                 Some(_) => {}
                 None => damaged += 1,

@@ -1,6 +1,6 @@
 //! The store's metrics, read from its accounts at each scrape: there is one count of everything, and this shows it.
 
-use super::HintStore;
+use super::{HintStore, PendingHints};
 use helenus_core::NodeId;
 use helenus_core::hint::{Account, Loss};
 use prometheus_client::collector::Collector;
@@ -28,13 +28,12 @@ impl HintMetrics {
 /// A column of the accounts.
 type Column = (&'static str, fn(&Account) -> u64);
 /// Those that only grow, under the names of the identity.
-const OUTCOMES: [Column; 7] = [
+const OUTCOMES: [Column; 6] = [
     ("created", |a| a.created),
     ("delivered", |a| a.delivered),
     ("expired", |a| a.expired),
     ("refused", |a| a.refused),
     ("evicted", |a| a.evicted),
-    ("dead_lettered", |a| a.dead_lettered),
     ("lost", |a| a.lost),
 ];
 
@@ -46,15 +45,8 @@ impl Collector for HintMetrics {
         let figures = self.store.figures();
         let now_ms = self.store.wall_ms();
 
-        let help = "Hints by target and outcome; created is the sum of the others and pending";
-        let mut family = encoder.encode_descriptor("hints", help, None, MetricType::Counter)?;
-        for row in &rows {
-            for (outcome, count) in OUTCOMES {
-                let labels = [("target", text(row.target)), ("outcome", outcome.to_owned())];
-                let count = ConstCounter::new(count(&row.account));
-                count.encode(family.encode_family(&labels)?)?;
-            }
-        }
+        let help = "Hints by target and outcome; created is the sum of the others, pending and dead letters held";
+        outcomes(&mut encoder, "hints", help, &rows)?;
         let help = "Hints that were not delivered, by reason";
         let mut family =
             encoder.encode_descriptor("hints_undelivered", help, None, MetricType::Counter)?;
@@ -81,21 +73,16 @@ impl Collector for HintMetrics {
             count.encode(family.encode_family(&[("reason", loss.as_str())])?)?;
         }
 
-        let mut gauge = |name, help, unit: Option<&Unit>, value: fn(&Row) -> f64| {
-            let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-            for row in &rows {
-                let row_value = value(&(row.account.pending, row.bytes, row.oldest_ms, now_ms));
-                let labels = [("target", text(row.target))];
-                ConstGauge::new(row_value).encode(family.encode_family(&labels)?)?;
-            }
-            Ok::<(), fmt::Error>(())
+        let mut gauge = |name, help, unit: Option<&Unit>, value: &dyn Fn(&PendingHints) -> f64| {
+            gauges(&mut encoder, (name, help, unit), &rows, value)
         };
-        gauge("hints_pending", "Hints owed now", None, |row| float(row.0))?;
+        gauge("hints_pending", "Hints owed now", None, &|row| float(row.account.pending))?;
         let bytes = Some(&Unit::Bytes);
-        gauge("hints_stored", "Bytes that hints take of the bound", bytes, |row| float(row.1))?;
-        let age = |row: &Row| row.2.map_or(0.0, |oldest| float(row.3.saturating_sub(oldest)) / 1e3);
+        gauge("hints_stored", "Bytes that hints take of the bound", bytes, &|row| {
+            float(row.bytes)
+        })?;
         let help = "Age of the oldest hint that is owed";
-        gauge("hints_oldest_age", help, Some(&Unit::Seconds), age)?;
+        gauge("hints_oldest_age", help, Some(&Unit::Seconds), &|row| age(row, now_ms))?;
 
         let fill = float(figures.bytes) / float(figures.bytes_max.max(1));
         let mut single = |name, help, value: f64| {
@@ -130,12 +117,88 @@ impl Collector for HintMetrics {
         let help = "Failed syncs of hint files";
         let failures =
             encoder.encode_descriptor("hints_sync_failures", help, None, MetricType::Counter)?;
-        ConstCounter::new(figures.sync_failures).encode(failures)
+        ConstCounter::new(figures.sync_failures).encode(failures)?;
+        self.encode_letters(&mut encoder, now_ms)
     }
 }
 
-/// Pending, bytes, the oldest hint's time and the time now.
-type Row = (u64, u64, Option<u64>, u64);
+impl HintMetrics {
+    /// The dead-letter log, whose account is kept like that of hints: what is pending there is held.
+    fn encode_letters(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        now_ms: u64,
+    ) -> Result<(), fmt::Error> {
+        let letters = self.store.dead_letters();
+        let (rows, figures) = (letters.list(), letters.figures());
+        let help =
+            "Dead letters by target and outcome; created is the sum of the others and those held";
+        outcomes(encoder, "dead_letters", help, &rows)?;
+        let mut gauge = |name, help, unit: Option<&Unit>, value: &dyn Fn(&PendingHints) -> f64| {
+            gauges(encoder, (name, help, unit), &rows, value)
+        };
+        let help = "Dead letters held now: hints that there was no room for";
+        gauge("dead_letters_held", help, None, &|row| float(row.account.pending))?;
+        let help = "Bytes that dead letters take of their bound";
+        gauge("dead_letters_stored", help, Some(&Unit::Bytes), &|row| float(row.bytes))?;
+        let help = "Age of the oldest dead letter";
+        gauge("dead_letters_oldest_age", help, Some(&Unit::Seconds), &|row| age(row, now_ms))?;
+        let fill = float(figures.bytes) / float(figures.bytes_max.max(1));
+        let unwritable = f64::from(u8::from(figures.unwritable));
+        let single = [
+            (
+                "dead_letters_max",
+                "max_dead_letters_size",
+                Some(&Unit::Bytes),
+                float(figures.bytes_max),
+            ),
+            ("dead_letters_fill_ratio", "Share of max_dead_letters_size that is used", None, fill),
+            ("dead_letters_unwritable", "1 while the disk takes no dead letters", None, unwritable),
+        ];
+        for (name, help, unit, value) in single {
+            let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+/// A counter for each target and outcome.
+fn outcomes(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: &[PendingHints],
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for row in rows {
+        for (outcome, count) in OUTCOMES {
+            let labels = [("target", text(row.target)), ("outcome", outcome.to_owned())];
+            ConstCounter::new(count(&row.account)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// A gauge for each target.
+fn gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): (&str, &str, Option<&Unit>),
+    rows: &[PendingHints],
+    value: &dyn Fn(&PendingHints) -> f64,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for row in rows {
+        let labels = [("target", text(row.target))];
+        ConstGauge::new(value(row)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// Of the oldest, in seconds.
+fn age(row: &PendingHints, now_ms: u64) -> f64 {
+    row.oldest_ms.map_or(0.0, |oldest| float(now_ms.saturating_sub(oldest)) / 1e3)
+}
 
 fn text(target: NodeId) -> String {
     target.to_string()

@@ -20,14 +20,19 @@
 //! so segments are kept small: a 32nd of the bound, at most 4 MiB. A full or failing disk refuses new hints, and keeps what
 //! it had taken until it can be written.
 //!
+//! Under `dead-letter` a hint that a bound keeps out goes to the **dead-letter log** (`dead`), which is kept like the hints
+//! (`log` says how the two differ) in a directory of its own under a bound of its own, and is replayed only when an operator
+//! says so. What is pending there is dead-lettered here.
+//!
 //! Every hint that will not be delivered is in the loss ledger (`helenus_core::hint::ledger`), by target, table, reason and
-//! token range, until a repair settles it. Its two files (`ledger`) are beside the bound, at most 1 MiB each.
+//! token range, until a repair settles it. Its two files (`ledger`) are beside the bounds, at most 1 MiB each.
 //!
 //! CAVEAT: only `append_durable` waits for a sync. After a crash, hints of the last `hints_flush_period` may be gone, and
 //! with them their accounts and what the ledger had of that time: a new run counts from what it finds. Repair heals that,
 //! as it heals refused hints.
 
 // The books, and the bytes.
+mod log;
 mod state;
 mod record;
 mod files;
@@ -40,10 +45,12 @@ mod room;
 mod page;
 mod replay;
 mod sync_point;
+mod dead;
 mod metrics;
 #[cfg(test)]
 mod tests;
 
+pub use dead::{DeadLetters, Letter, Letters, Place, Replayed, Stopped as ReplayStopped};
 pub use metrics::HintMetrics;
 pub use page::Page;
 pub use record::{Hint, NewHint};
@@ -51,21 +58,24 @@ pub use replay::{Deliver, DeliverError};
 pub use room::HeldBack;
 pub use sync_point::PointOutcome;
 
-use crate::config::HintsConfig;
+use crate::config::{HintsConfig, Overflow};
 use crate::seams::background::{self, Background, Lane, Stopped};
 use crate::seams::clock::Clock;
 use crate::seams::disk::Disk;
 use crate::seams::probe::{Event, HintLoss, Probe};
 use crate::tasks::Tasks;
-use files::Files;
+use files::{DEAD_LETTERS, Files};
 use gone::{Doomed, Gone};
 use helenus_core::NodeId;
 use helenus_core::hint::ledger::{Ledger, Scope, Settled, ToRepair};
-use helenus_core::hint::{Account, Accounts, Budget, Limits};
+use helenus_core::hint::{Account, Accounts};
 use helenus_core::ring::Span;
+use ledger::{LedgerFiles, Losses};
+use log::{Log, NotTaken};
 use state::{State, Waiter};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -135,6 +145,8 @@ fn at(path: &Path, error: &io::Error) -> HintError {
 pub struct HintReceipt {
     /// Bytes it takes of the bound: its record, and the header of the segment that it began.
     pub bytes: u64,
+    /// It was set aside as a dead letter: it is kept, and nobody delivers it by himself.
+    pub dead_letter: bool,
 }
 
 /// What is owed to one node, as an operator sees it (`listpendinghints`).
@@ -193,6 +205,8 @@ struct Shared {
     background: Arc<dyn Background>,
     clock: Arc<dyn Clock>,
     probe: Arc<dyn Probe>,
+    /// Where hints go that there is no room for; `None`: this is that log.
+    letters: Option<DeadLetters>,
     state: Mutex<State>,
     /// Something waits to be written.
     appended: Notify,
@@ -210,50 +224,47 @@ impl std::fmt::Debug for HintStore {
     }
 }
 
-fn limits(config: &HintsConfig) -> Limits {
-    let per_host = config.max_hints_size_per_host;
-    Limits {
-        node_bytes: config.max_hints_size,
-        target_bytes: (per_host > 0).then_some(per_host),
-        overflow: config.overflow,
-    }
-}
-
-/// Small enough that evicting one loses little, and that reading its keys back holds up nobody. Any keyspace may ask for
-/// `drop-oldest`, so all segments are.
-fn segment_bytes(config: &HintsConfig) -> u64 {
-    const EVICTED_BYTES_MAX: u64 = 4 << 20;
-    let limits = limits(config);
-    let bound = limits.target_bytes.unwrap_or(u64::MAX).min(limits.node_bytes);
-    config.max_hints_file_size.min(EVICTED_BYTES_MAX).min(bound / 32).max(1024)
-}
-
 impl HintStore {
-    /// Opens the directory, counts what is pending there and enforces the bound on it. Blocks while it reads.
+    /// Opens the directory, counts what is pending there and enforces the bounds on it. Blocks while it reads.
     pub fn open(parts: HintParts) -> Result<HintStore, HintError> {
+        let (disk, dir, slot) = (Arc::clone(&parts.disk), parts.dir.clone(), AtomicU8::default());
+        let ledger = Arc::new(LedgerFiles { disk, dir, slot });
+        let found = ledger.read().map_err(|e| at(&parts.dir, &e))?;
+        let losses = Arc::new(Mutex::new(Losses::found(found)));
+        let open = |log, letters| HintStore::open_log(&parts, log, letters, &ledger, &losses);
+        let letters = DeadLetters::new(open(Log::DeadLetters, None)?);
+        open(Log::Hints, Some(letters))
+    }
+
+    fn open_log(
+        parts: &HintParts,
+        log: Log,
+        letters: Option<DeadLetters>,
+        ledger: &Arc<LedgerFiles>,
+        losses: &Arc<Mutex<Losses>>,
+    ) -> Result<HintStore, HintError> {
         let HintParts { dir, config, disk, background, clock, probe } = parts;
-        let files = Files { disk, dir, ledger_slot: Arc::default() };
-        let mut state = State::new(
-            config.enabled,
-            config.max_hint_window,
-            segment_bytes(&config),
-            Budget::new(limits(&config)),
-        );
-        state.paused = config.paused;
+        let dir = match log {
+            Log::Hints => dir.clone(),
+            Log::DeadLetters => dir.join(DEAD_LETTERS),
+        };
+        let files = Files { disk: Arc::clone(disk), dir, ledger: Arc::clone(ledger) };
+        let mut state = State::new(log, config, Arc::clone(losses));
         let now_ms = u64::try_from(clock.wall_micros() / 1000).unwrap_or(0);
         for event in recover::recover(&mut state, &files, now_ms)? {
             probe.event(&event);
         }
         let pending = state.accounts.total().pending;
         if pending > 0 {
-            tracing::info!(pending, bytes = state.budget.total(), "hints owed from before");
+            tracing::info!(?log, pending, bytes = state.budget.total(), "hints kept from before");
         }
         let shared = Shared {
-            config,
+            config: config.clone(),
             files,
-            background,
-            clock,
-            probe,
+            background: Arc::clone(background),
+            clock: Arc::clone(clock),
+            probe: Arc::clone(probe),
+            letters,
             state: Mutex::new(state),
             appended: Notify::new(),
             sync_wanted: Notify::new(),
@@ -263,15 +274,27 @@ impl HintStore {
         Ok(HintStore { shared: Arc::new(shared) })
     }
 
-    /// Starts the store's own tasks: the writer, the syncer, and replay through `deliver`.
+    /// Starts the store's own tasks: the writers, the syncers, and replay of hints through `deliver`.
     pub fn start(&self, tasks: &Arc<Tasks>, deliver: Arc<dyn Deliver>) {
-        tasks.spawn(self.clone().write_on());
-        tasks.spawn(self.clone().sync_on());
+        let letters = self.shared.letters.as_ref().map(|letters| &letters.log);
+        for log in letters.into_iter().chain([self]) {
+            tasks.spawn(log.clone().write_on());
+            tasks.spawn(log.clone().sync_on());
+        }
         tasks.spawn(replay::replay(self.clone(), Arc::clone(tasks), deliver));
     }
 
+    /// Its dead letters.
+    pub fn dead_letters(&self) -> &DeadLetters {
+        self.shared
+            .letters
+            .as_ref()
+            .expect("whoever has only the dead letters does not ask for them")
+    }
+
     /// Stores a hint for `target`, which has been down for `down_for` (zero: it is up, but did not answer). Cheap: it
-    /// copies the bytes and leaves the writing to the next wake. A refusal is counted and told already.
+    /// copies the bytes and leaves the writing to the next wake. A refusal is counted and told already. Under `dead-letter`,
+    /// what a bound keeps out is stored as a dead letter, and the receipt says so.
     pub fn append(
         &self,
         target: NodeId,
@@ -281,9 +304,9 @@ impl HintStore {
         self.store(target, hint, down_for, None)
     }
 
-    /// As [`HintStore::append`], and resolves when the hint is durable: what CL ANY acknowledges. On
-    /// `Err(HintLoss::Unwritable)` after a failed sync the hint is still pending and may yet be delivered; it is not
-    /// known to survive a crash.
+    /// As [`HintStore::append`], and resolves when the hint is durable: what CL ANY acknowledges, unless it became a dead
+    /// letter. On `Err(HintLoss::Unwritable)` after a failed sync the hint is still pending and may yet be delivered; it is
+    /// not known to survive a crash.
     pub async fn append_durable(
         &self,
         target: NodeId,
@@ -292,7 +315,6 @@ impl HintStore {
     ) -> Result<HintReceipt, HintLoss> {
         let (waiter, synced) = oneshot::channel();
         let receipt = self.store(target, hint, down_for, Some(waiter))?;
-        self.shared.sync_wanted.notify_one();
         synced.await.unwrap_or(Err(HintLoss::Unwritable)).map(|()| receipt)
     }
 
@@ -301,56 +323,66 @@ impl HintStore {
         target: NodeId,
         hint: &NewHint<'_>,
         down_for: Duration,
-        waiter: Option<Waiter>,
+        mut waiter: Option<Waiter>,
     ) -> Result<HintReceipt, HintLoss> {
         let now_ms = self.wall_ms();
         let mut events = Vec::new();
-        let stored = {
+        let (log, stored) = {
             let mut state = self.lock();
             let files = &self.shared.files;
             let stored = state.append(target, hint, down_for, now_ms, files, &mut events);
-            if stored.is_ok() {
-                state.waiters.extend(waiter);
+            if let Some(waiter) = waiter.take_if(|_| stored.is_ok()) {
+                state.waiters.push(waiter);
+                self.shared.sync_wanted.notify_one();
             }
-            stored
+            (state.log, stored)
         };
         self.tell(events);
         let key = hint.key.clone();
         match stored {
             Ok(bytes) => {
-                self.shared.probe.event(&Event::HintStored { target, key, bytes });
+                let dead_letter = log == Log::DeadLetters;
+                self.tell([match dead_letter {
+                    false => Event::HintStored { target, key, bytes },
+                    true => Event::HintDeadLettered { target, key, bytes },
+                }]);
                 self.shared.appended.notify_one();
-                Ok(HintReceipt { bytes })
+                Ok(HintReceipt { bytes, dead_letter })
             }
-            Err(reason) => {
-                self.shared.probe.event(&Event::HintLost { target, key, reason });
+            Err(NotTaken::DeadLetter) => {
+                // What does not fit there is refused for good.
+                let hint = NewHint { overflow: Some(Overflow::DropNewest), ..*hint };
+                self.dead_letters().log.store(target, &hint, Duration::ZERO, waiter)
+            }
+            Err(NotTaken::Refused(reason)) => {
+                self.tell([Event::HintLost { target, key, reason }]);
                 Err(reason)
             }
         }
     }
 
-    /// Forgets what is owed to `target`, or to all: counted as truncated. Gives the number of hints.
+    /// Forgets what is owed to `target`, or to all: counted as truncated. Gives the number of hints. Dead letters stay.
     pub async fn truncate(&self, target: Option<NodeId>) -> Result<u64, HintError> {
-        let (count, doomed) = {
+        let (log, count, doomed) = {
             let mut state = self.lock();
             let targets: Vec<NodeId> = match target {
                 Some(target) => vec![target],
                 None => state.targets.keys().copied().collect(),
             };
             let count = targets.into_iter().map(|target| state.truncate(target)).sum();
-            (count, std::mem::take(&mut state.doomed))
+            (state.log, count, std::mem::take(&mut state.doomed))
         };
-        tracing::info!(count, ?target, "hints truncated");
+        tracing::info!(?log, count, ?target, "hints truncated");
         let files = self.shared.files.clone();
         let background = &*self.shared.background;
         let read = background::run(background, Lane::Hints, 4096, move || read_all(&files, doomed));
         let (doomed, gone) = read.await?;
         self.record_all(gone);
-        let ledger = self.lock().take_ledger();
+        let ledger = self.lock().losses().take();
         let files = self.shared.files.clone();
         let job = move || {
             // First what was lost, then that it is gone: a crash between the two says it twice, not never.
-            let ledger = ledger.map_or(Ok(()), |ledger| files.write_ledger(&ledger));
+            let ledger = ledger.map_or(Ok(()), |ledger| files.ledger.write(&ledger));
             let removed = unlink_all(&files, doomed);
             (ledger, files.disk.sync_dir(&files.dir), removed)
         };
@@ -362,10 +394,13 @@ impl HintStore {
         Ok(count)
     }
 
-    /// Stops replay, or lets it go on (`pausehandoff`, `resumehandoff`). Hints are stored all the same; a page on its
+    /// Stops replay, of dead letters too, or lets it go on (`pausehandoff`, `resumehandoff`). Hints are stored all the same; a page on its
     /// way is not called back.
     pub fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
+        if let Some(letters) = &self.shared.letters {
+            letters.log.lock().paused = paused;
+        }
         self.wake_replay();
     }
 
@@ -381,6 +416,7 @@ impl HintStore {
 
     /// What is or was owed, per target, by host id.
     pub fn list(&self) -> Vec<PendingHints> {
+        let accounts = self.accounts();
         let state = self.lock();
         let row = |(target, account)| {
             let owed = state.targets.get(&target);
@@ -395,21 +431,26 @@ impl HintStore {
                 delivered_bytes: state.delivered_bytes.get(&target).copied().unwrap_or(0),
             }
         };
-        state.accounts.targets().map(row).collect()
+        accounts.targets().map(row).collect()
     }
 
-    /// A copy of the accounts.
+    /// A copy of the accounts, with those of the dead letters.
     pub fn accounts(&self) -> Accounts {
-        self.lock().accounts.clone()
+        let own = self.lock().accounts.clone();
+        match &self.shared.letters {
+            Some(letters) => own.with_dead_letters(&letters.log.accounts()),
+            None => own,
+        }
     }
 
     /// The store's figures.
     pub fn figures(&self) -> HintFigures {
+        let account = self.accounts().total();
         let state = self.lock();
         HintFigures {
             bytes: state.budget.total(),
             bytes_max: state.budget.limits().node_bytes,
-            account: state.accounts.total(),
+            account,
             sync_failures: state.sync_failures,
             unwritable: state.unwritable.is_some(),
             paused: state.paused,
@@ -456,12 +497,12 @@ impl HintStore {
 
     /// A copy of the loss ledger: what will not be delivered and was not repaired yet, this run's and earlier ones'.
     pub fn ledger(&self) -> Ledger {
-        self.lock().ledger.clone()
+        self.lock().losses().ledger.clone()
     }
 
     /// What a repair of this scope has to compare. See [`Ledger::to_repair`].
     pub fn to_repair(&self, scope: Scope) -> ToRepair {
-        self.lock().ledger.to_repair(scope)
+        self.lock().losses().ledger.to_repair(scope)
     }
 
     /// A repair compared `repaired`: what it covered leaves the ledger, durably. See [`Ledger::settle`].
@@ -472,20 +513,21 @@ impl HintStore {
         as_of: u64,
     ) -> Result<Settled, HintError> {
         let (settled, ledger) = {
-            let mut state = self.lock();
+            let state = self.lock();
+            let mut losses = state.losses();
             let mut settled = Settled::default();
-            state.settle_ledger(|ledger| {
+            losses.settle(|ledger| {
                 for scope in scopes {
                     settled += ledger.settle(*scope, repaired, as_of);
                 }
                 settled.ranges > 0
             });
-            (settled, state.take_ledger())
+            (settled, losses.take())
         };
         if let Some(ledger) = ledger {
             let files = self.shared.files.clone();
             let bytes = ledger.len() as u64;
-            let job = move || files.write_ledger(&ledger);
+            let job = move || files.ledger.write(&ledger);
             let background = &*self.shared.background;
             let written = background::run(background, Lane::Hints, bytes, job).await?;
             let failed = written.as_ref().err().map(|error| at(&self.shared.files.dir, error));

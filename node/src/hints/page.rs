@@ -1,8 +1,8 @@
 //! Pages: hints on their way to their target, and what becomes of them.
 //!
 //! Reading and settling are apart: a page that is not acknowledged changes nothing, one that is leaves the books at once
-//! and the disk by the background, in the order position, files. Whatever a crash interrupts, the position says the truth
-//! or less, and less only means that a page is sent again.
+//! and the disk by the background, in the order ledger (if some of it is lost), position, files. Whatever a crash
+//! interrupts, the position says the truth or less, and less only means that a page is sent again.
 
 use super::files::{Part, Span};
 use super::gone::Gone;
@@ -77,22 +77,14 @@ impl HintStore {
         gc_grace_now: &(dyn Fn(TableId) -> Option<u32> + Send + Sync),
     ) -> Page {
         let now_ms = self.wall_ms();
-        let mut page =
-            Page { claim, hints: Vec::new(), expired: Vec::new(), settled: Vec::new(), bytes: 0 };
+        let mut page = Page::new(claim, HintLoss::Expired);
         for part in parts {
-            let mut settled = Settled {
-                seq: part.seq,
-                until: part.until,
-                delivered: 0,
-                expired: 0,
-                newest_ms: part.hints.last().map_or(0, |hint| hint.created_ms),
-                damaged_bytes: part.damaged_bytes,
-            };
+            let mut settled = Settled::nothing_of(&part);
             for hint in part.hints {
                 let age = Duration::from_millis(now_ms.saturating_sub(hint.created_ms));
                 if expired(age, hint.gc_grace_s, gc_grace_now(hint.table)) {
-                    settled.expired += 1;
-                    page.expired.push(hint);
+                    settled.lost += 1;
+                    page.lost.push(hint);
                 } else {
                     settled.delivered += 1;
                     page.bytes += (hint.key.0.len() + hint.update.len()) as u64;
@@ -104,37 +96,75 @@ impl HintStore {
         page
     }
 
+    /// The oldest hints for `target` that were written before this time, as a page to complete that delivers none of them:
+    /// they are lost for `loss`. It ends before the first one that is younger. `None`: the oldest of all is.
+    pub(super) async fn older_page(
+        &self,
+        target: NodeId,
+        before_ms: u64,
+        loss: HintLoss,
+        max_bytes: u64,
+    ) -> Result<Option<Page>, HintError> {
+        let Some((spans, claim)) = self.plan_page(target, max_bytes)? else { return Ok(None) };
+        let Some(span) = spans.first().copied() else { return Ok(None) };
+        let files = self.shared.files.clone();
+        let job = move || {
+            let part = files.read(target, span, max_bytes)?;
+            let older = part.hints.iter().take_while(|hint| hint.created_ms < before_ms).count();
+            // Read again, so that it is known where the first younger one begins.
+            if older < part.hints.len() {
+                files.read_some(target, span, max_bytes, older)
+            } else {
+                Ok(part)
+            }
+        };
+        let read = background::run(&*self.shared.background, Lane::Hints, max_bytes, job).await?;
+        let part = read.map_err(|e| at(&self.shared.files.segment(target, span.seq), &e))?;
+        if part.until == span.from {
+            return Ok(None);
+        }
+        let mut page = Page::new(claim, loss);
+        page.settled.push(Settled { lost: part.hints.len() as u64, ..Settled::nothing_of(&part) });
+        page.lost = part.hints;
+        Ok(Some(page))
+    }
+
     /// The target has acknowledged the page: its hints are delivered, and the position after them is made durable.
     pub async fn complete(&self, page: Page) -> Result<(), HintError> {
         let target = page.claim.target;
         let now_ms = self.wall_ms();
         let mut lost = Vec::new();
-        let (position, turn, doomed) = {
+        let (position, turn, doomed, ledger) = {
             let mut state = self.lock();
             if !page.claim.is_current_in(&state) {
                 // Truncated meanwhile, and counted as that.
                 return Ok(());
             }
-            state.settle(target, &page.settled, now_ms);
+            state.settle(target, &page.settled, page.loss, now_ms);
             let bytes: u64 = page.hints.iter().map(Hint::record_bytes).sum();
             *state.delivered_bytes.entry(target).or_default() += bytes;
-            let (reason, hints) = (HintLoss::Expired, page.expired);
-            let expired = Gone { target, reason, hints, unread: 0, unread_bytes: 0 };
-            state.record_gone(expired, now_ms, &mut lost);
+            let (reason, hints) = (page.loss, page.lost);
+            let gone = Gone { target, reason, hints, unread: 0, unread_bytes: 0 };
+            state.record_gone(gone, now_ms, &mut lost);
             let (position, turn) = state.position(target);
-            (position, turn, std::mem::take(&mut state.doomed))
+            let ledger = if lost.is_empty() { None } else { state.losses().take() };
+            (position, turn, std::mem::take(&mut state.doomed), ledger)
         };
         let delivered = page.hints.iter().map(|hint| hint.key.clone());
         self.tell(delivered.map(|key| Event::HintDelivered { target, key }));
         self.tell(lost);
         let files = self.shared.files.clone();
+        let bytes = 64 + ledger.as_ref().map_or(0, |ledger| ledger.len() as u64);
         let job = move || {
+            // First what was lost, then that it is gone: a crash between the two says it twice, not never.
+            let ledger = ledger.map_or(Ok(()), |ledger| files.ledger.write(&ledger));
             let written = files.write_position(target, position, turn);
-            (written, unlink_all(&files, doomed))
+            (ledger, written, unlink_all(&files, doomed))
         };
         // Lanes run in order: the next page is read after this.
-        let done = background::run(&*self.shared.background, Lane::Hints, 64, job);
-        let (written, removed) = done.await?;
+        let done = background::run(&*self.shared.background, Lane::Hints, bytes, job);
+        let (ledger, written, removed) = done.await?;
+        self.settle_ledger_write(ledger);
         if let Err(error) = written {
             tracing::warn!(%target, %error, "a restart will deliver some hints again");
         }
@@ -175,7 +205,10 @@ impl Drop for Claim {
 pub struct Page {
     claim: Claim,
     hints: Vec<Hint>,
-    expired: Vec<Hint>,
+    /// Those that go undelivered.
+    lost: Vec<Hint>,
+    /// Why they do.
+    loss: HintLoss,
     settled: Vec<Settled>,
     bytes: u64,
 }
@@ -191,12 +224,21 @@ impl std::fmt::Debug for Page {
 }
 
 impl Page {
+    fn new(claim: Claim, loss: HintLoss) -> Page {
+        Page { claim, hints: Vec::new(), lost: Vec::new(), loss, settled: Vec::new(), bytes: 0 }
+    }
+
+    /// How many will not be delivered.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.len() as u64
+    }
+
     /// Whom it is for.
     pub fn target(&self) -> NodeId {
         self.claim.target
     }
 
-    /// The hints, oldest first. Never empty.
+    /// The hints to deliver, oldest first. Never empty in a page to be delivered.
     pub fn hints(&self) -> &[Hint] {
         &self.hints
     }

@@ -10,7 +10,7 @@ use helenus_core::NodeId;
 use helenus_core::hint::{Admission, Overflow};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Fills an empty state from the directory, which is made when it is not there. Gives the losses to tell.
+/// Fills an empty state from its directory, which is made when it is not there. Gives the losses to tell.
 ///
 /// A torn tail is cut by not reading it: what was synced comes before it. A record that cannot be read counts as lost;
 /// in a tail that no longer shows where records begin, so does one record for the whole of it, at least.
@@ -21,8 +21,6 @@ pub(super) fn recover(
 ) -> Result<Vec<Event>, HintError> {
     files.disk.create_dir(&files.dir).map_err(|e| at(&files.dir, &e))?;
     files.disk.sync_dir(parent(&files.dir)).map_err(|e| at(&files.dir, &e))?;
-    let ledger = files.read_ledger().map_err(|e| at(&files.dir, &e))?;
-    (state.ledger, state.ledger_turn) = ledger;
     let mut segments = Vec::new();
     let mut positions: BTreeMap<NodeId, (Position, u64)> = BTreeMap::new();
     for name in files.disk.list(&files.dir).map_err(|e| at(&files.dir, &e))? {
@@ -33,7 +31,7 @@ pub(super) fn recover(
                 let read = read.map_err(|e| at(&files.positions(target), &e))?;
                 positions.insert(target, read.unwrap_or_default());
             }
-            Some(Name::Ledger) => {}
+            Some(Name::Ledger | Name::DeadLetters) => {}
             None => tracing::warn!(%name, "not a hint file; left alone and not counted"),
         }
     }

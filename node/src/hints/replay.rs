@@ -10,7 +10,7 @@ use crate::seams::net::BoxFuture;
 use crate::tasks::Tasks;
 use helenus_core::{NodeId, TableId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// A page holds at most so many bytes, or one hint (Cassandra's page size).
@@ -56,22 +56,26 @@ struct Round {
     not_before: Duration,
 }
 
-struct Replay {
+/// What replay owes to the throttles.
+#[derive(Debug, Default)]
+pub(super) struct Pacing {
+    rounds: BTreeMap<NodeId, Round>,
+    /// When the bytes sent to all targets are paid for (monotonic).
+    all_paid_at: Duration,
+}
+
+/// Of one log's replays.
+pub(super) type Rounds = Arc<Mutex<Pacing>>;
+
+pub(super) struct Replay {
     store: HintStore,
     deliver: Arc<dyn Deliver>,
-    rounds: Mutex<BTreeMap<NodeId, Round>>,
-    /// When the bytes sent to all targets are paid for (monotonic).
-    all_paid_at: Mutex<Duration>,
+    rounds: Rounds,
 }
 
 /// Starts rounds, for ever: every second, and when it is woken.
 pub(super) async fn replay(store: HintStore, tasks: Arc<Tasks>, deliver: Arc<dyn Deliver>) {
-    let replay = Arc::new(Replay {
-        store,
-        deliver,
-        rounds: Mutex::default(),
-        all_paid_at: Mutex::default(),
-    });
+    let replay = Arc::new(Replay::new(store, deliver, Rounds::default()));
     loop {
         tokio::select! { biased;
             () = replay.store.shared.replay_wanted.notified() => {}
@@ -84,13 +88,24 @@ pub(super) async fn replay(store: HintStore, tasks: Arc<Tasks>, deliver: Arc<dyn
 }
 
 impl Replay {
+    pub(super) fn new(store: HintStore, deliver: Arc<dyn Deliver>, rounds: Rounds) -> Replay {
+        Replay { store, deliver, rounds }
+    }
+
+    pub(super) fn alive(&self, target: NodeId) -> bool {
+        self.deliver.alive(target)
+    }
+
     fn now(&self) -> Duration {
         self.store.shared.clock.now()
     }
 
+    fn pacing(&self) -> MutexGuard<'_, Pacing> {
+        self.rounds.lock().expect("nothing panics while it holds the rounds")
+    }
+
     fn change<T>(&self, target: NodeId, change: impl FnOnce(&mut Round) -> T) -> T {
-        let mut rounds = self.rounds.lock().expect("nothing panics while it holds the rounds");
-        change(rounds.entry(target).or_default())
+        change(self.pacing().rounds.entry(target).or_default())
     }
 
     /// The targets to begin a round for, which counts as begun.
@@ -118,7 +133,7 @@ impl Replay {
     }
 
     async fn round(self: Arc<Self>, target: NodeId) {
-        let outcome = self.deliver_all(target).await;
+        let outcome = self.deliver_all(target, Duration::MAX).await;
         if let Err(reason) = &outcome {
             tracing::info!(%target, reason, "hint replay interrupted");
         }
@@ -136,12 +151,12 @@ impl Replay {
         });
     }
 
-    /// Delivers until nothing is left, replay is paused, or something goes wrong.
-    async fn deliver_all(&self, target: NodeId) -> Result<(), String> {
+    /// Delivers until nothing is left, it is `until`, replay is paused, or something goes wrong.
+    pub(super) async fn deliver_all(&self, target: NodeId, until: Duration) -> Result<(), String> {
         let page_bytes = self.page_bytes();
         let gc_grace = |table| self.deliver.gc_grace_s(table);
         let mut delivered = 0;
-        while !self.store.paused() && self.deliver.alive(target) {
+        while !self.store.paused() && self.alive(target) && self.now() < until {
             let page = match self.store.next_page(target, page_bytes, &gc_grace).await {
                 Ok(Some(page)) => page,
                 Ok(None) => break,
@@ -185,17 +200,15 @@ impl Replay {
     async fn wait_for_throttle(&self, target: NodeId, bytes: u64) {
         let config = &self.store.shared.config;
         let now = self.now();
-        let all_paid_at = {
-            let mut paid_at = self.all_paid_at.lock().expect("nothing panics while it holds it");
-            let before = (*paid_at).max(now);
-            *paid_at = before + price(bytes, config.hinted_handoff_throttle_total);
-            before
-        };
-        let start = self.change(target, |round| {
+        let start = {
+            let mut pacing = self.pacing();
+            let all_paid_at = pacing.all_paid_at.max(now);
+            pacing.all_paid_at = all_paid_at + price(bytes, config.hinted_handoff_throttle_total);
+            let round = pacing.rounds.entry(target).or_default();
             let start = round.not_before.max(all_paid_at);
             round.not_before = start + price(bytes, config.hinted_handoff_throttle);
             start
-        });
+        };
         tokio::time::sleep(start.saturating_sub(now)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The state of the hint store: what is owed, in which segments, and how many bytes that takes.
+//! The state of a log of hints: what is owed, in which segments, and how many bytes that takes.
 //!
 //! Everything here runs on the node's thread, under one lock, without waiting; what it does on the disk is a buffered
 //! write (`write_out`, which makes the segment's file the first time) and, when a full store evicts, the removal of one
@@ -9,19 +9,21 @@
 //! memory together, at every moment.
 
 use super::HeldBack;
-use super::files::{Files, Span};
+use super::files::{Files, Part, Span};
 use super::gone::Doomed;
+use super::ledger::Losses;
+use super::log::{Log, NotTaken};
 use super::record::{self, HEADER_BYTES, NewHint, POSITIONS_BYTES, Position};
 use super::sync_point::Point;
+use crate::config::HintsConfig;
 use crate::seams::disk::File;
 use crate::seams::probe::{Event, HintLoss};
 use helenus_core::NodeId;
-use helenus_core::hint::ledger::Ledger;
 use helenus_core::hint::pace::Pace;
 use helenus_core::hint::{self, Accounts, Admission, Budget};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
@@ -74,6 +76,7 @@ pub(super) struct Target {
 }
 
 pub(super) struct State {
+    pub(super) log: Log,
     pub(super) enabled: bool,
     pub(super) max_hint_window: Duration,
     pub(super) segment_bytes: u64,
@@ -105,12 +108,8 @@ pub(super) struct State {
     pub(super) points: Vec<Point>,
     pub(super) last_point: u64,
     pub(super) point_reached: Arc<Notify>,
-    /// Where lost hints belonged.
-    pub(super) ledger: Ledger,
-    /// It has something that its file has not.
-    pub(super) ledger_dirty: bool,
-    /// Of the ledger's latest file.
-    pub(super) ledger_turn: u64,
+    /// Where lost hints belonged; both logs' are there. Never locked before this state is.
+    losses: Arc<Mutex<Losses>>,
 }
 
 /// What is to be synced now.
@@ -124,17 +123,15 @@ pub(super) struct Unsynced {
 }
 
 impl State {
-    pub(super) fn new(
-        enabled: bool,
-        max_hint_window: Duration,
-        segment_bytes: u64,
-        budget: Budget,
-    ) -> State {
+    /// Nothing is owed yet.
+    pub(super) fn new(log: Log, config: &HintsConfig, losses: Arc<Mutex<Losses>>) -> State {
+        let (enabled, max_hint_window) = log.open_for(config);
         State {
+            log,
             enabled,
             max_hint_window,
-            segment_bytes,
-            budget,
+            segment_bytes: log.segment_bytes(config),
+            budget: Budget::new(log.limits(config)),
             accounts: Accounts::new(),
             targets: BTreeMap::new(),
             next_seq: 1,
@@ -145,7 +142,7 @@ impl State {
             unwritable: None,
             doomed: Vec::new(),
             waiters: Vec::new(),
-            paused: false,
+            paused: config.paused,
             sync_failures: 0,
             held_back: HeldBack::default(),
             pace: Pace::default(),
@@ -154,13 +151,17 @@ impl State {
             points: Vec::new(),
             last_point: 0,
             point_reached: Arc::default(),
-            ledger: Ledger::new(),
-            ledger_dirty: false,
-            ledger_turn: 0,
+            losses,
         }
     }
 
-    /// Stores a hint, or counts why not. Gives the bytes it takes of the bound; evicted hints are told in `events`.
+    /// What was lost.
+    pub(super) fn losses(&self) -> MutexGuard<'_, Losses> {
+        self.losses.lock().expect("nothing panics while it holds the losses")
+    }
+
+    /// Stores a hint, or counts why not, unless it is to become a dead letter. Gives the bytes it takes of the bound;
+    /// evicted hints are told in `events`.
     pub(super) fn append(
         &mut self,
         target: NodeId,
@@ -169,7 +170,7 @@ impl State {
         now_ms: u64,
         files: &Files,
         events: &mut Vec<Event>,
-    ) -> Result<u64, HintLoss> {
+    ) -> Result<u64, NotTaken> {
         let admitted = self.admit(target, hint, down_for, now_ms, files, events);
         match admitted {
             Ok(cost) => {
@@ -178,7 +179,8 @@ impl State {
                 self.stored_bytes += cost;
                 self.accounts.stored(target, 1);
             }
-            Err(loss) => {
+            Err(NotTaken::DeadLetter) => {}
+            Err(NotTaken::Refused(loss)) => {
                 self.accounts.lost(target, loss, 1);
                 let bytes = record::record_bytes(hint).unwrap_or(u64::from(u32::MAX));
                 self.record_loss(target, loss, hint.table, hint.key, bytes, hint.created_ms);
@@ -198,32 +200,33 @@ impl State {
         now_ms: u64,
         files: &Files,
         events: &mut Vec<Event>,
-    ) -> Result<u64, HintLoss> {
+    ) -> Result<u64, NotTaken> {
         if !self.enabled {
-            return Err(HintLoss::Disabled);
+            return Err(HintLoss::Disabled.into());
         }
         let age = self.oldest_ms(target).map(|ms| Duration::from_millis(now_ms.saturating_sub(ms)));
         hint::window(self.max_hint_window, down_for, age)?;
         if self.unwritable.is_some() {
-            return Err(HintLoss::Unwritable);
+            return Err(HintLoss::Unwritable.into());
         }
         // A record that no length can say is larger than any message could bring.
-        let bytes = record::record_bytes(hint).ok_or(HintLoss::NodeCapReached)?;
+        let bytes =
+            record::record_bytes(hint).ok_or_else(|| self.log.full(HintLoss::NodeCapReached))?;
         let overflow = hint.overflow.unwrap_or(self.budget.limits().overflow);
         loop {
             // Asked anew each time: eviction may take the segment that had room.
             let cost = bytes + self.overhead(target, bytes);
             match self.budget.admit_by(overflow, target, cost) {
                 Admission::Store => return Ok(cost),
-                Admission::Refuse(loss) => return Err(loss),
+                Admission::Refuse(loss) => return Err(self.log.full(loss).into()),
+                Admission::DeadLetter => return Err(NotTaken::DeadLetter),
                 Admission::EvictThen { from, .. } => {
                     if !self.evict_oldest(from, files, now_ms, events) {
-                        let whole_node = from.is_none();
-                        return Err(if whole_node {
-                            HintLoss::NodeCapReached
-                        } else {
-                            HintLoss::TargetCapReached
-                        });
+                        let bound = match from {
+                            None => HintLoss::NodeCapReached,
+                            Some(_) => HintLoss::TargetCapReached,
+                        };
+                        return Err(bound.into());
                     }
                 }
             }
@@ -359,7 +362,7 @@ impl State {
             names: std::mem::take(&mut self.names_dirty),
             waiters: std::mem::take(&mut self.waiters),
             doomed: std::mem::take(&mut self.doomed),
-            ledger: self.take_ledger(),
+            ledger: self.losses().take(),
         }
     }
 
@@ -414,21 +417,21 @@ impl State {
         }
     }
 
-    /// What was read of a page is settled: delivered or expired hints leave the books, segments that are through are to
-    /// be removed, and what is then still pending in them was damaged.
-    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled], now_ms: u64) {
+    /// What was read of a page is settled: hints that were delivered, or are lost for `loss`, leave the books, segments that
+    /// are through are to be removed, and what is then still pending in them was damaged.
+    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled], loss: HintLoss, now_ms: u64) {
         if let Some(owed) = self.targets.get_mut(&target) {
             owed.read_failures = 0;
         }
         for part in done {
             self.accounts.delivered(target, part.delivered);
-            self.accounts.lost(target, HintLoss::Expired, part.expired);
+            self.accounts.lost(target, loss, part.lost);
             self.note(target, part.seq, None, part.delivered);
-            self.note(target, part.seq, Some(HintLoss::Expired), part.expired);
+            self.note(target, part.seq, Some(loss), part.lost);
             let Some(segment) = self.segment_mut(target, part.seq) else { continue };
             segment.pending = segment
                 .pending
-                .checked_sub(part.delivered + part.expired)
+                .checked_sub(part.delivered + part.lost)
                 .expect("a page holds only what is pending in its segments");
             segment.head = part.until;
             segment.oldest_ms = segment.oldest_ms.max(part.newest_ms);
@@ -469,7 +472,7 @@ impl State {
         owed.epoch += 1;
         let gone: Vec<(u64, u64)> = owed.segments.iter().map(|s| (s.seq, s.pending)).collect();
         for (seq, _) in &gone {
-            self.doom(target, *seq, Some(HintLoss::Truncated));
+            self.doom(target, *seq, Some(self.log.emptied()));
         }
         gone.iter().map(|(_, pending)| pending).sum()
     }
@@ -487,10 +490,24 @@ pub(super) struct Settled {
     /// Everything before this offset has been looked at.
     pub(super) until: u64,
     pub(super) delivered: u64,
-    pub(super) expired: u64,
+    pub(super) lost: u64,
     pub(super) newest_ms: u64,
     /// What of the part that was looked at is in no hint.
     pub(super) damaged_bytes: u64,
+}
+
+impl Settled {
+    /// This part was looked at, and nothing became of its hints yet.
+    pub(super) fn nothing_of(part: &Part) -> Settled {
+        Settled {
+            seq: part.seq,
+            until: part.until,
+            delivered: 0,
+            lost: 0,
+            newest_ms: part.hints.last().map_or(0, |hint| hint.created_ms),
+            damaged_bytes: part.damaged_bytes,
+        }
+    }
 }
 
 impl Target {

@@ -25,6 +25,8 @@ pub struct PointOutcome {
     pub undelivered: BTreeMap<HintLoss, u64>,
     /// Owed still. At 0 the point is reached.
     pub pending: u64,
+    /// Dead letters that are held for the target now. They are not waited for: nobody delivers them by himself.
+    pub dead_lettered: u64,
 }
 
 /// A point that somebody waits for.
@@ -83,7 +85,13 @@ impl Waiting<'_> {
     fn outcome(&self) -> PointOutcome {
         let state = self.store.lock();
         let point = state.points.iter().find(|point| point.id == self.id);
-        point.map(|point| point.outcome.clone()).unwrap_or_default()
+        let Some(point) = point else { return PointOutcome::default() };
+        let letters = self.store.dead_letters().list();
+        let held = letters.iter().find(|it| it.target == point.target);
+        PointOutcome {
+            dead_lettered: held.map_or(0, |it| it.account.pending),
+            ..point.outcome.clone()
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The store on a simulated disk: what survives a crash, that the bound holds on disk, that nothing goes uncounted.
 
 mod bounds;
+mod dead;
 mod ledger;
 mod metrics;
+mod power;
 mod random;
 mod replay;
 mod schedules;
@@ -133,11 +135,30 @@ impl Node {
 
     /// Bytes of the files in the hint directory that the bound is for.
     fn disk_bytes(&self) -> u64 {
+        self.bytes_in(Path::new("hints"))
+    }
+
+    /// And of those that the bound of dead letters is for.
+    fn letter_bytes(&self) -> u64 {
+        self.bytes_in(Path::new("hints/dead"))
+    }
+
+    fn bytes_in(&self, dir: &Path) -> u64 {
         let view = self.disk.reopen();
-        let dir = Path::new("hints");
         let len = |name: &String| view.open(&dir.join(name), false).unwrap().len().unwrap();
-        let hints = |name: &&String| !name.ends_with(".ledger");
-        view.list(dir).unwrap().iter().filter(hints).map(len).sum()
+        let charged = |name: &&String| !name.ends_with(".ledger") && *name != "dead";
+        view.list(dir).unwrap().iter().filter(charged).map(len).sum()
+    }
+
+    /// Both bounds hold, for what is charged and for what is on the disk, and the identity does.
+    fn check(&self) {
+        let (hints, letters) = (self.store.figures(), self.store.dead_letters().figures());
+        assert!(hints.bytes <= hints.bytes_max && letters.bytes <= letters.bytes_max);
+        let (on_disk, dead) = (self.disk_bytes(), self.letter_bytes());
+        assert!(on_disk <= hints.bytes, "{on_disk} on disk, {} charged", hints.bytes);
+        assert!(dead <= letters.bytes, "{dead} on disk, {} charged", letters.bytes);
+        assert!(hints.account.balances() && letters.account.balances());
+        assert_eq!(hints.account.dead_lettered, letters.account.pending);
     }
 
     fn account(&self, target: NodeId) -> Account {
@@ -146,25 +167,37 @@ impl Node {
 
     /// Reads one page and acknowledges it; gives the keys.
     async fn deliver(&self, target: NodeId, max_bytes: u64) -> Vec<String> {
-        match self.store.next_page(target, max_bytes, &|_| None).await.unwrap() {
-            Some(page) => {
-                let keys = page.hints().iter().map(|hint| name(&hint.key)).collect();
-                self.store.complete(page).await.unwrap();
-                keys
-            }
-            None => Vec::new(),
-        }
+        deliver_from(&self.store, target, max_bytes).await
     }
 
     async fn drain(&self, target: NodeId) -> Vec<String> {
-        let mut all = Vec::new();
-        loop {
-            let page = self.deliver(target, 10_000).await;
-            if page.is_empty() {
-                return all;
-            }
-            all.extend(page);
+        drain_from(&self.store, target).await
+    }
+
+    async fn drain_letters(&self, target: NodeId) -> Vec<String> {
+        drain_from(&self.store.dead_letters().log, target).await
+    }
+}
+
+async fn deliver_from(log: &HintStore, target: NodeId, max_bytes: u64) -> Vec<String> {
+    match log.next_page(target, max_bytes, &|_| None).await.unwrap() {
+        Some(page) => {
+            let keys = page.hints().iter().map(|hint| name(&hint.key)).collect();
+            log.complete(page).await.unwrap();
+            keys
         }
+        None => Vec::new(),
+    }
+}
+
+async fn drain_from(log: &HintStore, target: NodeId) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let page = deliver_from(log, target, 10_000).await;
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
     }
 }
 
@@ -222,3 +255,4 @@ impl Deliver for Peers {
 
 const NEWEST: Overflow = Overflow::DropNewest;
 const OLDEST: Overflow = Overflow::DropOldest;
+const LETTER: Overflow = Overflow::DeadLetter;

@@ -11,8 +11,16 @@ use std::time::Duration;
 const RETRY: Duration = Duration::from_secs(1);
 
 impl HintStore {
-    /// Writes and syncs everything: what is pending now is pending after a restart.
+    /// Writes and syncs everything: what is pending now is pending after a restart, and so are dead letters.
     pub async fn flush(&self) -> Result<(), HintError> {
+        let flushed = self.flush_log().await;
+        match &self.shared.letters {
+            Some(letters) => flushed.and(letters.log.flush_log().await),
+            None => flushed,
+        }
+    }
+
+    async fn flush_log(&self) -> Result<(), HintError> {
         let before = self.lock().sync_failures;
         self.sync_once().await?;
         let state = self.lock();
@@ -29,6 +37,9 @@ impl HintStore {
     /// benchmark does it when it likes.
     pub fn write_out(&self) {
         self.lock().write_out(&self.shared.files);
+        if let Some(letters) = &self.shared.letters {
+            letters.log.write_out();
+        }
     }
 
     /// Writes what was appended in one wake with one write a segment, and tries again while the disk refuses.
@@ -79,7 +90,7 @@ impl HintStore {
                     .map(|(target, seq, file)| (target, seq, file.sync()))
                     .collect();
                 // First what was lost, then that it is gone: a crash between the two says it twice, not never.
-                let ledger = unsynced.ledger.map_or(Ok(()), |ledger| files.write_ledger(&ledger));
+                let ledger = unsynced.ledger.map_or(Ok(()), |ledger| files.ledger.write(&ledger));
                 let removed = unlink_all(&files, unsynced.doomed);
                 let names = if unsynced.names { files.disk.sync_dir(&files.dir) } else { Ok(()) };
                 (synced, ledger, names, removed)

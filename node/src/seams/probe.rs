@@ -31,7 +31,16 @@ pub enum Event {
         /// Bytes it takes of the bound.
         bytes: u64,
     },
-    /// A hint was not stored, or was removed undelivered.
+    /// A hint that there was no room for was stored as a dead letter.
+    HintDeadLettered {
+        /// Whom it is owed.
+        target: NodeId,
+        /// The partition.
+        key: Key,
+        /// Bytes it takes of the bound of dead letters.
+        bytes: u64,
+    },
+    /// A hint or a dead letter was not stored, or was removed undelivered.
     HintLost {
         /// Whom it was owed.
         target: NodeId,
@@ -40,7 +49,7 @@ pub enum Event {
         /// Why.
         reason: HintLoss,
     },
-    /// A hint was acknowledged by its target.
+    /// A hint or a dead letter was acknowledged by its target.
     HintDelivered {
         /// Whom it was owed.
         target: NodeId,

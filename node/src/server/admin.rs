@@ -1,9 +1,9 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
 use super::replication::copies;
-use super::{filter, hints, integrity, repair, schema, stats};
+use super::{dead_letters, filter, hints, integrity, repair, schema, stats};
 use crate::coordinator::Coordinator;
-use crate::hints::HintStore;
+use crate::hints::{Deliver, HintStore};
 use crate::membership::{MemberInfo, Membership};
 use crate::peers::{Peers, Verb};
 use crate::repair::Repairs;
@@ -25,6 +25,7 @@ pub(crate) struct AdminParts {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) hints: Arc<HintStore>,
+    pub(crate) handoff: Arc<dyn Deliver>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) repairs: Arc<Repairs>,
     /// Monotonic time of the start.
@@ -381,6 +382,34 @@ impl v1::admin_server::Admin for AdminService {
         request: Request<v1::SettleHintLedgerRequest>,
     ) -> Answer<v1::SettleHintLedgerResponse> {
         hints::settle(self, request.into_inner()).await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        _: Request<v1::ListDeadLettersRequest>,
+    ) -> Answer<v1::ListDeadLettersResponse> {
+        Ok(Response::new(dead_letters::list(self)))
+    }
+
+    async fn read_dead_letters(
+        &self,
+        request: Request<v1::ReadDeadLettersRequest>,
+    ) -> Answer<v1::ReadDeadLettersResponse> {
+        dead_letters::read(self, request.into_inner()).await
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<v1::ReplayDeadLettersRequest>,
+    ) -> Answer<v1::ReplayDeadLettersResponse> {
+        dead_letters::replay(self, request.into_inner()).await
+    }
+
+    async fn purge_dead_letters(
+        &self,
+        request: Request<v1::PurgeDeadLettersRequest>,
+    ) -> Answer<v1::PurgeDeadLettersResponse> {
+        dead_letters::purge(self, request.into_inner()).await
     }
 
     async fn flush(&self, request: Request<v1::StorageTarget>) -> Answer<v1::Done> {

@@ -23,12 +23,12 @@ fn outcomes(account: Account) -> v1::HintOutcomes {
 }
 
 /// 0: not known.
-fn micros(ms: Option<u64>) -> i64 {
+pub(super) fn micros(ms: Option<u64>) -> i64 {
     ms.and_then(|ms| i64::try_from(ms.saturating_mul(1000)).ok()).unwrap_or(0)
 }
 
 /// The node that is named; `None`: all of them.
-fn named(service: &AdminService, wanted: &str) -> Result<Option<NodeId>, Status> {
+pub(super) fn named(service: &AdminService, wanted: &str) -> Result<Option<NodeId>, Status> {
     if wanted.is_empty() { Ok(None) } else { service.node_named(wanted).map(Some) }
 }
 
@@ -90,6 +90,7 @@ pub(super) async fn wait(
         delivered: outcome.delivered,
         undelivered: undelivered.map(|(loss, count)| (loss.as_str().to_owned(), count)).collect(),
         pending: outcome.pending,
+        dead_lettered: outcome.dead_lettered,
     }))
 }
 

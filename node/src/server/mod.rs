@@ -1,6 +1,7 @@
 //! The gRPC front end: what clients and operators say, translated for the coordinator and back. No decision is made here.
 
 mod admin;
+mod dead_letters;
 mod filter;
 mod hints;
 mod integrity;

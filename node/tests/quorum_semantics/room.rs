@@ -212,3 +212,42 @@ async fn a_repair_settles_the_ledger_and_a_restart_remembers_it() {
     cluster.boot(A).await;
     assert_eq!(cluster.ledger(A).await.rows, []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn dead_letter_keeps_what_does_not_fit_and_counts_it_as_no_acknowledgement() {
+    let mut cluster = Cluster::three_with(|config| {
+        tight(config);
+        config.hints.overflow = Overflow::DeadLetter;
+    })
+    .await;
+    cluster.create_keyspace_with(A, "single", 1, &[], "").await;
+    let keyspace = std::mem::replace(&mut cluster.keyspace, "single".to_owned());
+    cluster.create_table(A, "kv", &[]).await;
+    lose(&mut cluster, C, 2).await;
+    cluster.keyspace = keyspace;
+    let keys = [0, 1].map(|nth| cluster.key(B, nth));
+    for key in &keys {
+        let written = cluster.write(A, put(Quorum, key, &large())).await.unwrap();
+        assert_eq!(written.warnings, [""; 0], "a hint is kept, if only as a dead letter");
+    }
+    // Nobody but C holds this one. At ANY a hint would do; a letter may never be delivered.
+    cluster.keyspace = "single".to_owned();
+    let alone = cluster.key(C, 0);
+    let timeout = cluster.write(A, put(Any, &alone, &large())).await.unwrap_err().timeout();
+    assert_eq!((timeout.received, timeout.block_for), (0, 1));
+    let outcomes = cluster.hints(A).await.outcomes.unwrap();
+    let kept = (outcomes.created, outcomes.pending, outcomes.dead_lettered, outcomes.refused);
+    assert_eq!(kept, (3, 1, 2, 0), "{outcomes:?}");
+    assert_eq!(cluster.ledger(A).await.rows, []);
+
+    cluster.boot(C).await;
+    cluster.all_see_alive(3).await;
+    cluster.replay_hints(A).await;
+    assert_eq!(cluster.held(C, &alone).await, None, "letters wait until somebody says so");
+    let replay = v1::ReplayDeadLettersRequest { target: String::new(), timeout_ms: 60_000 };
+    let replayed = cluster.admin(A).replay_dead_letters(replay).await.unwrap().into_inner();
+    let ended: Vec<_> =
+        replayed.targets.iter().map(|it| (it.delivered, it.left, it.stopped.as_str())).collect();
+    assert_eq!(ended, [(2, 0, "done")]);
+    assert_eq!(cluster.held(C, &alone).await, Some(large()));
+}

@@ -427,12 +427,12 @@ fn is_counted(figure: &FigureRef, fate: HintFate) -> bool {
 /// A loss as scenarios write it.
 fn reason_of(loss: HintLoss) -> &'static str {
     match loss {
-        HintLoss::NodeCapReached | HintLoss::TargetCapReached => "cap",
+        HintLoss::NodeCapReached | HintLoss::TargetCapReached | HintLoss::DeadLettersFull => "cap",
         HintLoss::Evicted => "evicted",
         HintLoss::WindowClosed => "window",
         HintLoss::Disabled => "disabled",
         HintLoss::Expired => "expired",
-        HintLoss::Truncated => "truncated",
+        HintLoss::Truncated | HintLoss::Purged => "truncated",
         _ => "damaged",
     }
 }

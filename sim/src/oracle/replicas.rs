@@ -179,7 +179,12 @@ impl Places {
 pub(crate) fn is_overflow(fate: HintFate) -> bool {
     matches!(
         fate,
-        HintFate::Lost(HintLoss::NodeCapReached | HintLoss::TargetCapReached | HintLoss::Evicted)
+        HintFate::Lost(
+            HintLoss::NodeCapReached
+                | HintLoss::TargetCapReached
+                | HintLoss::DeadLettersFull
+                | HintLoss::Evicted
+        )
     )
 }
 

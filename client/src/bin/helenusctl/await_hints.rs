@@ -69,6 +69,8 @@ struct Coordinator {
     delivered: u64,
     undelivered: BTreeMap<String, u64>,
     pending: u64,
+    /// Set aside for the target; not waited for.
+    dead_lettered: u64,
 }
 
 impl Awaited {
@@ -96,7 +98,13 @@ impl Awaited {
             true => "every hint that was owed is delivered or counted as not deliverable",
             false => "NOT ALL of what was owed is settled",
         };
-        format!("{}\n{end}\n", table.trim_fmt())
+        let letters = match self.coordinators.iter().map(|it| it.dead_lettered).sum::<u64>() {
+            0 => String::new(),
+            held => {
+                format!("{held} dead letters are held for it: `helenusctl deadletters replay`\n")
+            }
+        };
+        format!("{}\n{end}\n{letters}", table.trim_fmt())
     }
 }
 
@@ -141,6 +149,7 @@ async fn ask(addr: &str, target: &str, timeout: Duration) -> Coordinator {
         delivered: answer.delivered,
         undelivered: answer.undelivered.into_iter().collect(),
         pending: answer.pending,
+        dead_lettered: answer.dead_lettered,
     }
 }
 
@@ -156,6 +165,7 @@ mod tests {
             delivered: 3 - pending,
             undelivered: BTreeMap::new(),
             pending,
+            dead_lettered: 5,
         }
     }
 
@@ -169,6 +179,7 @@ mod tests {
         );
         let silent = Awaited::new(vec![coordinator(0, None), coordinator(0, Some("no route"))]);
         assert!(!silent.delivered_or_counted);
-        assert!(silent.text(&Out::new(crate::out::Format::Table)).contains("no route"));
+        let text = silent.text(&Out::new(crate::out::Format::Table));
+        assert!(text.contains("no route") && text.contains("10 dead letters are held"), "{text}");
     }
 }

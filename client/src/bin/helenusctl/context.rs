@@ -41,6 +41,9 @@ pub(crate) enum Failure {
     /// What a sync point waits for is not settled; what is left has been shown.
     #[error("{pending} hints are still pending{}", if *.not_asked > 0 { format!("; coordinators that could not be asked: {}", .not_asked) } else { String::new() })]
     HintsPending { pending: u64, not_asked: usize },
+    /// A replay did not get to the end; what it did has been shown.
+    #[error("{left} dead letters are left")]
+    LettersLeft { left: u64 },
     /// The reader of our output went away, which is no failure of ours (`helenusctl scan | head`).
     #[error("the output was closed")]
     OutputClosed,
@@ -70,6 +73,7 @@ impl Failure {
             Failure::Unsound { .. } => "unsound",
             Failure::Unrepaired(_) => "unrepaired",
             Failure::HintsPending { .. } => "hints-pending",
+            Failure::LettersLeft { .. } => "dead-letters-left",
             Failure::OutputClosed => "output-closed",
         }
     }
@@ -141,6 +145,11 @@ impl Context {
 
     fn admin(&self, addr: SocketAddr) -> Admin {
         Admin::to(addr, self.timeout.unwrap_or(ADMIN_TIMEOUT))
+    }
+
+    /// The doors of all hosts.
+    pub(crate) fn admins(&self) -> impl Iterator<Item = (SocketAddr, Admin)> + '_ {
+        self.hosts.iter().map(|addr| (*addr, self.admin(*addr)))
     }
 
     /// Asks the first host that can be reached. A host that answers "no" has answered.

@@ -42,14 +42,14 @@ impl How {
 
 /// Keys and values as they are shown.
 #[derive(Debug, Serialize)]
-struct Shown {
+pub(crate) struct Shown {
     /// The text itself, or hexadecimal digits: see `encoding`.
     text: String,
     encoding: &'static str,
 }
 
 impl Shown {
-    fn new(bytes: &[u8], hex: bool) -> Shown {
+    pub(crate) fn new(bytes: &[u8], hex: bool) -> Shown {
         match std::str::from_utf8(bytes) {
             Ok(text) if !hex => Shown { text: text.to_owned(), encoding: "utf-8" },
             _ => Shown { text: input::hex(bytes), encoding: "hex" },

@@ -18,6 +18,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; say e.g. 500ms, 10s or 3h"))
 }
 
+/// A moment, in microseconds since 1970 and never 0: `2026-01-02T03:04:05Z`.
+pub(crate) fn time(text: &str) -> Result<i64, String> {
+    let bad = || format!("`{text}` is not a time since 1970; say e.g. 2026-01-02T03:04:05Z");
+    let time = humantime::parse_rfc3339_weak(text).map_err(|_| bad())?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| bad())?;
+    i64::try_from(since.as_micros()).ok().filter(|us| *us > 0).ok_or_else(bad)
+}
+
 /// `100`, `64KiB`, `1MB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     text.parse::<bytesize::ByteSize>()
@@ -187,5 +195,9 @@ mod tests {
         assert!(copies("dc1=0").is_err() && copies("dc1").is_err() && copies("=3").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(duration("5").unwrap_err().contains("500ms"));
+        assert_eq!(time("2026-01-02T03:04:05Z"), Ok(1_767_323_045_000_000));
+        for bad in ["yesterday", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"] {
+            assert!(time(bad).unwrap_err().contains("is not a time"), "{bad}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod bench;
 mod cluster;
 mod context;
 mod data;
+mod dead_letters;
 mod faults;
 mod hints;
 mod input;
@@ -106,6 +107,8 @@ enum Verb {
     Hints(await_hints::Hints),
     #[command(name = "hintledger")]
     HintLedger(ledger::HintLedger),
+    #[command(name = "deadletters")]
+    DeadLetters(dead_letters::DeadLetters),
 
     Flush(storage::Flush),
     Compact(storage::Compact),
@@ -159,6 +162,7 @@ impl Verb {
             Verb::TruncateHints(verb) => verb.run(context).await,
             Verb::Hints(verb) => verb.run(context).await,
             Verb::HintLedger(verb) => verb.run(context).await,
+            Verb::DeadLetters(verb) => verb.run(context).await,
             Verb::Flush(verb) => verb.run(context).await,
             Verb::Compact(verb) => verb.run(context).await,
             Verb::EnableAutoCompaction(verb) => verb.run(context).await,

@@ -51,7 +51,8 @@ pub(crate) struct CreateKeyspace {
     /// Copies in one data centre (NetworkTopologyStrategy); once for each.
     #[arg(long, value_name = "DC=COPIES", value_parser = input::copies)]
     dc: Vec<(String, u32)>,
-    /// What happens to a hint for one of its writes when there is no room: drop-newest, drop-oldest, fail-write or throttle.
+    /// What happens to a hint for one of its writes when there is no room: drop-newest, drop-oldest, dead-letter, fail-write or
+    /// throttle.
     /// Without it, what each node's configuration says.
     #[arg(long, value_name = "POLICY", default_value = "", hide_default_value = true)]
     hint_overflow: String,

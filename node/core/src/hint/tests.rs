@@ -52,15 +52,65 @@ fn charging_without_asking_is_noticed() {
     Budget::new(limits).charge(NodeId(1), 11);
 }
 
+#[test]
+fn dead_letters_are_in_the_account_until_something_becomes_of_them() {
+    let (node, mut hints, mut letters) = (NodeId(1), Accounts::new(), Accounts::new());
+    hints.stored(node, 2);
+    hints.delivered(node, 1);
+    letters.stored(node, 3);
+    letters.lost(node, Loss::DeadLettersFull, 1);
+    let all = |letters: &Accounts| hints.clone().with_dead_letters(letters);
+    let held = all(&letters).of(node);
+    assert_eq!((held.created, held.pending, held.dead_lettered, held.refused), (6, 1, 3, 1));
+    letters.delivered(node, 1);
+    letters.lost(node, Loss::Purged, 1);
+    let after = all(&letters);
+    let account = after.total();
+    assert_eq!((account.delivered, account.evicted, account.dead_lettered), (2, 1, 1));
+    assert_eq!((after.of(node), after.reason(Loss::DeadLettersFull)), (account, 1));
+}
+
 /// A store reduced to sizes: (target, bytes), oldest first.
 #[derive(Debug)]
 struct Model {
     budget: Budget,
     accounts: Accounts,
     stored: Vec<(NodeId, u64)>,
+    /// The dead-letter log, which has none.
+    letters: Option<Box<Model>>,
 }
 
 impl Model {
+    fn new(limits: Limits, dead_letter_bytes: u64) -> Model {
+        let letters = Limits {
+            node_bytes: dead_letter_bytes,
+            target_bytes: None,
+            overflow: Overflow::DropNewest,
+        };
+        let new = |limits, letters| Model {
+            budget: Budget::new(limits),
+            accounts: Accounts::new(),
+            stored: Vec::new(),
+            letters,
+        };
+        new(limits, Some(Box::new(new(letters, None))))
+    }
+
+    fn accounts(&self) -> Accounts {
+        let none = Accounts::new();
+        let letters = self.letters.as_ref().map_or(&none, |letters| &letters.accounts);
+        self.accounts.clone().with_dead_letters(letters)
+    }
+
+    /// The oldest goes to its target.
+    fn deliver(&mut self) {
+        if !self.stored.is_empty() {
+            let (target, bytes) = self.stored.remove(0);
+            self.budget.release(target, bytes);
+            self.accounts.delivered(target, 1);
+        }
+    }
+
     fn append(&mut self, target: NodeId, bytes: u64) {
         loop {
             match self.budget.admit(target, bytes) {
@@ -72,7 +122,13 @@ impl Model {
                 }
                 Admission::Refuse(loss) => {
                     assert_eq!(loss.class(), Class::Refused);
+                    // Where there is no log of dead letters, this is it.
+                    let loss = if self.letters.is_none() { Loss::DeadLettersFull } else { loss };
                     return self.accounts.lost(target, loss, 1);
+                }
+                Admission::DeadLetter => {
+                    let letters = self.letters.as_mut().expect("there is one log of dead letters");
+                    return letters.append(target, bytes);
                 }
                 Admission::EvictThen { from, bytes } => {
                     assert!(bytes > 0);
@@ -107,6 +163,12 @@ impl Model {
         }
         assert_eq!(all.created, self.accounts.total().created);
         assert_eq!(all.pending, self.accounts.total().pending);
+        if let Some(letters) = &self.letters {
+            letters.check();
+            let held = letters.stored.len() as u64;
+            assert_eq!(self.accounts().total().dead_lettered, held);
+            assert!(self.accounts().total().balances());
+        }
     }
 }
 
@@ -116,23 +178,24 @@ proptest! {
         node_bytes in 0..2000_u64,
         target_bytes in prop::option::of(0..1000_u64),
         policy in 0..Overflow::NAMES.len(),
-        steps in prop::collection::vec((0..4_u128, 0..300_u64, 0..4_u8), 0..200),
+        dead_letter_bytes in 0..1000_u64,
+        steps in prop::collection::vec((0..4_u128, 0..300_u64, 0..8_u8), 0..200),
     ) {
         let (_, overflow) = Overflow::NAMES[policy];
-        let mut model = Model {
-            budget: Budget::new(Limits { node_bytes, target_bytes, overflow }),
-            accounts: Accounts::new(),
-            stored: Vec::new(),
-        };
+        let mut model = Model::new(Limits { node_bytes, target_bytes, overflow }, dead_letter_bytes);
         for (target, bytes, what) in steps {
-            if what == 0 && !model.stored.is_empty() {
-                let (target, bytes) = model.stored.remove(0);
-                model.budget.release(target, bytes);
-                model.accounts.delivered(target, 1);
-            } else {
-                model.append(NodeId(target), bytes);
+            match what {
+                0 | 1 => model.deliver(),
+                2 => model.letters.as_mut().unwrap().deliver(),
+                _ => model.append(NodeId(target), bytes),
             }
             model.check();
+            let refused = model.accounts().reason(Loss::DeadLettersFull);
+            prop_assert!(refused == 0 || overflow == Overflow::DeadLetter);
+            prop_assert!(
+                overflow != Overflow::DeadLetter || refused == model.accounts().total().refused,
+                "what no bound of the store takes, the dead-letter log takes or refuses"
+            );
         }
     }
 

@@ -10,8 +10,14 @@ enum Step {
     Refuse(NodeId),
     Flush,
     Truncate(NodeId),
+    Replay(NodeId, u64),
+    Purge(NodeId),
     Crash,
     Restart,
+}
+
+fn policy() -> impl Strategy<Value = Overflow> {
+    prop_oneof![Just(NEWEST), Just(OLDEST), Just(LETTER)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -21,7 +27,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (target.clone(), 1..9000_u64).prop_map(|(t, n)| Step::Deliver(t, n)),
         1 => target.clone().prop_map(Step::Refuse),
         2 => Just(Step::Flush),
-        1 => target.prop_map(Step::Truncate),
+        1 => target.clone().prop_map(Step::Truncate),
+        2 => (target.clone(), 1..9000_u64).prop_map(|(t, n)| Step::Replay(t, n)),
+        1 => target.prop_map(Step::Purge),
         1 => Just(Step::Crash),
         1 => Just(Step::Restart),
     ]
@@ -103,6 +111,14 @@ async fn run_steps(seed: u64, config: HintsConfig, steps: Vec<Step>) {
                 owed.evicted.clear();
                 owed.lost_flushed = owed.lost.len();
             }
+            Step::Replay(target, max_bytes) => {
+                deliver_from(&node.store.dead_letters().log, target, max_bytes).await;
+            }
+            Step::Purge(target) => {
+                node.store.dead_letters().purge(Some(target)).await.unwrap();
+                owed.learn(&node);
+                owed.lost_flushed = owed.lost.len();
+            }
             Step::Truncate(target) => {
                 node.store.truncate(Some(target)).await.unwrap();
                 owed.learn(&node);
@@ -127,18 +143,16 @@ async fn run_steps(seed: u64, config: HintsConfig, steps: Vec<Step>) {
         }
         owed.learn(&node);
         owed.check_ledger(&node);
-        let figures = node.store.figures();
-        assert!(figures.account.balances());
-        assert!(figures.bytes <= figures.bytes_max);
-        let on_disk = node.disk_bytes();
-        assert!(on_disk <= figures.bytes, "step {i}: {on_disk} on disk, {} charged", figures.bytes);
+        node.check();
         if !crashed {
             let expected = owed.synced.len() + owed.unsynced.len();
-            assert_eq!(figures.account.pending, expected as u64, "step {i}");
+            let account = node.store.figures().account;
+            assert_eq!(account.pending + account.dead_lettered, expected as u64, "step {i}");
         }
     }
     for target in [A, B, NodeId(0xc)] {
-        let found: Vec<String> = node.drain(target).await;
+        let mut found: Vec<String> = node.drain(target).await;
+        found.extend(node.drain_letters(target).await);
         let unique: BTreeSet<&String> = found.iter().collect();
         assert_eq!(unique.len(), found.len(), "nothing is delivered twice");
         for (key, of) in &owed.synced {
@@ -149,10 +163,11 @@ async fn run_steps(seed: u64, config: HintsConfig, steps: Vec<Step>) {
             assert!(known.iter().any(|m| m.get(&key) == Some(&target)), "{key} came back");
         }
     }
-    assert_eq!(node.store.figures().account.pending, 0);
+    let account = node.store.figures().account;
+    assert_eq!((account.pending, account.dead_lettered), (0, 0));
 }
 
-fn paused_runtime() -> tokio::runtime::Runtime {
+pub(super) fn paused_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
@@ -160,18 +175,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     /// Whatever happens: the files never take more than is charged, which never exceeds the bound; the accounts balance;
-    /// after a crash everything synced is there, and nothing that was delivered or truncated.
+    /// after a crash everything synced is there, and nothing that was delivered, truncated or purged. Of hints and of dead
+    /// letters.
     #[test]
     fn the_bound_and_the_identity_hold_through_crashes(
         seed: u64,
         cap_kib in 8..64_u64,
         per_host in prop::option::of(4..32_u64),
-        drop_oldest: bool,
+        letters_kib in 0..48_u64,
+        policy in policy(),
         steps in prop::collection::vec(step(), 1..80),
     ) {
         let config = HintsConfig {
             max_hints_size_per_host: per_host.unwrap_or(0) * KIB,
-            ..config(cap_kib * KIB, if drop_oldest { OLDEST } else { NEWEST })
+            max_dead_letters_size: letters_kib * KIB,
+            ..config(cap_kib * KIB, policy)
         };
         paused_runtime().block_on(run_steps(seed, config, steps));
     }
@@ -180,11 +198,11 @@ proptest! {
     #[test]
     fn a_failing_disk_is_counted_not_feared(
         seed: u64,
-        drop_oldest: bool,
+        policy in policy(),
         steps in prop::collection::vec(step(), 1..60),
     ) {
         paused_runtime().block_on(async {
-            let config = config(32 * KIB, if drop_oldest { OLDEST } else { NEWEST });
+            let config = HintsConfig { max_dead_letters_size: 16 * KIB, ..config(12 * KIB, policy) };
             let node = Node::new(seed, config);
             node.disk.set_faults(|f| {
                 (f.read_error, f.write_error, f.sync_error, f.bit_rot) = (0.1, 0.1, 0.2, 0.05);
@@ -206,20 +224,28 @@ proptest! {
                     Step::Truncate(target) => {
                         let _removed = node.store.truncate(Some(target)).await;
                     }
+                    Step::Replay(target, bytes) => {
+                        let log = &node.store.dead_letters().log;
+                        if let Ok(Some(page)) = log.next_page(target, bytes, &|_| None).await {
+                            log.complete(page).await.unwrap();
+                        }
+                    }
+                    Step::Purge(target) => {
+                        let _removed = node.store.dead_letters().purge(Some(target)).await;
+                    }
                     Step::Flush | Step::Crash | Step::Restart => {
                         let _flushed = node.store.flush().await;
                     }
                 }
-                let figures = node.store.figures();
-                prop_assert!(figures.account.balances());
-                prop_assert!(figures.bytes <= figures.bytes_max);
-                prop_assert!(node.disk_bytes() <= figures.bytes);
+                node.check();
             }
             node.disk.set_faults(|f| *f = Faults::default());
             for target in [A, B, NodeId(0xc)] {
                 node.drain(target).await;
+                node.drain_letters(target).await;
             }
-            prop_assert_eq!(node.store.figures().account.pending, 0);
+            let account = node.store.figures().account;
+            prop_assert_eq!((account.pending, account.dead_lettered), (0, 0));
             Ok(())
         })?;
     }
