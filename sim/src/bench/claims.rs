@@ -82,25 +82,25 @@ fn divided(value: Value, by: f64) -> Value {
     }
 }
 
+fn time(seconds: f64) -> String {
+    show(seconds, Unit::Seconds)
+}
+
 fn weigh(claimed: &Told, sale: &Told) -> Vec<Claim> {
+    [of_the_fill(claimed, sale), of_the_hints(sale), of_the_healing(sale)].concat()
+}
+
+/// How large a store is, and how soon it is full.
+fn of_the_fill(claimed: &Told, sale: &Told) -> Vec<Claim> {
     let (terms, sold) = (full_size_terms(&claimed.story.point), full_size_terms(&sale.story.point));
-    let (said, sale_said) = (terms.predict(), sold.predict());
     let alone = Terms { stores: 1.0, ..terms }.full_after();
-    let minutes = sold.outage / 60.0;
     let seconds = |time: Option<f64>| time.map_or(Value::Never(None), Value::Number);
-    let show_time = |time: f64| show(time, Unit::Seconds);
-    let all_by_replay = sale_said.owed / sold.stores * sold.record / sold.throttle;
-    let evicted = sale.measured.lost_by.get("evicted").copied().unwrap_or(0.0);
-    let by_ledger = match measured(sale, BY_LEDGER) {
-        Value::Number(time) => show_time(time),
-        _ => "no time that was measured".to_owned(),
-    };
     vec![
         Claim {
             says: "500 MB hold 10,000 hints of 50 KB",
             claimed: 10_000.0,
-            closed_form: Value::Number(sold.fit()),
-            measured: divided(measured(sale, KEPT), sold.stores),
+            closed_form: Value::Number(terms.fit()),
+            measured: divided(measured(claimed, KEPT), terms.stores),
             unit: Unit::Count,
             because: "a hint takes little more than its value: header, key and framing".to_owned(),
         },
@@ -108,36 +108,46 @@ fn weigh(claimed: &Told, sale: &Told) -> Vec<Claim> {
             says: "30 % of the writes go to the lost zone: 15,000 hints a minute of 50,000 writes",
             claimed: 15_000.0,
             closed_form: Value::Number(sold.rate * 60.0),
-            measured: divided(measured(sale, OWED), minutes),
+            measured: divided(measured(sale, OWED), sold.outage / 60.0),
             unit: Unit::Count,
             because: "with three copies in three zones every write has one in each".to_owned(),
         },
         Claim {
             says: "at 15,000 a minute the store is full in about 40 s",
             claimed: 40.0,
-            closed_form: seconds(said.full_after),
+            closed_form: seconds(terms.full_after()),
             measured: measured(claimed, TIME_TO_FULL),
             unit: Unit::Seconds,
             because: format!(
                 "a hint is kept by the write's coordinator, and the nodes that are left share them; one store alone would \
                  take {}",
-                alone.map_or_else(|| "for ever".to_owned(), show_time)
+                alone.map_or_else(|| "for ever".to_owned(), time)
             ),
         },
         Claim {
             says: "in the sale itself, at 50,000 writes a minute, about 40 s as well",
             claimed: 40.0,
-            closed_form: seconds(sale_said.full_after),
+            closed_form: seconds(sold.full_after()),
             measured: measured(sale, TIME_TO_FULL),
             unit: Unit::Seconds,
             because: "two errors, 15,000 for 50,000 and one store for two, that half undo each other; the story's nine nodes \
                       have six stores, and take three times as long"
                 .to_owned(),
         },
+    ]
+}
+
+/// How many were owed, kept and lost.
+fn of_the_hints(sale: &Told) -> Vec<Claim> {
+    let sold = full_size_terms(&sale.story.point);
+    let said = sold.predict();
+    let minutes = sold.outage / 60.0;
+    let evicted = sale.measured.lost_by.get("evicted").copied().unwrap_or(0.0);
+    vec![
         Claim {
             says: "about 750,000 hints came to be owed",
             claimed: 750_000.0,
-            closed_form: Value::Number(sale_said.owed),
+            closed_form: Value::Number(said.owed),
             measured: measured(sale, OWED),
             unit: Unit::Count,
             because: format!("50,000 a minute for {minutes:.0} minutes; it is right for 15, and only at the full rate"),
@@ -145,35 +155,48 @@ fn weigh(claimed: &Told, sale: &Told) -> Vec<Claim> {
         Claim {
             says: "and accumulated",
             claimed: 750_000.0,
-            closed_form: Value::Number(sale_said.kept),
+            closed_form: Value::Number(said.kept),
             measured: measured(sale, KEPT),
             unit: Unit::Count,
             because: "a bounded store keeps what fits; the rest was refused, and only the ledger knows of it".to_owned(),
         },
         Claim {
-            says: "the oldest hints gave way (FIFO); in the same box: new ones were dropped",
-            claimed: sale_said.lost,
+            says: "whatever overflowed, the oldest hints gave way (FIFO); in the same box: new ones were dropped",
+            claimed: said.lost,
             closed_form: Value::Number(0.0),
             measured: Value::Number(evicted * number(sale.story.scale)),
             unit: Unit::Count,
             because: "it is one or the other: drop-newest, Cassandra's only policy, evicts nothing and keeps the first minute"
                 .to_owned(),
         },
+    ]
+}
+
+/// What came back, and when.
+fn of_the_healing(sale: &Told) -> Vec<Claim> {
+    let sold = full_size_terms(&sale.story.point);
+    let said = sold.predict();
+    let all_by_replay = said.owed / sold.stores * sold.sent / sold.throttle / 3600.0;
+    let by_ledger = match measured(sale, BY_LEDGER) {
+        Value::Number(seconds) => time(seconds),
+        _ => "no time that was measured".to_owned(),
+    };
+    vec![
         Claim {
             says: "22 minutes of replay",
             claimed: 22.0 * 60.0,
-            closed_form: Value::Number(sale_said.replay),
+            closed_form: Value::Number(said.replay),
             measured: measured(sale, REPLAY),
             unit: Unit::Seconds,
             because: format!(
-                "the source names no throttle; at 512 KiB/s each store is empty sooner, and all 750,000 would have taken about {}",
-                show_time(all_by_replay)
+                "the source names no throttle; at 512 KiB/s each store is empty sooner, and all 750,000 would have taken about \
+                 {all_by_replay:.1} h"
             ),
         },
         Claim {
             says: "after the replay everything is recovered: nothing is missing",
             claimed: 0.0,
-            closed_form: Value::Number(sale_said.lost),
+            closed_form: Value::Number(said.missing),
             measured: match measured(sale, BY_REPLAY) {
                 Value::Never(Some(missing)) => Value::Number(missing),
                 Value::Number(_) => Value::Number(0.0),
@@ -186,7 +209,7 @@ fn weigh(claimed: &Told, sale: &Told) -> Vec<Claim> {
         },
         Claim {
             says: "hints that overflow are data that is lost",
-            claimed: sale_said.lost,
+            claimed: said.lost,
             closed_form: Value::Number(0.0),
             measured: lost_for_good(sale),
             unit: Unit::Count,

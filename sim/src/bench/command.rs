@@ -2,7 +2,7 @@
 
 use super::sweep::{Lists, Point, Preset};
 use super::table::{Json, pace, write_csv, write_text};
-use super::{Bench, Progress, svg};
+use super::{Bench, Progress, real, svg};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs;
@@ -16,6 +16,7 @@ const EXAMPLES: &str = "Examples:
   helenus-lab bench hints --preset black-friday --out DIR     the figures of the sale: table, CSV and chart
   helenus-lab bench hints --cap 50MB,500MB --policy all       every combination
   helenus-lab bench hints --outage 5min,1h --format json      for programs
+  helenus-lab bench hints --real --cap 2MiB --outage 1min     three real processes, in real time
 
 Every point is simulated twice: once hints are replayed and what was lost is repaired from the ledgers, once everything is
 repaired without a replay. Exit code 0: every figure is within its bound of the closed form; 1: one is not; 2: the input is
@@ -69,6 +70,9 @@ pub struct HintsArgs {
     /// A directory for hint-limits.md, .csv and .svg; it is made if it is not there.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// One point on three real processes instead of in the simulator, in real time: two outages, and what healing takes.
+    #[arg(long, conflicts_with = "preset")]
+    real: bool,
     /// What is written on stdout.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -85,10 +89,15 @@ impl HintsArgs {
         if let Some(preset) = self.preset {
             return preset.points();
         }
+        let or = |list: &[String], real: &str| match list {
+            [] if self.real => vec![real.to_owned()],
+            list => list.to_vec(),
+        };
         Lists {
-            cap: self.cap.clone(),
-            outage: self.outage.clone(),
-            rate: self.rate.clone(),
+            // In real time a point has to be small.
+            cap: or(&self.cap, "2MiB"),
+            outage: or(&self.outage, "1min"),
+            rate: or(&self.rate, "40/s"),
             value: self.value.clone(),
             policy: self.policy.clone(),
             throttle: self.throttle.clone(),
@@ -119,6 +128,9 @@ impl HintsArgs {
             }
         }
         add("seed", &self.seed.to_string());
+        if self.real {
+            command.push_str(" --real");
+        }
         command
     }
 }
@@ -134,14 +146,7 @@ pub fn run(verb: &BenchVerb) -> Result<ExitCode, String> {
         reason = "how long a sweep takes; nothing simulated sees it"
     )]
     let began = Instant::now();
-    let bar = progress_bar(points.len() * 2);
-    let done = super::run(args.preset, &points, args.seed, &mut |progress: Progress| {
-        bar.set_position(progress.run as u64);
-        let point = points.get(progress.run / 2).map_or_else(String::new, ToString::to_string);
-        bar.set_message(format!("{} s of: {point}", progress.at.as_secs()));
-    });
-    bar.finish_and_clear();
-    let bench = done.map_err(|error| error.to_string())?;
+    let bench = if args.real { measure_real(args, &points) } else { simulate(args, &points) }?;
     let replay = args.replay();
     if let Some(dir) = dir {
         let [text, csv, chart] = rendered(&bench, &replay)?;
@@ -166,6 +171,27 @@ pub fn run(verb: &BenchVerb) -> Result<ExitCode, String> {
     // Nothing is lost if this cannot be written.
     let _unwritable = writeln!(io::stderr(), "{}", pace(&bench, began.elapsed().as_secs_f64()));
     Ok(if bench.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn simulate(args: &HintsArgs, points: &[Point]) -> Result<Bench, String> {
+    let bar = progress_bar(points.len() * 2);
+    let done = super::run(args.preset, points, args.seed, &mut |progress: Progress| {
+        bar.set_position(progress.run as u64);
+        let point = points.get(progress.run / 2).map_or_else(String::new, ToString::to_string);
+        bar.set_message(format!("{} s of: {point}", progress.at.as_secs()));
+    });
+    bar.finish_and_clear();
+    done.map_err(|error| error.to_string())
+}
+
+fn measure_real(args: &HintsArgs, points: &[Point]) -> Result<Bench, String> {
+    let [point] = points else {
+        return Err(format!("--real measures one point, and {} are asked for", points.len()));
+    };
+    real::run(point, args.seed, &mut |what| {
+        // Nothing is lost if this cannot be written.
+        let _unwritable = writeln!(io::stderr(), "{what}");
+    })
 }
 
 /// What `--out` keeps: the text, the CSV and the chart.

@@ -108,6 +108,8 @@ pub const BY_LEDGER: &str = "equal by replay, then ledger repair";
 pub const BY_FULL: &str = "equal by full repair";
 /// Orders of the outage that the store took only when the target was back.
 pub const HELD_BACK: &str = "writes held back";
+/// What replicas sent each other in the repair from the ledgers.
+pub const LEDGER_BYTES: &str = "sent by ledger repair";
 
 impl Told {
     /// One of its figures.
@@ -123,30 +125,66 @@ const HINTS_SLACK: f64 = 4.0;
 /// A write takes at most so long, so what is in flight at the heal is at most so many seconds of writes.
 const IN_FLIGHT_S: f64 = 2.0;
 
-/// All figures of a point.
-pub fn of(story: &Story, measured: &Measured) -> Vec<Figure> {
-    let (scale, bytes) = (number(story.scale), story.bytes_scale());
-    let slack = HINTS_SLACK * scale;
-    let in_flight = slack + IN_FLIGHT_S * story.point.rate.per_second;
-    let said = &story.predicted;
-    let count = |name, predicted: f64, measured: f64, within, slack| Figure {
+/// What is to be said of latencies in a simulated run.
+pub const SIMULATED: &str = "network alone: a simulated CPU is never busy";
+
+/// All figures of a point, and what is to be said of its latencies.
+pub fn of(story: &Story, measured: &Measured, of_latencies: &str) -> Vec<Figure> {
+    let mut figures = hints(story, measured);
+    figures.extend(sizes(story, measured));
+    figures.extend(healing(story, measured));
+    figures.extend(stale(story, measured));
+    figures.extend(latencies(measured, of_latencies));
+    figures
+}
+
+/// A count, given as simulated.
+fn count(
+    story: &Story,
+    name: &'static str,
+    (predicted, measured): (f64, f64),
+    (within, slack): (f64, f64),
+) -> Figure {
+    let scale = number(story.scale);
+    Figure {
         name,
         unit: Unit::Count,
         predicted: Value::Number(predicted * scale),
         measured: Value::Number(measured * scale),
         within,
-        slack,
+        slack: slack * scale,
         remark: String::new(),
-    };
-    let time = |name, predicted, measured, within| Figure {
-        name,
-        unit: Unit::Seconds,
-        predicted,
-        measured,
-        within,
-        slack: SECONDS_SLACK,
-        remark: String::new(),
-    };
+    }
+}
+
+fn time(name: &'static str, predicted: Value, measured: Value, within: f64) -> Figure {
+    let (unit, slack, remark) = (Unit::Seconds, SECONDS_SLACK, String::new());
+    Figure { name, unit, predicted, measured, within, slack, remark }
+}
+
+/// What became of the hints.
+fn hints(story: &Story, measured: &Measured) -> Vec<Figure> {
+    const SHARE: f64 = 0.02;
+    let said = &story.predicted;
+    let in_flight = HINTS_SLACK + IN_FLIGHT_S * story.terms.rate;
+    let count = |name, pair, slack| count(story, name, pair, (SHARE, slack));
+    let full = (Value::time(said.full_after), Value::time(measured.full_after));
+    vec![
+        time(TIME_TO_FULL, full.0, full.1, 0.05),
+        count(OWED, (said.owed, measured.owed), in_flight),
+        count(KEPT, (said.kept, measured.kept), HINTS_SLACK),
+        Figure {
+            remark: reasons(measured, number(story.scale)),
+            ..count(LOST, (said.lost, measured.lost()), in_flight)
+        },
+        count(HELD_BACK, (said.held_back, measured.held_back), in_flight),
+    ]
+}
+
+/// How long it took until the replicas were equal.
+fn healing(story: &Story, measured: &Measured) -> Vec<Figure> {
+    let (scale, bytes) = (number(story.scale), story.bytes_scale());
+    let said = &story.predicted;
     let never = |missing: Option<f64>| Value::Never(missing.map(|n| n * scale));
     let by_replay = match measured.missing[0] {
         Some(0.0) => Value::time(measured.replay),
@@ -155,34 +193,27 @@ pub fn of(story: &Story, measured: &Measured) -> Vec<Figure> {
     let by_ledger = match measured.missing[1] {
         // Nothing was left for the repair to do.
         Some(0.0) if measured.missing[0] == Some(0.0) => Value::time(measured.replay),
-        Some(0.0) => Value::time(measured.repaired[0]),
+        Some(0.0) => {
+            let replayed = measured.replay.map(|replay| replay.max(story.terms.ready));
+            let ended = replayed.zip(measured.ledger_repair).map(|(then, took)| then + took);
+            Value::time(ended)
+        }
         missing => never(missing),
     };
     let by_full = match measured.missing_after_full {
-        Some(0.0) => Value::time(measured.repaired[1]),
+        Some(0.0) => Value::time(measured.full_repair),
         missing => never(missing),
     };
     let predicted_replay = match said.by_replay {
         Some(seconds) => Value::Number(seconds),
-        None => Value::Never(Some(said.lost * scale)),
+        None => never(Some(said.missing)),
     };
-    let mut figures = vec![
-        time(TIME_TO_FULL, Value::time(said.full_after), Value::time(measured.full_after), 0.05),
-        count(OWED, said.owed, measured.owed, 0.02, in_flight),
-        count(KEPT, said.kept, measured.kept, 0.02, slack),
-        Figure {
-            remark: reasons(measured, scale),
-            ..count(LOST, said.lost, measured.lost(), 0.02, in_flight)
-        },
-        count(HELD_BACK, said.held_back, measured.held_back, 0.02, in_flight),
-    ];
-    figures.extend(sizes(story, measured));
-    figures.extend([
+    vec![
         time(REPLAY, Value::Number(said.replay), Value::known(measured.replay), 0.05),
         time(BY_REPLAY, predicted_replay, by_replay, 0.05),
         time(BY_LEDGER, Value::Number(said.by_ledger), by_ledger, 0.1),
         Figure {
-            name: "sent by ledger repair",
+            name: LEDGER_BYTES,
             unit: Unit::Bytes,
             predicted: Value::Number(said.ledger_bytes * bytes),
             measured: Value::Number(measured.ledger_bytes * bytes),
@@ -191,28 +222,21 @@ pub fn of(story: &Story, measured: &Measured) -> Vec<Figure> {
             remark: String::new(),
         },
         time(BY_FULL, Value::Number(said.by_full), by_full, 0.1),
-    ]);
-    // Counts of chance events: three deviations of a Poisson count.
-    let by_chance = |predicted: f64| 3.0 * predicted.sqrt() * scale + slack;
-    let [stale_replay, stale_full] = measured.stale;
-    figures.extend([
-        count(
-            "stale reads at ONE, heal to end of replay",
-            said.stale_replay,
-            stale_replay,
-            0.1,
-            by_chance(said.stale_replay),
-        ),
-        count(
-            "stale reads at ONE, heal to end of full repair",
-            said.stale_full,
-            stale_full,
-            0.1,
-            by_chance(said.stale_full),
-        ),
-    ]);
-    figures.extend(latencies(measured));
-    figures
+    ]
+}
+
+/// Counts of chance events: within a tenth and three deviations of a Poisson count.
+fn stale(story: &Story, measured: &Measured) -> [Figure; 2] {
+    let said = &story.predicted;
+    let count = |name, predicted: f64, measured| {
+        let slack = 3.0 * predicted.sqrt() + HINTS_SLACK;
+        count(story, name, (predicted, measured), (0.1, slack))
+    };
+    let [replay, full] = measured.stale;
+    [
+        count("stale reads at ONE, heal to end of replay", said.stale_replay, replay),
+        count("stale reads at ONE, heal to end of full repair", said.stale_full, full),
+    ]
 }
 
 /// A hint at full size, and what of it is not the value.
@@ -242,7 +266,7 @@ fn reasons(measured: &Measured, scale: f64) -> String {
     told.collect::<Vec<_>>().join(", ")
 }
 
-fn latencies(measured: &Measured) -> [Figure; 4] {
+fn latencies(measured: &Measured, remark: &str) -> [Figure; 4] {
     let figure = |name, measured| Figure {
         name,
         unit: Unit::Seconds,
@@ -250,13 +274,13 @@ fn latencies(measured: &Measured) -> [Figure; 4] {
         measured: Value::known(measured),
         within: 0.0,
         slack: 0.0,
-        remark: "network alone: a simulated CPU is never busy".to_owned(),
+        remark: remark.to_owned(),
     };
     let ([write_before, write], [read_before, read]) = (measured.write_p99, measured.read_p99);
     [
         figure("write p99 before the cut", write_before),
         figure("write p99 during replay", write),
-        figure("read p99 at ONE before the cut", read_before),
+        figure("read p99 at ONE before the heal", read_before),
         figure("read p99 at ONE during replay", read),
     ]
 }

@@ -3,6 +3,7 @@
 use super::story::{KEEPERS, Story, TARGET, TARGET_RACK};
 use crate::lab::Run;
 use crate::ledger::{Comparison, HintEvent, HintFate, Projection, ReadVerdict, Repair};
+use crate::oracle::Span;
 use crate::scenario::FigureRef;
 use crate::scenario::units::number;
 use helenus_core::Level;
@@ -31,15 +32,18 @@ pub struct Measured {
     pub missing: [Option<f64>; 2],
     /// The same after a full repair.
     pub missing_after_full: Option<f64>,
-    /// From the heal until the repair from the ledgers had ended, and until the full one had.
-    pub repaired: [Option<f64>; 2],
+    /// What the repairs from the ledgers took, one after the other; `None`: one of them failed. What comparing took in
+    /// between, which is the lab's own business, is left out.
+    pub ledger_repair: Option<f64>,
+    /// From the heal until the full repair had ended.
+    pub full_repair: Option<f64>,
     /// Bytes that the repair from the ledgers sent.
     pub ledger_bytes: f64,
     /// Stale reads at ONE from the heal until replay had ended, and until the full repair had.
     pub stale: [f64; 2],
     /// The 99th percentile of writes before the cut and during replay, in seconds.
     pub write_p99: [Option<f64>; 2],
-    /// The same of reads at ONE.
+    /// The same of reads at ONE, of which there are too few before the cut: before the heal, and during replay.
     pub read_p99: [Option<f64>; 2],
     /// Bytes that stores keep for the target over time, from the cut on.
     pub fill: Vec<(f64, f64)>,
@@ -70,14 +74,11 @@ impl Measured {
         }
         let replay_end = delivered().map(|h| h.at).max();
         let since_heal = |at: Duration| at.saturating_sub(heal).as_secs_f64();
-        let ended = |run: &Run, from_ledger| {
-            let repairs = || run.ledger.repairs.iter().filter(|r| r.from_ledger == from_ledger);
-            let all_well = repairs().all(|r| r.outcome == "completed");
-            repairs().map(|r| r.ended).max().filter(|_| all_well).map(since_heal)
-        };
         let full_end = repaired.ledger.repairs.iter().map(|r| r.ended).max();
         let sent = replayed.ledger.repairs.iter().map(|r| r.bytes_sent).sum();
-        let p99 = |figure| percentiles(replayed, figure, story, replay_end);
+        let during = (heal, replay_end.unwrap_or(heal));
+        let p99 =
+            |figure, before| percentiles(replayed, figure, [(Duration::ZERO, before), during]);
         let stale = [(replayed, replay_end), (repaired, full_end)];
         Measured {
             full_after: full_after(story, replayed),
@@ -89,11 +90,12 @@ impl Measured {
             replay: replay_end.map(since_heal),
             missing: [missing(replayed, 0), missing(replayed, 1)],
             missing_after_full: missing(repaired, 0),
-            repaired: [ended(replayed, true), ended(repaired, false)],
+            ledger_repair: repair_seconds(replayed),
+            full_repair: full_end.map(since_heal).filter(|_| repair_seconds(repaired).is_some()),
             ledger_bytes: number(sent),
             stale: stale.map(|(run, end)| stale_at_one(run, heal, end.unwrap_or(heal))),
-            write_p99: p99("writes.latency_p99"),
-            read_p99: p99("reads.latency_p99"),
+            write_p99: p99("writes.latency_p99", story.cut()),
+            read_p99: p99("reads.latency_p99", heal),
             fill: fill(story, replayed),
             faults: [faults(replayed), faults(repaired)].concat(),
         }
@@ -101,7 +103,8 @@ impl Measured {
 
     /// All that were not delivered.
     pub fn lost(&self) -> f64 {
-        self.lost_by.values().sum()
+        // An empty sum of floats would be -0.
+        self.lost_by.values().fold(0.0, |sum, lost| sum + lost)
     }
 }
 
@@ -145,6 +148,13 @@ fn held_back(run: &Run, story: &Story) -> f64 {
     count(late.count())
 }
 
+/// Repairs one after the other, if all of them ended well.
+fn repair_seconds(run: &Run) -> Option<f64> {
+    let repairs = &run.ledger.repairs;
+    let took = repairs.iter().map(|r| r.ended.saturating_sub(r.began).as_secs_f64());
+    repairs.iter().all(|r| r.outcome == "completed").then(|| took.sum())
+}
+
 /// The acknowledged orders that the target lacked at the nth comparison.
 fn missing(run: &Run, nth: usize) -> Option<f64> {
     let seen: &Comparison = run.ledger.comparisons.get(nth)?;
@@ -158,17 +168,10 @@ fn stale_at_one(run: &Run, from: Duration, to: Duration) -> f64 {
     count(stale.filter(|r| from <= r.ended && r.ended < to).count())
 }
 
-/// Before the cut, and from the heal until replay ended.
-fn percentiles(
-    run: &Run,
-    figure: &str,
-    story: &Story,
-    replay_end: Option<Duration>,
-) -> [Option<f64>; 2] {
+fn percentiles(run: &Run, figure: &str, spans: [Span; 2]) -> [Option<f64>; 2] {
     let hosts = run.scenario.cluster.host_names();
     let Ok(figure) = FigureRef::parse(figure, &hosts) else { return [None, None] };
-    let replay = (story.heal(), replay_end.unwrap_or(story.heal()));
-    [(Duration::ZERO, story.cut()), replay].map(|span| run.lens().value(&figure, span))
+    spans.map(|span| run.lens().value(&figure, span))
 }
 
 fn fill(story: &Story, run: &Run) -> Vec<(f64, f64)> {

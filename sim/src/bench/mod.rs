@@ -25,6 +25,7 @@ pub mod claims;
 pub mod table;
 pub mod svg;
 pub mod command;
+mod real;
 
 use crate::lab::{self, LabError, Run, Settings};
 use crate::world::Software;
@@ -53,6 +54,8 @@ pub struct Bench {
     pub preset: Option<Preset>,
     /// Where all chance came from.
     pub seed: u64,
+    /// On real processes, not simulated.
+    pub real: bool,
     /// In the order in which they were asked for.
     pub points: Vec<Told>,
 }
@@ -114,10 +117,10 @@ pub fn run(
         };
         let (replayed, repaired) = (one(Way::ReplayThenLedger, 0)?, one(Way::FullRepair, 1)?);
         let measured = Measured::of(&story, &replayed, &repaired);
-        let figures = figures::of(&story, &measured);
+        let figures = figures::of(&story, &measured, figures::SIMULATED);
         told.push(Told { story, measured, figures });
     }
-    Ok(Bench { preset, seed, points: told })
+    Ok(Bench { preset, seed, real: false, points: told })
 }
 
 fn run_once(

@@ -4,12 +4,15 @@
 //! hints owed     = rate x outage                      every write has one copy on the target
 //! time to full   = cap x stores / (rate x record)     a hint is kept by the write's coordinator
 //! hints kept     = floor(cap / record) x stores       drop-oldest: half a segment less, because segments go as a whole
-//! replay         = kept / stores x record / throttle  each store sends at its own pace
+//! replay         = kept / stores x record / throttle  each store sends at its own pace; its last page is not waited for
 //! repair         = missing x payload / stream         one replica sends
 //! ```
 //!
-//! CAVEAT: they leave out what takes a second or two: until a failure detector convicts, until it sees the target again, and
-//! a message's way. Outages that are not much longer than that are predicted badly.
+//! What the target itself coordinates until its failure detector convicts the others is refused to the client and is on the
+//! target all the same. So the first few orders of an outage are owed, and not missing.
+//!
+//! CAVEAT: they leave out what takes a second or two: until it is seen that the target is back, and a message's way. Outages
+//! that are not much longer than that are predicted badly.
 
 use helenus_core::hint::Overflow;
 
@@ -20,8 +23,12 @@ pub struct Terms {
     pub cap: f64,
     /// Stores that keep hints for the target.
     pub stores: f64,
-    /// What a hint takes in a store.
+    /// What a hint takes in a store, with its share of a segment's header.
     pub record: f64,
+    /// What a replay sends of it.
+    pub sent: f64,
+    /// What a replay sends at once.
+    pub page: f64,
     /// Key and update: what a repair sends of it.
     pub payload: f64,
     /// Hints that writes owe the target, a second.
@@ -36,13 +43,15 @@ pub struct Terms {
     pub segment: f64,
     /// What gives way.
     pub overflow: Overflow,
+    /// How long the target goes on coordinating: until its failure detector convicts the others.
+    pub blind: f64,
     /// From the heal until an operator begins.
     pub ready: f64,
     /// What a repair from the ledger waits for writes to end before it compares.
     pub settle: f64,
     /// Reads go to orders that are at most so old, evenly.
     pub look_back: f64,
-    /// The share of reads that the target coordinates.
+    /// The share of reads and writes that the target coordinates.
     pub target_share: f64,
 }
 
@@ -57,6 +66,8 @@ pub struct Prediction {
     pub kept: f64,
     /// Refused or evicted.
     pub lost: f64,
+    /// Of the lost ones, those that the target lacks after the replay.
+    pub missing: f64,
     /// Writes that were refused, again and again, until the target was back.
     pub held_back: f64,
     /// From the heal until the last hint is delivered.
@@ -106,25 +117,33 @@ impl Terms {
             if refuses_writes(self.overflow) { (0.0, over) } else { (over, 0.0) };
         let owed = written - held_back;
 
-        let replay = kept / self.stores * self.record / self.throttle;
-        let ledger_bytes = lost * self.payload;
+        let taken = self.rate * self.blind * self.target_share;
+        // They are the first orders of the outage: the very ones that are evicted, or else are kept.
+        let (missing, late) = match self.overflow {
+            Overflow::DropOldest if lost > 0.0 => ((lost - taken).max(0.0), kept),
+            _ => (lost, (kept - taken).max(0.0)),
+        };
+
+        let replay = ((kept / self.stores * self.sent - self.page) / self.throttle).max(0.0);
+        let ledger_bytes = missing * self.payload;
         let repairs = if lost > 0.0 { self.settle * self.stores } else { 0.0 };
         let by_ledger = match lost > 0.0 {
             true => replay.max(self.ready) + repairs + ledger_bytes / self.stream,
             false => replay,
         };
-        let by_full = self.ready + owed * self.payload / self.stream;
+        let by_full = self.ready + (missing + late) * self.payload / self.stream;
 
         // An order of the outage is looked at in any second with the same chance, wherever that second lies.
         let looks = self.target_share / self.look_back;
         // What is kept comes back evenly over the replay; what is lost does not.
-        let stale_replay = looks * (kept * replay / 2.0 + lost * replay);
-        let stale_full = looks * owed * (self.ready + (by_full - self.ready) / 2.0);
+        let stale_replay = looks * (late * replay / 2.0 + missing * replay);
+        let stale_full = looks * (missing + late) * (self.ready + (by_full - self.ready) / 2.0);
         Prediction {
             full_after,
             owed,
             kept,
             lost,
+            missing,
             held_back,
             replay,
             by_replay: (lost == 0.0).then_some(replay),
@@ -152,6 +171,8 @@ mod tests {
             cap: 500e6,
             stores: 2.0,
             record: 50_000.0,
+            sent: 50_000.0,
+            page: 50_000.0,
             payload: 49_960.0,
             rate: 250.0,
             outage: 960.0,
@@ -159,6 +180,7 @@ mod tests {
             stream: 24.0 * 1_048_576.0,
             segment: 4e6,
             overflow: Overflow::DropNewest,
+            blind: 0.0,
             ready: 15.0,
             settle: 2.0,
             look_back: 4000.0,
@@ -178,7 +200,7 @@ mod tests {
         let said = sale().predict();
         assert_eq!((said.owed, said.kept, said.lost), (240_000.0, 20_000.0, 220_000.0));
         assert_eq!(said.held_back, 0.0);
-        assert!((said.replay - 500e6 / 524_288.0).abs() < 1e-6);
+        assert!((said.replay - (500e6 - 50_000.0) / 524_288.0).abs() < 1e-6);
         assert_eq!(said.by_replay, None, "what was refused is not replayed");
         assert!(said.by_ledger > said.replay);
         assert_eq!(said.ledger_bytes, 220_000.0 * 49_960.0);
@@ -189,6 +211,15 @@ mod tests {
         let said = Terms { overflow: Overflow::DropOldest, ..sale() }.predict();
         assert_eq!(said.kept, 20_000.0 - 2.0 * 40.0);
         assert_eq!(said.owed, said.kept + said.lost);
+    }
+
+    #[test]
+    fn what_the_target_took_itself_is_owed_and_not_missing() {
+        let newest = Terms { blind: 18.0, ..sale() }.predict();
+        assert_eq!((newest.lost, newest.missing), (220_000.0, 220_000.0));
+        let oldest = Terms { blind: 18.0, overflow: Overflow::DropOldest, ..sale() }.predict();
+        assert_eq!(oldest.missing, oldest.lost - 1500.0);
+        assert!(newest.by_full < sale().predict().by_full);
     }
 
     #[test]

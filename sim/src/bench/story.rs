@@ -30,6 +30,8 @@ const RUN_MAX: Duration = Duration::from_secs(12 * 3600);
 const LEAD: Duration = Duration::from_secs(60);
 /// From the heal until an operator begins: by then everybody sees the target again.
 const READY: Duration = Duration::from_secs(15);
+/// The same on real processes.
+const READY_REAL: Duration = Duration::from_secs(5);
 /// Beyond what is predicted, for whatever takes longer.
 const SLACK: Duration = Duration::from_secs(600);
 
@@ -89,6 +91,13 @@ pub fn record_bytes(value: u64) -> u64 {
     RECORD_HEADER + key + empty - 1 + length + value
 }
 
+fn fits(point: &Point) -> Result<(), String> {
+    let record = record_bytes(point.value);
+    let complain = || format!("{point}: not one hint of {record} bytes fits: raise --cap");
+    // A few of them, or there is nothing to measure.
+    (record.saturating_mul(10) < point.cap).then_some(()).ok_or_else(complain)
+}
+
 /// A segment as `node/src/hints` makes it under a bound.
 fn segment_bytes(cap: u64, file: u64) -> u64 {
     file.min(4 << 20).min(cap / 32).max(1024)
@@ -103,6 +112,7 @@ fn with_share_of_header(record: u64, segment: u64) -> f64 {
 impl Story {
     /// Plans a point. An error is for people: it would take too long.
     pub fn new(point: Point, seed: u64) -> Result<Story, String> {
+        fits(&point)?;
         let full_size = full_size_terms(&point);
         let expected = full_size.predict();
         let after = expected.by_ledger.max(expected.by_full);
@@ -123,6 +133,8 @@ impl Story {
         story.terms = Terms {
             cap: number(cap),
             record: with_share_of_header(simulated, segment),
+            sent: number(simulated),
+            page: page(scenario.scaled_bytes(point.throttle), simulated),
             payload: number(simulated - RECORD_HEADER),
             rate: scenario.scaled_rate(point.rate),
             throttle: number(scenario.scaled_bytes(point.throttle)),
@@ -144,6 +156,23 @@ impl Story {
         Ok(story)
     }
 
+    /// A point at its own size, where a kill is noticed at once: for real processes.
+    pub fn full_size(point: Point, seed: u64) -> Result<Story, String> {
+        fits(&point)?;
+        let terms =
+            Terms { blind: 0.0, ready: READY_REAL.as_secs_f64(), ..full_size_terms(&point) };
+        let (scale, value_scale, value, predicted) = (1, 1, point.value, terms.predict());
+        let mut story = Story { point, seed, scale, value_scale, value, terms, predicted };
+        story.terms.look_back = story.look_back().as_secs_f64();
+        story.predicted = story.terms.predict();
+        Ok(story)
+    }
+
+    /// From the heal until an operator begins.
+    pub fn ready(&self) -> Duration {
+        Duration::from_secs_f64(self.terms.ready)
+    }
+
     /// When the target is cut off.
     pub fn cut(&self) -> Duration {
         LEAD
@@ -160,13 +189,13 @@ impl Story {
     }
 
     /// How long healing takes by the slower way.
-    fn healing(&self) -> Duration {
+    pub fn healing(&self) -> Duration {
         let seconds = self.predicted.by_ledger.max(self.predicted.by_full);
         Duration::from_secs(whole(seconds.min(1e9)))
     }
 
     /// Reads go to orders that are at most so old: then each second after the heal sees orders of the whole outage alike.
-    fn look_back(&self) -> Duration {
+    pub fn look_back(&self) -> Duration {
         self.point.outage + self.healing() + SLACK
     }
 
@@ -257,6 +286,8 @@ pub fn full_size_terms(point: &Point) -> Terms {
         cap: number(cap),
         stores: number(STORES as u64),
         record: with_share_of_header(record, segment),
+        sent: number(record),
+        page: page(throttle, record),
         payload: number(record - RECORD_HEADER),
         rate: rate.per_second,
         outage: outage.as_secs_f64(),
@@ -264,11 +295,23 @@ pub fn full_size_terms(point: &Point) -> Terms {
         stream: number(RepairConfig::default().stream_throughput_outbound),
         segment: number(segment),
         overflow: policy,
+        blind: blind(),
         ready: READY.as_secs_f64(),
         settle: Config::default().write_request_timeout.as_secs_f64(),
         look_back: outage.as_secs_f64().max(1.0),
         target_share: 1.0 / number(STORES as u64 + 1),
     }
+}
+
+/// What a replay sends at once: a second's worth, or one hint that is more than that, or half a MiB.
+fn page(throttle: u64, record: u64) -> f64 {
+    number(throttle.min(512 << 10).max(record))
+}
+
+/// Phi grows by one each time silence lasts ln(10) mean intervals longer.
+fn blind() -> f64 {
+    let config = Config::default();
+    config.phi_convict_threshold * std::f64::consts::LN_10 * config.gossip_interval.as_secs_f64()
 }
 
 /// The value whose record takes so many bytes.

@@ -46,7 +46,7 @@ pub fn write_text(bench: &Bench, replay: &str, out: &mut dyn Write) -> io::Resul
     }
     writeln!(out, "## All points\n\n{}\n", summary(bench))?;
     for (nth, told) in (1..).zip(&bench.points) {
-        write_point(nth, told, out)?;
+        write_point(bench, nth, told, out)?;
     }
     let off = bench.points.iter().flat_map(|told| &told.figures).filter(|f| !f.agrees()).count();
     let verdict = match off {
@@ -111,7 +111,7 @@ fn summary(bench: &Bench) -> Table {
     rows
 }
 
-fn write_point(nth: usize, told: &Told, out: &mut dyn Write) -> io::Result<()> {
+fn write_point(bench: &Bench, nth: usize, told: &Told, out: &mut dyn Write) -> io::Result<()> {
     let story = &told.story;
     writeln!(out, "## {nth}. {}\n", story.point)?;
     let fit = story.terms.fit();
@@ -120,11 +120,18 @@ fn write_point(nth: usize, told: &Told, out: &mut dyn Write) -> io::Result<()> {
     } else {
         String::new()
     };
-    writeln!(
-        out,
-        "One simulated order stands for {}, sizes are 1/{}; a store holds {fit:.0} simulated hints{coarse}.\n",
-        story.scale, story.value_scale
-    )?;
+    if bench.real {
+        writeln!(
+            out,
+            "Real processes on this machine, in real time; a store holds {fit:.0} hints.\n"
+        )?;
+    } else {
+        writeln!(
+            out,
+            "One simulated order stands for {}, sizes are 1/{}; a store holds {fit:.0} simulated hints{coarse}.\n",
+            story.scale, story.value_scale
+        )?;
+    }
     let mut rows = table(&["figure", ">closed form", ">measured", ">error", "", "remark"]);
     for figure in &told.figures {
         rows.add_row([
@@ -190,6 +197,7 @@ pub fn write_csv(bench: &Bench, out: &mut dyn Write) -> io::Result<()> {
 #[derive(Debug, Serialize)]
 pub struct Json {
     preset: Option<&'static str>,
+    real: bool,
     seed: u64,
     agrees: bool,
     replay: String,
@@ -293,6 +301,7 @@ impl Json {
         });
         Json {
             preset: bench.preset.map(|preset| preset.name()),
+            real: bench.real,
             seed: bench.seed,
             agrees: bench.agrees(),
             replay,
