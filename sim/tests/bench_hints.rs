@@ -79,7 +79,7 @@ fn a_refused_write_is_no_lost_hint() {
     close(told, HELD_BACK, 0.05);
     assert_eq!(told.measured.lost_by.len(), 0, "{:?}", told.measured.lost_by);
     // So replay alone is enough.
-    close(told, BY_REPLAY, 0.1);
+    close(told, BY_REPLAY, 0.2);
     assert!(bench.agrees(), "{}", csv(&bench));
 }
 

@@ -67,7 +67,7 @@ pub struct HintsArgs {
     /// Where all chance comes from.
     #[arg(long, default_value_t = 205)]
     seed: u64,
-    /// A directory for hint-limits.md, .csv and .svg; it is made if it is not there.
+    /// A directory for the table, the CSV and the chart, named after the preset; it is made if it is not there.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// One point on three real processes instead of in the simulator, in real time: two outages, and what healing takes.
@@ -149,10 +149,11 @@ pub fn run(verb: &BenchVerb) -> Result<ExitCode, String> {
     let bench = if args.real { measure_real(args, &points) } else { simulate(args, &points) }?;
     let replay = args.replay();
     if let Some(dir) = dir {
-        let [text, csv, chart] = rendered(&bench, &replay)?;
-        save(dir, "hint-limits.md", &text)?;
-        save(dir, "hint-limits.csv", &csv)?;
-        save(dir, "hint-limits.svg", &chart)?;
+        let name = args.preset.map_or("hints", Preset::name);
+        let [text, csv, chart] = rendered(&bench, name, &replay)?;
+        save(dir, &format!("{name}.md"), &text)?;
+        save(dir, &format!("{name}.csv"), &csv)?;
+        save(dir, &format!("{name}.svg"), &chart)?;
     }
     let mut out = io::stdout().lock();
     let told = match args.format {
@@ -194,10 +195,12 @@ fn measure_real(args: &HintsArgs, points: &[Point]) -> Result<Bench, String> {
     })
 }
 
-/// What `--out` keeps: the text, the CSV and the chart.
-fn rendered(bench: &Bench, replay: &str) -> Result<[Vec<u8>; 3], String> {
+/// What `--out` keeps: a page with the tables, the CSV and the chart.
+fn rendered(bench: &Bench, name: &str, replay: &str) -> Result<[Vec<u8>; 3], String> {
     let (mut text, mut csv) = (Vec::new(), Vec::new());
-    let told = write_text(bench, replay, &mut text).and_then(|()| write_csv(bench, &mut csv));
+    let told = writeln!(text, "# The limits of hints: {name}\n\n![The chart]({name}.svg)\n")
+        .and_then(|()| write_text(bench, replay, &mut text))
+        .and_then(|()| write_csv(bench, &mut csv));
     told.map_err(|error| format!("cannot write the report: {error}"))?;
     Ok([text, csv, svg::chart(bench).into_bytes()])
 }

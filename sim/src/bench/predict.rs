@@ -5,7 +5,7 @@
 //! time to full   = cap x stores / (rate x record)     a hint is kept by the write's coordinator
 //! hints kept     = floor(cap / record) x stores       drop-oldest: half a segment less, because segments go as a whole
 //! replay         = kept / stores x record / throttle  each store sends at its own pace; its last page is not waited for
-//! repair         = missing x payload / stream         one replica sends
+//! repair         = missing x payload / stream         one replica sends; and a moment for each range
 //! ```
 //!
 //! What the target itself coordinates until its failure detector convicts the others is refused to the client and is on the
@@ -14,7 +14,9 @@
 //! CAVEAT: they leave out what takes a second or two: until it is seen that the target is back, and a message's way. Outages
 //! that are not much longer than that are predicted badly.
 
+use crate::scenario::units::number;
 use helenus_core::hint::Overflow;
+use helenus_core::hint::ledger::RANGES_MAX;
 
 /// What an outage is made of, in bytes, seconds and hints a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Terms {
     pub throttle: f64,
     /// `stream_throughput_outbound` of the node that repairs.
     pub stream: f64,
+    /// What a repair takes for one range besides streaming, with others under way beside it.
+    pub session: f64,
     /// What is evicted at a time.
     pub segment: f64,
     /// What gives way.
@@ -126,7 +130,10 @@ impl Terms {
 
         let replay = ((kept / self.stores * self.sent - self.page) / self.throttle).max(0.0);
         let ledger_bytes = missing * self.payload;
+        // Each coordinator's ledger names so many ranges at most, and each is compared by itself.
+        let ranges = self.stores * (lost / self.stores).min(number(RANGES_MAX as u64));
         let repairs = if lost > 0.0 { self.settle * self.stores } else { 0.0 };
+        let repairs = repairs + ranges * self.session;
         let by_ledger = match lost > 0.0 {
             true => replay.max(self.ready) + repairs + ledger_bytes / self.stream,
             false => replay,
@@ -178,6 +185,7 @@ mod tests {
             outage: 960.0,
             throttle: 524_288.0,
             stream: 24.0 * 1_048_576.0,
+            session: 0.0,
             segment: 4e6,
             overflow: Overflow::DropNewest,
             blind: 0.0,

@@ -139,6 +139,7 @@ impl Story {
             rate: scenario.scaled_rate(point.rate),
             throttle: number(scenario.scaled_bytes(point.throttle)),
             stream: number(scenario.scaled_throughput(stream)),
+            session: session(scenario.tick),
             segment: number(segment),
             look_back: story.look_back().as_secs_f64(),
             ..full_size
@@ -293,6 +294,8 @@ pub fn full_size_terms(point: &Point) -> Terms {
         outage: outage.as_secs_f64(),
         throttle: number(throttle),
         stream: number(RepairConfig::default().stream_throughput_outbound),
+        // A few milliseconds, on a network whose messages do not wait for a tick.
+        session: 0.0,
         segment: number(segment),
         overflow: policy,
         blind: blind(),
@@ -306,6 +309,13 @@ pub fn full_size_terms(point: &Point) -> Terms {
 /// What a replay sends at once: a second's worth, or one hint that is more than that, or half a MiB.
 fn page(throttle: u64, record: u64) -> f64 {
     number(throttle.min(512 << 10).max(record))
+}
+
+/// A range is asked for and then sent: two round trips, each with a tick there, one for the work and one back; and so many
+/// ranges are under way at a time.
+fn session(tick: Duration) -> f64 {
+    let at_once = f64::from(RepairConfig::default().concurrent_repair_sessions.max(1));
+    2.0 * 3.0 * tick.as_secs_f64() / at_once
 }
 
 /// Phi grows by one each time silence lasts ln(10) mean intervals longer.
