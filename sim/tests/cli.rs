@@ -63,6 +63,8 @@ fn a_sweep_that_cannot_be_is_refused_before_anything_runs() {
         (&["--preset", "limits", "--cap", "1MB"], "cannot be used with"),
         (&["--out", "/dev/null/dir"], "/dev/null/dir"),
         (&["--cap", "1TiB", "--rate", "100000/s", "--throttle", "1KiB/s"], "raise --throttle"),
+        (&["--cap", "100kB", "--rate", "10000/s", "--value", "1KB"], "10 are the least"),
+        (&["--cap", "1MB", "--value", "1MB"], "fewer than 10 hints"),
         (&["--cap", "1MB,".repeat(257).trim_end_matches(',')], "256 are the most"),
     ] {
         let output = lab(&[&["bench", "hints"], args].concat());

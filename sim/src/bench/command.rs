@@ -100,7 +100,8 @@ impl HintsArgs {
             rate: or(&self.rate, "40/s"),
             value: self.value.clone(),
             policy: self.policy.clone(),
-            throttle: self.throttle.clone(),
+            // Slow enough that replay lasts long enough to see what it does to others.
+            throttle: or(&self.throttle, "128KiB/s"),
         }
         .points()
     }

@@ -23,6 +23,8 @@ use std::time::Duration;
 const WRITES: f64 = 20_000.0;
 /// About what a simulated hint takes.
 const RECORD_BYTES: f64 = 1500.0;
+/// A store that holds fewer hints shows nothing but its rounding.
+const FIT_MIN: u64 = 10;
 /// A longer run is refused.
 const RUN_MAX: Duration = Duration::from_secs(12 * 3600);
 
@@ -93,9 +95,12 @@ pub fn record_bytes(value: u64) -> u64 {
 
 fn fits(point: &Point) -> Result<(), String> {
     let record = record_bytes(point.value);
-    let complain = || format!("{point}: not one hint of {record} bytes fits: raise --cap");
-    // A few of them, or there is nothing to measure.
-    (record.saturating_mul(10) < point.cap).then_some(()).ok_or_else(complain)
+    let complain = || {
+        format!(
+            "{point}: fewer than {FIT_MIN} hints of {record} bytes fit: raise --cap, or lower --value"
+        )
+    };
+    (record.saturating_mul(FIT_MIN) <= point.cap).then_some(()).ok_or_else(complain)
 }
 
 /// A segment as `node/src/hints` makes it under a bound.
@@ -124,6 +129,15 @@ impl Story {
 
         let mut story =
             Story { point, seed, scale, value_scale, value, terms: full_size, predicted: expected };
+        let length = story.length();
+        if length > RUN_MAX {
+            return Err(format!(
+                "{point}: healing takes about {:.1} h, and at most {} h are simulated: raise --throttle, or lower --cap, \
+                 --rate or --outage",
+                length.as_secs_f64() / 3600.0,
+                RUN_MAX.as_secs() / 3600
+            ));
+        }
         let scenario = story.scenario(Way::ReplayThenLedger)?;
         let cap = scenario.scaled_bytes(point.cap);
         let stream = RepairConfig::default().stream_throughput_outbound;
@@ -141,17 +155,17 @@ impl Story {
             stream: number(scenario.scaled_throughput(stream)),
             session: session(scenario.tick),
             segment: number(segment),
-            look_back: story.look_back().as_secs_f64(),
             ..full_size
         };
         story.predicted = story.terms.predict();
-        let length = story.length();
-        if length > RUN_MAX {
+        // How old orders are read follows from how long healing takes.
+        story.terms.look_back = story.look_back().as_secs_f64();
+        story.predicted = story.terms.predict();
+        if story.terms.fit() < number(FIT_MIN) {
             return Err(format!(
-                "{point}: healing takes about {:.1} h, and at most {} h are simulated: raise --throttle, or lower --cap, \
-                 --rate or --outage",
-                length.as_secs_f64() / 3600.0,
-                RUN_MAX.as_secs() / 3600
+                "{point}: at a scale at which this can be simulated a store holds {:.0} hints, and {FIT_MIN} are the least: \
+                 raise --cap, or lower --rate or --outage",
+                story.terms.fit()
             ));
         }
         Ok(story)

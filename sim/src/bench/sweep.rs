@@ -96,11 +96,11 @@ impl Preset {
                 Ok([claimed.points()?, sale.points()?].concat())
             }
             Preset::Limits => Lists {
-                cap: list("50MB,250MB,1GB"),
+                cap: list("40MB,200MB,1GB"),
                 outage: list("2min,10min"),
                 rate: list("5000/min"),
                 value: list("10KB"),
-                policy: list("drop-newest,drop-oldest"),
+                policy: list("drop-newest"),
                 throttle: list("1MiB/s"),
             }
             .points(),
