@@ -53,6 +53,11 @@ pub enum LabError {
     /// The last comparisons did not end.
     #[error("the last comparison of replicas did not end within {} simulated seconds", FINISH_MAX.as_secs())]
     Unfinished,
+    /// Operators had more to do than there was time for.
+    #[error(
+        "the operators had not done all that they were told when the scenario ended: it ends too early for them"
+    )]
+    Late,
     /// The trace could not be written.
     #[error("the trace could not be written: {0}")]
     Trace(#[from] std::io::Error),
@@ -102,6 +107,17 @@ pub fn run(
     settings: Settings,
     progress: &mut dyn FnMut(Duration),
 ) -> Result<Run, LabError> {
+    run_with(scenario, settings, &[], progress)
+}
+
+/// Runs a scenario in which operators also do this, each when its time has come and what was told before is done. The run
+/// ends when all is done, and without the last comparisons and reads; with no commands it is that of [`run`].
+pub fn run_with(
+    scenario: &Scenario,
+    settings: Settings,
+    commands: &[(Duration, Command)],
+    progress: &mut dyn FnMut(Duration),
+) -> Result<Run, LabError> {
     let Settings { seed, software, trace } = settings;
     // From here on there is one seed: keys, too, follow from it.
     let scenario = &Scenario { seed, ..scenario.clone() };
@@ -109,9 +125,11 @@ pub fn run(
     let controls = actors::enter(&mut world, scenario, seed).map_err(LabError::Setup)?;
     warm_up(&mut world, scenario, &controls)?;
     world.start_clock(scenario);
-    play(&mut world, scenario, &controls, progress)?;
+    play(&mut world, scenario, &controls, commands, progress)?;
     world.stop_clock();
-    finish(&mut world, scenario, &controls)?;
+    if commands.is_empty() {
+        finish(&mut world, scenario, &controls)?;
+    }
 
     let recorder = world.recorder();
     recorder.finish_trace()?;
@@ -162,8 +180,11 @@ fn play(
     world: &mut World,
     scenario: &Scenario,
     controls: &Controls,
+    commands: &[(Duration, Command)],
     progress: &mut dyn FnMut(Duration),
 ) -> Result<(), LabError> {
+    let mut commands_left = commands.iter().peekable();
+    let mut told_to = 0_usize;
     let mut events = scenario.events.iter().peekable();
     let compare_at = comparisons(scenario);
     let mut compare_at = compare_at.iter().peekable();
@@ -171,13 +192,22 @@ fn play(
     loop {
         let now = world.elapsed();
         while let Some(event) = events.next_if(|e| e.at <= now) {
-            happen(world, scenario, controls, event)?;
+            told_to += happen(world, scenario, controls, event)?;
         }
         while compare_at.next_if(|at| **at <= now).is_some() {
             command(controls, Command::Compare)?;
+            told_to += 1;
+        }
+        while let Some((_, next)) = commands_left.next_if(|(at, _)| *at <= now) {
+            command(controls, next.clone())?;
+            told_to += 1;
+        }
+        let all_done = *controls.obeyed.borrow() == told_to;
+        if !commands.is_empty() && commands_left.peek().is_none() && all_done {
+            return Ok(());
         }
         if now >= scenario.length() {
-            return Ok(());
+            return if commands.is_empty() { Ok(()) } else { Err(LabError::Late) };
         }
         if now >= told {
             progress(now);
@@ -187,12 +217,13 @@ fn play(
     }
 }
 
+/// Gives how many commands it told operators.
 fn happen(
     world: &mut World,
     scenario: &Scenario,
     controls: &Controls,
     event: &Event,
-) -> Result<(), LabError> {
+) -> Result<usize, LabError> {
     world.recorder().trace("scenario", &event.action);
     world.apply(&event.action);
     match &event.action {
@@ -207,10 +238,11 @@ fn happen(
             let nodes = nodes.filter(|(_, n)| on.iter().any(|hosts| hosts.holds(&n.name)));
             let nodes = nodes.map(|(index, _)| index).collect();
             command(controls, Command::Nodetool(scenario.scaled_verb(*verb), nodes))?;
+            return Ok(1);
         }
         _ => {}
     }
-    Ok(())
+    Ok(0)
 }
 
 fn command(controls: &Controls, command: Command) -> Result<(), LabError> {

@@ -287,6 +287,29 @@ pub struct Audit {
     pub after: Option<Comparison>,
 }
 
+/// A repair that an operator ran on one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// When it began.
+    pub began: Duration,
+    /// When it ended.
+    pub ended: Duration,
+    /// Who coordinated it.
+    pub node: NodeIndex,
+    /// Only what the node's loss ledger names.
+    pub from_ledger: bool,
+    /// As the node says: `completed`, `failed`, `cancelled`.
+    pub outcome: String,
+    /// Token ranges in which replicas differed.
+    pub differing: u64,
+    /// Copies that replicas sent each other.
+    pub partitions_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Why ranges were not repaired: the first of them.
+    pub failures: Vec<String>,
+}
+
 /// Everything.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -314,6 +337,8 @@ pub struct Ledger {
     pub tables: Vec<TableSample>,
     /// In order of time.
     pub comparisons: Vec<Comparison>,
+    /// In order of time.
+    pub repairs: Vec<Repair>,
     /// At the end.
     pub audit: Option<Audit>,
     /// Operators' commands that failed, in words.

@@ -2,9 +2,11 @@
 //!
 //! Read in this order: what a scenario says (`scenario`), the world it happens in (`world`), who acts in it
 //! (`actors`), what is noted as it happens (`ledger`), who watches (`oracle`), and what is told at the end (`report`).
-//! `lab` puts them together: one run.
+//! `lab` puts them together: one run. `bench` sweeps many and
+//! compares them with arithmetic.
 
 pub mod actors;
+pub mod bench;
 pub mod keys;
 pub mod lab;
 pub mod ledger;

@@ -2,16 +2,16 @@
 //! run has no verdict.
 
 use clap::{Parser, Subcommand};
+use helenus_sim::bench::command::{self as bench, BenchVerb};
+use helenus_sim::bench::software;
 use helenus_sim::lab::{self, Settings};
 use helenus_sim::report::{Json, Style, write_text};
 use helenus_sim::scenario::figure::FIGURES;
 use helenus_sim::scenario::{LIBRARY, Scenario};
-use helenus_sim::world::Software;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const EXAMPLES: &str = "Examples:
@@ -21,7 +21,8 @@ const EXAMPLES: &str = "Examples:
   helenus-lab run NAME --variant ID             the same story with something changed (see list)
   helenus-lab run my.toml --json report.json    a scenario of your own, and a report for programs
   helenus-lab check my.toml                     say what is wrong with it before running it
-  helenus-lab figures                           what expectations may measure";
+  helenus-lab figures                           what expectations may measure
+  helenus-lab bench hints --preset black-friday the limits of hint stores, measured and predicted";
 
 /// Runs experiments on a simulated cluster of real nodes, and says whether what was expected holds.
 #[derive(Debug, Parser)]
@@ -45,6 +46,9 @@ enum Verb {
     },
     /// List the figures that expectations may use.
     Figures,
+    /// Measure limits over many runs, beside what arithmetic says of them.
+    #[command(subcommand)]
+    Bench(BenchVerb),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +84,7 @@ fn main() -> ExitCode {
         Verb::List => list(),
         Verb::Check { file } => check(&file),
         Verb::Figures => figures(),
+        Verb::Bench(verb) => bench::run(&verb),
     };
     match done {
         Ok(code) => code,
@@ -193,15 +198,13 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
     );
     written(headline(&scenario, seed))?;
 
-    let software: Software =
-        Rc::new(|parts| Box::pin(helenus_node::run(parts, std::future::pending())));
     let bar = progress_bar(&scenario);
     #[expect(
         clippy::disallowed_methods,
         reason = "how long a run takes; nothing simulated sees it"
     )]
     let began = Instant::now();
-    let settings = Settings { seed, software, trace };
+    let settings = Settings { seed, software: software(), trace };
     let done = lab::run(&scenario, settings, &mut |at| {
         bar.set_position(at.as_secs());
         bar.set_message(scenario.clock(at).to_string());

@@ -51,3 +51,28 @@ fn wrong_flags_and_unwritable_reports_end_before_anything_runs() {
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("/nowhere/at/all.json"));
 }
+
+#[test]
+fn a_sweep_that_cannot_be_is_refused_before_anything_runs() {
+    for (args, part) in [
+        (&["--cap", "500Mb"][..], "--cap: unknown unit `Mb`; did you mean `MB`?"),
+        (&["--policy", "drop"], "known: drop-newest"),
+        (&["--outage", "4h"], "the hint window"),
+        (&["--throttle", "0B/s"], "never ends"),
+        (&["--preset", "white-friday"], "black-friday"),
+        (&["--preset", "limits", "--cap", "1MB"], "cannot be used with"),
+        (&["--out", "/dev/null/dir"], "/dev/null/dir"),
+        (&["--cap", "1TiB", "--rate", "100000/s", "--throttle", "1KiB/s"], "raise --throttle"),
+        (&["--cap", "100kB", "--rate", "10000/s", "--value", "1KB"], "10 are the least"),
+        (&["--cap", "1MB", "--value", "1MB"], "fewer than 10 hints"),
+        (&["--cap", "1MB,".repeat(257).trim_end_matches(',')], "256 are the most"),
+    ] {
+        let output = lab(&[&["bench", "hints"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(told(&output).contains(part), "{args:?}: {}", told(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+    let help = lab(&["bench", "hints", "--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--preset black-friday"));
+}

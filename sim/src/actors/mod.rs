@@ -8,6 +8,7 @@
 //! The source of truth and the log are perfect here, because the experiment is about the store. All actors live on one
 //! simulated host that reaches every node at all times: what they cannot do is the store's doing.
 
+mod healing;
 mod history;
 mod operator;
 mod projector;
@@ -84,6 +85,11 @@ impl Shared {
         self.turns.1.fetch_add(1, Ordering::Relaxed) % self.setup.nodes.len().max(1)
     }
 
+    /// An operator's command did not do what it should.
+    fn complain(&self, what: String) {
+        self.recorder.ledger(|ledger| ledger.operator_errors.push(what));
+    }
+
     fn is_over(&self) -> bool {
         self.now() >= self.setup.length
     }
@@ -98,6 +104,8 @@ pub struct Controls {
     pub level: watch::Sender<Level>,
     /// What operators have to do, in order.
     pub commands: mpsc::Sender<Command>,
+    /// How many of these they have done.
+    pub obeyed: watch::Receiver<usize>,
     /// How far they are.
     pub state: watch::Receiver<State>,
 }
@@ -119,6 +127,7 @@ pub fn enter(world: &mut World, scenario: &Scenario, seed: u64) -> Result<Contro
     let (rate, rate_seen) = watch::channel(rate);
     let (level, level_seen) = watch::channel(level);
     let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+    let (obeyed_told, obeyed) = watch::channel(0);
     let (state_told, state) = watch::channel(State::Starting("the nodes".to_owned()));
     let recorder = world.recorder();
     let places = Arc::new(Places::new(scenario));
@@ -140,16 +149,16 @@ pub fn enter(world: &mut World, scenario: &Scenario, seed: u64) -> Result<Contro
         let turns = Default::default();
         let shared = Shared { setup, recorder, places, store, turns, level: level_seen };
         state_told.send_replace(State::Ready);
-        play(Arc::new(shared), rate_seen, orders, state_told).await;
+        play(Arc::new(shared), rate_seen, (orders, obeyed_told), state_told).await;
     });
-    Ok(Controls { rate, level, commands, state })
+    Ok(Controls { rate, level, commands, obeyed, state })
 }
 
 /// The order system, until its operators are told to finish.
 async fn play(
     shared: Arc<Shared>,
     rate: watch::Receiver<f64>,
-    commands: mpsc::Receiver<Command>,
+    (commands, obeyed): (mpsc::Receiver<Command>, watch::Sender<usize>),
     state: watch::Sender<State>,
 ) {
     let mut tasks = JoinSet::new();
@@ -161,7 +170,7 @@ async fn play(
     }
     tasks.spawn(shop::open(Arc::clone(&shared), rate, log));
     tasks.spawn(operator::sample(Arc::clone(&shared)));
-    operator::obey(shared, commands).await;
+    operator::obey(shared, commands, obeyed).await;
     state.send_replace(State::Finished);
     tasks.shutdown().await;
 }

@@ -1,7 +1,7 @@
 //! Operators and observers: nodetool's verbs through the admin door, samples of every node's hints, and what replicas
 //! hold when they are compared.
 
-use super::Shared;
+use super::{Shared, healing};
 use crate::ledger::{
     Audit, Comparison, HintOutcomes, NodeIndex, NodeSample, NodeTable, OrderId, Sample, TableSample,
 };
@@ -13,7 +13,7 @@ use helenus_core::{Level, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
@@ -33,12 +33,18 @@ pub enum Command {
     Nodetool(Verb, Vec<NodeIndex>),
     /// Read what every replica holds.
     Compare,
+    /// Wait until every node owes this one no hint that it owed it before, at most so long (`hints await`).
+    AwaitHints(NodeIndex, Duration),
     /// The run is over: compare, read every acknowledged order that a replica lacks at QUORUM, compare again.
     Finish,
 }
 
 /// Does what it is told, in order, until it is told to finish.
-pub(super) async fn obey(shared: Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
+pub(super) async fn obey(
+    shared: Arc<Shared>,
+    mut commands: mpsc::Receiver<Command>,
+    obeyed: watch::Sender<usize>,
+) {
     while let Some(command) = commands.recv().await {
         shared.recorder.trace("operator", &command);
         match command {
@@ -51,8 +57,12 @@ pub(super) async fn obey(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comma
                 let seen = compare(&shared).await;
                 shared.recorder.ledger(|ledger| ledger.comparisons.push(seen));
             }
+            Command::AwaitHints(target, patience) => {
+                healing::await_hints(&shared, target, patience).await;
+            }
             Command::Finish => return finish(&shared).await,
         }
+        obeyed.send_modify(|commands| *commands += 1);
     }
 }
 
@@ -70,10 +80,11 @@ async fn run_verb(shared: &Shared, verb: Verb, node: NodeIndex) {
         Verb::SetCompactionThroughput(bytes_per_s) => {
             admin.set_compaction_throughput(bytes_per_s).await.map(drop)
         }
+        Verb::Repair => healing::repair(shared, admin, node, false).await,
+        Verb::RepairFromLedger => healing::repair(shared, admin, node, true).await,
     };
     if let Err(error) = done {
-        let text = format!("{verb:?} on node {node}: {error}");
-        shared.recorder.ledger(|ledger| ledger.operator_errors.push(text));
+        shared.complain(format!("{verb:?} on node {node}: {error}"));
     }
 }
 

@@ -8,6 +8,7 @@ mod reads;
 mod replicas;
 mod storage;
 
+pub(crate) use figures::percentile;
 pub use figures::{Lens, Span};
 pub use firsts::{First, firsts};
 pub use judge::{Judged, judge};

@@ -339,6 +339,10 @@ pub enum Verb {
     EnableAutoCompaction,
     /// It does not.
     DisableAutoCompaction,
+    /// Compares what replicas hold, and has them send each other what they lack.
+    Repair,
+    /// The same for just what a node's loss ledger names.
+    RepairFromLedger,
     /// Compaction writes at most so many bytes a second (unscaled); 0: as much as it can.
     SetCompactionThroughput(u64),
 }
@@ -358,7 +362,7 @@ impl std::fmt::Display for Verb {
 pub const SET_COMPACTION_THROUGHPUT: &str = "setcompactionthroughput";
 
 /// The verbs that take nothing, by name.
-pub const VERBS: [(&str, Verb); 7] = [
+pub const VERBS: [(&str, Verb); 9] = [
     ("pausehandoff", Verb::PauseHandoff),
     ("resumehandoff", Verb::ResumeHandoff),
     ("truncatehints", Verb::TruncateHints),
@@ -366,6 +370,8 @@ pub const VERBS: [(&str, Verb); 7] = [
     ("compact", Verb::Compact),
     ("enableautocompaction", Verb::EnableAutoCompaction),
     ("disableautocompaction", Verb::DisableAutoCompaction),
+    ("repair", Verb::Repair),
+    ("repair --from-ledger", Verb::RepairFromLedger),
 ];
 
 /// When an expectation has to hold.

@@ -278,6 +278,11 @@ impl Names<'_> {
     /// What an operator types.
     fn command(&self, text: &str, on: Vec<Hosts>) -> Result<Action, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
+        if let ["nodetool" | "helenusctl", verb @ ..] = words.as_slice()
+            && let Some((_, verb)) = VERBS.iter().find(|(name, _)| *name == verb.join(" "))
+        {
+            return Ok(Action::Nodetool { verb: *verb, on });
+        }
         match words.as_slice() {
             ["set", setting] => {
                 let complain = || format!("`{setting}`: write it as `set app.cl=ONE`");
@@ -298,12 +303,6 @@ impl Names<'_> {
             }
             ["nodetool" | "helenusctl", SET_COMPACTION_THROUGHPUT] => {
                 Err(format!("`{SET_COMPACTION_THROUGHPUT}` needs a rate, such as 16MiB/s, or 0"))
-            }
-            ["nodetool" | "helenusctl", verb] => {
-                let found = VERBS.iter().find(|(name, _)| name == verb);
-                let verb =
-                    found.map(|(_, verb)| *verb).ok_or_else(|| unknown("verb", verb, verbs()))?;
-                Ok(Action::Nodetool { verb, on })
             }
             ["nodetool" | "helenusctl", verb, ..] if !verbs().any(|known| known == *verb) => {
                 Err(unknown("verb", verb, verbs()))

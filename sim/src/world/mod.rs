@@ -23,7 +23,7 @@ pub use trace::Trace;
 
 use crate::ledger::NodeIndex;
 use crate::scenario::{Action, Actor, Hosts, NodeName, Scenario};
-use helenus_node::config::{Config, HintsConfig, StorageConfig};
+use helenus_node::config::{Config, HintsConfig, RepairConfig, StorageConfig};
 use helenus_node::seams::background::{Background, SimBackground};
 use helenus_node::seams::disk::{Disk, Faults, SimDisk};
 use helenus_node::seams::net::Net;
@@ -436,6 +436,11 @@ fn config(scenario: &Scenario, names: &[NodeName], ips: &[IpAddr], index: NodeIn
             overflow: hints.overflow,
             paused: hints.paused,
             ..HintsConfig::default()
+        },
+        repair: RepairConfig {
+            stream_throughput_outbound: scenario
+                .scaled_throughput(RepairConfig::default().stream_throughput_outbound),
+            ..RepairConfig::default()
         },
         ..Config::default()
     }

@@ -31,6 +31,23 @@ fn the_flagship_is_read_whole() {
 }
 
 #[test]
+fn operators_repair_with_and_without_the_ledger() {
+    for (command, verb) in [
+        ("nodetool repair", Verb::Repair),
+        ("helenusctl repair --from-ledger", Verb::RepairFromLedger),
+    ] {
+        let text = with("nodetool resumehandoff", command);
+        let scenario = Scenario::parse("x.toml", &text).unwrap();
+        let is_it = |a: &Action| matches!(a, Action::Nodetool { verb: v, .. } if *v == verb);
+        let said = scenario.events.iter().find(|e| is_it(&e.action)).unwrap();
+        assert_eq!(scenario.clock(said.at).to_string(), "14:45");
+        assert!(command.ends_with(&verb.to_string()));
+    }
+    let told = problems(&with("resumehandoff", "repair --from-ledgr"));
+    assert!(told.contains("takes nothing behind it"), "{told}");
+}
+
+#[test]
 fn wrong_words_are_told_with_place_and_nearest_word() {
     for (from, to, told) in [
         (
