@@ -211,6 +211,7 @@ async fn only_letters_written_before_a_time_are_purged() {
     for key in &young {
         assert!(node.append(A, key, 100).unwrap().dead_letter);
     }
+    node.store.flush().await.unwrap();
     let log = node.store.dead_letters().clone();
     let now_ms = node.store.wall_ms();
     assert_eq!(log.purge_older(Some(B), now_ms).await.unwrap(), 0);
