@@ -135,6 +135,8 @@ pub enum ReadVerdict {
 pub enum HintFate {
     /// Stored, taking so many bytes of the bound.
     Stored(u64),
+    /// There was no room for it: it is a dead letter, of so many bytes.
+    DeadLettered(u64),
     /// Refused, or removed undelivered.
     Lost(HintLoss),
     /// Acknowledged by its target.

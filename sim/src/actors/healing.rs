@@ -1,4 +1,4 @@
-//! How operators heal what an outage left behind: they wait for the hints, and repair.
+//! How operators heal what an outage left behind: they wait for the hints, replay dead letters, and repair.
 
 use super::Shared;
 use crate::ledger::{NodeIndex, Repair};
@@ -45,6 +45,27 @@ pub(super) async fn repair(
     shared.recorder.trace("repair", &repair);
     shared.recorder.ledger(|ledger| ledger.repairs.push(repair));
     Ok(())
+}
+
+/// Replays what a node keeps as dead letters, to their end or to what stops them.
+pub(super) async fn replay_dead_letters(
+    shared: &Shared,
+    admin: &Admin,
+    node: NodeIndex,
+) -> Result<(), AdminError> {
+    let slice_ms = u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX);
+    loop {
+        let said = admin.replay_dead_letters("", slice_ms).await?;
+        for target in said.targets.iter().filter(|target| target.left > 0) {
+            if target.stopped != "time_up" {
+                let (left, why) = (target.left, &target.stopped);
+                shared.complain(format!("node {node} keeps {left} dead letters: {why}"));
+            }
+        }
+        if !said.targets.iter().any(|target| target.stopped == "time_up") {
+            return Ok(());
+        }
+    }
 }
 
 /// Asks one node after the other, as `helenusctl hints await` does, until none owes the target what it owed it when it

@@ -49,8 +49,13 @@ pub(super) async fn obey(
         shared.recorder.trace("operator", &command);
         match command {
             Command::Nodetool(verb, nodes) => {
-                for node in nodes {
-                    run_verb(&shared, verb, node).await;
+                if verb == Verb::ReplayDeadLetters {
+                    // Each at its own throttle: side by side, as `helenusctl` asks them.
+                    join_all(nodes.into_iter().map(|node| run_verb(&shared, verb, node))).await;
+                } else {
+                    for node in nodes {
+                        run_verb(&shared, verb, node).await;
+                    }
                 }
             }
             Command::Compare => {
@@ -82,6 +87,7 @@ async fn run_verb(shared: &Shared, verb: Verb, node: NodeIndex) {
         }
         Verb::Repair => healing::repair(shared, admin, node, false).await,
         Verb::RepairFromLedger => healing::repair(shared, admin, node, true).await,
+        Verb::ReplayDeadLetters => healing::replay_dead_letters(shared, admin, node).await,
     };
     if let Err(error) = done {
         shared.complain(format!("{verb:?} on node {node}: {error}"));

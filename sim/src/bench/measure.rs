@@ -63,6 +63,7 @@ impl Measured {
         let owed = hints(replayed).filter(|h| match h.fate {
             HintFate::Stored(_) => true,
             HintFate::Lost(loss) => loss.class() == Class::Refused,
+            HintFate::DeadLettered(_) => true,
             HintFate::Delivered => false,
         });
         let delivered = || hints(replayed).filter(|h| h.fate == HintFate::Delivered);

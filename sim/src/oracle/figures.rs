@@ -4,7 +4,7 @@
 use super::replicas::{Places, is_overflow};
 use crate::ledger::{
     Comparison, HintEvent, HintFate, Ledger, NodeIndex, NodeSample, Projection, Read, ReadVerdict,
-    Sample,
+    Repair, Sample,
 };
 use crate::scenario::units::TimeOfDay;
 use crate::scenario::{Action, Actor, FigureRef, Kind, OnError, Scenario, Verb};
@@ -83,6 +83,8 @@ impl Lens<'_> {
                 });
                 count(of_rack.count())
             }
+            "repair.bytes" => number(self.repairs(figure, span).map(|r| r.bytes_sent).sum()),
+            "repair.differing" => number(self.repairs(figure, span).map(|r| r.differing).sum()),
             "replica.applied" => self.applied(figure, span),
             "storage.flushes" => self.flushes(figure, span),
             name if name.starts_with("hints.") => {
@@ -91,6 +93,17 @@ impl Lens<'_> {
             }
             _ => count(self.reads(figure, span).filter(|r| is_of(figure, r)).count()),
         }
+    }
+
+    /// The repairs that began in a span.
+    fn repairs<'s>(
+        &'s self,
+        figure: &'s FigureRef,
+        span: Span,
+    ) -> impl Iterator<Item = &'s Repair> {
+        let repairs = self.ledger.repairs.iter().filter(move |repair| within(repair.began, span));
+        let by = figure.label("by");
+        repairs.filter(move |repair| by.is_none_or(|by| (by == "ledger") == repair.from_ledger))
     }
 
     fn ended_orders(&self, span: Span, acked: bool) -> usize {
@@ -187,6 +200,11 @@ impl Lens<'_> {
                 });
                 (!stores.is_empty()).then(|| count(fitted.sum()) / count(stores.len()))
             }
+            "hints.overflowed_bytes" => {
+                let overflowed = self.hints(figure).filter(|h| within(h.at, span));
+                let overflowed = overflowed.filter(|h| is_overflow(h.fate)).count();
+                Some(count(overflowed) * self.record(figure)?)
+            }
             "hints.fill_time" => {
                 let cut = self.cut(figure.label("target"))?;
                 let stores = self.first_overflows(figure, span);
@@ -207,7 +225,8 @@ impl Lens<'_> {
     /// When each store that may owe the target first had no room for a hint.
     fn first_overflows(&self, figure: &FigureRef, span: Span) -> BTreeMap<NodeIndex, Duration> {
         let mut first = BTreeMap::new();
-        for hint in self.hints(figure).filter(|h| within(h.at, span) && is_overflow(h.fate)) {
+        let no_room = |fate| is_overflow(fate) || matches!(fate, HintFate::DeadLettered(_));
+        for hint in self.hints(figure).filter(|h| within(h.at, span) && no_room(h.fate)) {
             first.entry(hint.node).or_insert(hint.at);
         }
         first
@@ -417,6 +436,7 @@ fn is_counted(figure: &FigureRef, fate: HintFate) -> bool {
     match (figure.name.as_str(), fate) {
         ("hints.stored", HintFate::Stored(_)) | ("hints.delivered", HintFate::Delivered) => true,
         ("hints.overflowed", _) => is_overflow(fate),
+        ("hints.dead_lettered", HintFate::DeadLettered(_)) => true,
         ("hints.lost", HintFate::Lost(loss)) => {
             figure.label("reason").is_none_or(|reason| reason == reason_of(loss))
         }

@@ -319,6 +319,7 @@ fn check_label(label: &str, value: &str, hosts: &HostNames) -> Result<String, St
         "cl" => among("consistency level", &Level::EVERY.map(Level::name), value),
         "kind" => among("kind of refusal", &KINDS, value),
         "reason" => among("reason", &REASONS, value),
+        "by" => among("kind of repair", &["ledger", "full"], value),
         "of" => among("state of an order", &["acked", "placed"], value),
         "node" | "replica" => {
             let node = value.strip_prefix("node:").unwrap_or(value);
@@ -339,6 +340,8 @@ impl Scenario {
         match figure.unit {
             // Files are as many as at full size: what they hold shrinks.
             Unit::Count if figure.name.starts_with("storage.") => 1,
+            // Ranges of the ring, not orders.
+            Unit::Count if figure.name == "repair.differing" => 1,
             Unit::Count => self.scale,
             Unit::Bytes => self.scale * self.value_scale,
             Unit::Seconds | Unit::Percent | Unit::Ratio => 1,

@@ -343,6 +343,8 @@ pub enum Verb {
     Repair,
     /// The same for just what a node's loss ledger names.
     RepairFromLedger,
+    /// Delivers the dead letters that a node keeps, until none is left.
+    ReplayDeadLetters,
     /// Compaction writes at most so many bytes a second (unscaled); 0: as much as it can.
     SetCompactionThroughput(u64),
 }
@@ -362,7 +364,7 @@ impl std::fmt::Display for Verb {
 pub const SET_COMPACTION_THROUGHPUT: &str = "setcompactionthroughput";
 
 /// The verbs that take nothing, by name.
-pub const VERBS: [(&str, Verb); 9] = [
+pub const VERBS: [(&str, Verb); 10] = [
     ("pausehandoff", Verb::PauseHandoff),
     ("resumehandoff", Verb::ResumeHandoff),
     ("truncatehints", Verb::TruncateHints),
@@ -372,6 +374,7 @@ pub const VERBS: [(&str, Verb); 9] = [
     ("disableautocompaction", Verb::DisableAutoCompaction),
     ("repair", Verb::Repair),
     ("repair --from-ledger", Verb::RepairFromLedger),
+    ("deadletters replay", Verb::ReplayDeadLetters),
 ];
 
 /// When an expectation has to hold.

@@ -110,6 +110,11 @@ impl Probe for NodeProbe {
                     fate: HintFate::Stored(*bytes),
                 });
             }
+            Event::HintDeadLettered { target, key, bytes } => {
+                let (target, order) = (index(ledger, target), order_of(&key.0));
+                let fate = HintFate::DeadLettered(*bytes);
+                ledger.hints.push(HintEvent { at, node, target, order, fate });
+            }
             Event::HintLost { target, key, reason } => {
                 let (target, order) = (index(ledger, target), order_of(&key.0));
                 ledger.hints.push(HintEvent {

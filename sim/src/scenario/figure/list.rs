@@ -187,6 +187,20 @@ pub static FIGURES: &[Figure] = &[
         &["target"],
         "hints refused or evicted because a store was full",
     ),
+    figure(
+        "hints.overflowed_bytes",
+        Kind::Span,
+        Unit::Bytes,
+        &["target"],
+        "the bytes of their records, each as large as a stored one",
+    ),
+    figure(
+        "hints.dead_lettered",
+        Kind::Counter,
+        Unit::Count,
+        &["target"],
+        "hints that became dead letters because a store was full",
+    ),
     figure("hints.bytes", Kind::Gauge, Unit::Bytes, &["target"], "bytes of the hint stores in use"),
     figure(
         "hints.cap",
@@ -244,6 +258,20 @@ pub static FIGURES: &[Figure] = &[
         Unit::Count,
         &["rack"],
         "the two sets above compared: orders in only one of them",
+    ),
+    figure(
+        "repair.bytes",
+        Kind::Counter,
+        Unit::Bytes,
+        &["by"],
+        "bytes that replicas sent each other in repairs that began then, by what was compared: ledger or full",
+    ),
+    figure(
+        "repair.differing",
+        Kind::Counter,
+        Unit::Count,
+        &["by"],
+        "token ranges in which these repairs found replicas that differ",
     ),
     figure(
         "repairs.read",
