@@ -69,6 +69,39 @@ fn drop_oldest_forgets_the_first_minutes_instead_of_the_last() {
 }
 
 #[test]
+fn dead_letters_are_replayed_and_nothing_is_left_to_repair() {
+    let text = short_with("overflow = \"drop-newest\"", "overflow = \"dead-letter\"");
+    let run = run(&text.replacen("512KiB/s", "16MiB/s", 1));
+    let broken = broken(&run);
+    for id in ["hints-overflow", "handoff-cannot-heal"] {
+        assert!(broken.contains(id), "{id} is among {broken:?}");
+        assert_eq!(measured(&run, id), Some(0.0));
+    }
+    let fates = || run.ledger.hints.iter().map(|hint| hint.fate);
+    let letters = fates().filter(|fate| matches!(fate, HintFate::DeadLettered(_))).count();
+    let stored = fates().filter(|fate| matches!(fate, HintFate::Stored(_))).count();
+    assert!(letters > 1000, "{letters}");
+    assert_eq!(fates().filter(|fate| matches!(fate, HintFate::Lost(_))).count(), 0);
+    let delivered = fates().filter(|fate| *fate == HintFate::Delivered).count();
+    assert_eq!(delivered, stored + letters);
+    assert_eq!(run.ledger.operator_errors, Vec::<String>::new());
+}
+
+#[test]
+fn fail_write_refuses_and_throttle_holds_up() {
+    let policy = |name: &str| {
+        let overflow = format!("overflow = \"{name}\"");
+        run(&short_with("overflow = \"drop-newest\"", &overflow))
+    };
+    let refusing = policy("fail-write");
+    assert_eq!(measured(&refusing, "hints-overflow"), Some(0.0));
+    assert_eq!(measured(&refusing, "nothing-lost"), Some(0.0));
+    assert!(measured(&refusing, "dropped-orders").unwrap() > 1000.0, "the projector was told");
+    let throttled = policy("throttle");
+    assert_eq!(broken(&throttled), BTreeSet::from(["writes-not-held-up"]));
+}
+
+#[test]
 fn a_cap_ten_times_larger_never_fills() {
     let run = run(&short_with("cap = \"500MB\"", "cap = \"5GB\""));
     let broken = broken(&run);

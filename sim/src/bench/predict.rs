@@ -115,7 +115,11 @@ impl Terms {
             Overflow::DropOldest => self.fit() - self.segment / self.record / 2.0,
             _ => self.fit(),
         };
-        let kept = if full_after.is_some() { (room * self.stores).min(written) } else { written };
+        let kept = match full_after {
+            // The rest is set aside and replayed after them, at the same pace.
+            Some(_) if self.overflow != Overflow::DeadLetter => (room * self.stores).min(written),
+            _ => written,
+        };
         let over = written - kept;
         let (lost, held_back) =
             if refuses_writes(self.overflow) { (0.0, over) } else { (over, 0.0) };

@@ -25,6 +25,8 @@ const WRITES: f64 = 20_000.0;
 const RECORD_BYTES: f64 = 1500.0;
 /// A store that holds fewer hints shows nothing but its rounding.
 const FIT_MIN: u64 = 10;
+/// Dead letters find room for ever: what is measured is that they all arrive.
+const DEAD_LETTERS: u64 = 1 << 44;
 /// A longer run is refused.
 const RUN_MAX: Duration = Duration::from_secs(12 * 3600);
 
@@ -251,7 +253,7 @@ clock = {{ start = "00:00", end = "{end}", tick = "20ms", latency_min = "1ms", l
 [cluster]
 dcs = {{ dc1 = {{ a = 1, b = 1, c = 1 }} }}
 keyspace.orders = {{ rf = {{ dc1 = 3 }} }}
-hints = {{ cap = "{cap}B", overflow = "{policy}", throttle = "{throttle}B/s", paused = {paused} }}
+hints = {{ cap = "{cap}B", overflow = "{policy}", dead_letters = "{DEAD_LETTERS}B", throttle = "{throttle}B/s", paused = {paused} }}
 memtable_heap_space = "{memtable}B"
 
 [actors]
@@ -280,6 +282,8 @@ until = "{heal}"
         let commands = match way {
             Way::ReplayThenLedger => vec![
                 Command::AwaitHints(TARGET, patience),
+                // There are some only under the policy that keeps them.
+                Command::Nodetool(Verb::ReplayDeadLetters, KEEPERS.collect()),
                 Command::Compare,
                 Command::Nodetool(Verb::RepairFromLedger, all),
                 Command::Compare,
@@ -320,9 +324,9 @@ pub fn full_size_terms(point: &Point) -> Terms {
     }
 }
 
-/// What a replay sends at once: a second's worth, or one hint that is more than that, or half a MiB.
+/// What a replay sends at once: an eighth of a second's worth, or one hint that is more than that, or half a MiB.
 fn page(throttle: u64, record: u64) -> f64 {
-    number(throttle.min(512 << 10).max(record))
+    number((throttle / 8).min(512 << 10).max(record))
 }
 
 /// A range is asked for and then sent: two round trips, each with a tick there, one for the work and one back; and so many

@@ -133,6 +133,8 @@ pub struct Keyspace {
 pub struct Hints {
     /// Bytes that one node may keep.
     pub cap: u64,
+    /// Bytes of dead letters that one node may keep.
+    pub dead_letters: u64,
     /// What gives way when it is full.
     pub overflow: Overflow,
     /// Bytes per second per target.

@@ -432,7 +432,12 @@ fn config(scenario: &Scenario, names: &[NodeName], ips: &[IpAddr], index: NodeIn
             max_hints_size: cap,
             // A fill is made of several segments, as at full size.
             max_hints_file_size: (cap / 4).max(4096),
+            max_dead_letters_size: scenario.scaled_bytes(hints.dead_letters),
             hinted_handoff_throttle: scenario.scaled_bytes(hints.throttle),
+            hinted_handoff_throttle_total: scenario
+                .scaled_bytes(HintsConfig::default().hinted_handoff_throttle_total),
+            hints_receive_throttle: scenario
+                .scaled_bytes(HintsConfig::default().hints_receive_throttle),
             overflow: hints.overflow,
             paused: hints.paused,
             ..HintsConfig::default()

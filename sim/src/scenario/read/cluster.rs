@@ -44,6 +44,7 @@ pub(super) fn read_cluster(
             overflow: Overflow::DropNewest,
             throttle: 1 << 20,
             window: Duration::from_secs(3 * 3600),
+            dead_letters: 1 << 30,
             paused: false,
         }),
         memtable: memtable.map_or(64 << 20, |m| m.0),
@@ -176,6 +177,7 @@ fn overflow(text: &str) -> Result<Overflow, String> {
 
 fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hints {
     let cap = section.parsed("cap", problems, units::bytes);
+    let dead_letters = section.parsed("dead_letters", problems, units::bytes);
     let overflow = section.parsed("overflow", problems, overflow);
     let throttle = section.parsed("throttle", problems, units::byte_rate);
     let window = section.parsed("window", problems, units::duration);
@@ -186,6 +188,7 @@ fn read_hints(mut section: Section<'_, '_>, problems: &mut Collector<'_>) -> Hin
         overflow: overflow.map_or(Overflow::DropNewest, |o| o.0),
         throttle: throttle.map_or(1 << 20, |t| t.0),
         window: window.map_or(Duration::from_secs(3 * 3600), |w| w.0),
+        dead_letters: dead_letters.map_or(1 << 30, |d| d.0),
         paused: paused.is_some_and(|p| p.0),
     }
 }

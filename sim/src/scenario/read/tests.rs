@@ -17,7 +17,7 @@ fn with(from: &str, to: &str) -> String {
 fn the_flagship_is_read_whole() {
     let scenario = Scenario::parse("az-partition.toml", AZ_PARTITION).unwrap();
     assert_eq!(scenario.id, "az-partition");
-    assert_eq!(scenario.length(), Duration::from_secs(80 * 60));
+    assert_eq!(scenario.length(), Duration::from_secs(92 * 60));
     let names: Vec<String> = scenario.cluster.nodes().into_iter().map(|n| n.name).collect();
     assert_eq!(names, ["a1", "b1", "c1", "a2", "b2", "c2", "a3", "b3", "c3"]);
     assert_eq!(scenario.scaled_bytes(scenario.cluster.hints.cap), 500_000);
@@ -57,7 +57,7 @@ fn wrong_words_are_told_with_place_and_nearest_word() {
         ),
         ("do = \"cut\"", "do = \"cutt\"", "unknown action `cutt`; did you mean `cut`?"),
         ("cap = \"500MB\"", "cap = \"500Mb\"", "unknown unit `Mb`; did you mean `MB`?"),
-        ("t = \"14:19\"", "t = \"16:19\"", "16:19 is outside of the run, 14:00 to 15:20"),
+        ("t = \"14:19\"", "t = \"16:19\"", "16:19 is outside of the run, 14:00 to 15:32"),
         ("from = \"rack:a\"", "from = \"rack:z\"", "unknown rack `z`"),
         ("set app.cl=ONE", "set appp.cl=ONE", "unknown actor `appp`; did you mean `app`?"),
         ("set app.cl=ONE", "set app.cl=ANY", "ANY is for writes only"),
