@@ -1,7 +1,7 @@
 //! What the write-up of the sale says of its hints, each sentence beside the arithmetic and the run.
 //!
 //! The source is teaching material ("Amazon CQRS Cassandra Outage"); its numbers are claims, not facts. A claim is wrong when
-//! the run is further from it than [`CLOSE`], and each says in a sentence why.
+//! the run is further from it than `CLOSE`, and each says in a sentence why.
 
 use super::figures::{BY_LEDGER, BY_REPLAY, Figure, KEPT, OWED, REPLAY, TIME_TO_FULL, Value};
 use super::predict::{Terms, relative_error};

@@ -6,7 +6,7 @@
 //! healed  the same writes and reads go on, while hints are replayed or replicas repaired
 //! ```
 //!
-//! **Scale.** One simulated order stands for so many that a run has about [`WRITES`]. Sizes are divided as well, and exactly:
+//! **Scale.** One simulated order stands for so many that a run has about `WRITES`. Sizes are divided as well, and exactly:
 //! a value gives way so far that the hint's record, header and all, is its whole size divided by `value_scale`.
 
 use super::predict::{Prediction, Terms};
