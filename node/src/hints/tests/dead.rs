@@ -211,9 +211,9 @@ async fn only_letters_written_before_a_time_are_purged() {
     for key in &young {
         assert!(node.append(A, key, 100).unwrap().dead_letter);
     }
+    let now_ms = node.store.wall_ms();
     node.store.flush().await.unwrap();
     let log = node.store.dead_letters().clone();
-    let now_ms = node.store.wall_ms();
     assert_eq!(log.purge_older(Some(B), now_ms).await.unwrap(), 0);
     assert_eq!(log.purge_older(None, now_ms - 10_000).await.unwrap(), 0, "none is older than that");
     let files = log.list()[0].files;
