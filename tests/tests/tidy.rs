@@ -325,13 +325,21 @@ fn knows(help: &str, option: &str) -> bool {
 async fn unknown(name: &str, words: &[&str]) -> Option<String> {
     let binary = binary(name);
     let top = run(&binary, ["--help"]).await.ok();
-    let is_verb = |word: &&str| {
-        let first = |line: &str| line.split_whitespace().next() == Some(*word);
-        !word.starts_with('-') && top.lines().any(first)
+    let is_verb = |help: &str, word: &str| {
+        let first = |line: &str| line.split_whitespace().next() == Some(word);
+        !word.starts_with('-') && help.lines().any(first)
     };
-    let verb = words.iter().copied().find(is_verb);
+    let verb = words.iter().position(|word| is_verb(&top, word));
+    let verb = verb.and_then(|at| words.get(at..)).and_then(|rest| rest.split_first());
     let help = match verb {
-        Some(verb) => run(&binary, [verb, "--help"]).await.ok() + &top,
+        Some((verb, rest)) => {
+            let mut help = run(&binary, [verb, "--help"]).await.ok();
+            // Some verbs have verbs of their own: `hints await`.
+            if let Some(below) = rest.first().filter(|word| is_verb(&help, word)) {
+                help += &run(&binary, [verb, below, "--help"]).await.ok();
+            }
+            help + &top
+        }
         None => top,
     };
     if verb.is_none() && !words.iter().any(|word| word.starts_with("--")) {
