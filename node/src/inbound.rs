@@ -1,7 +1,7 @@
 //! Requests of other nodes, handed to whom they concern.
 //!
 //! Everything here runs on the node's thread, where the frame arrived. Writes of one frame are logged with one write:
-//! their acknowledgements wait for `end_of_batch`.
+//! their acknowledgements wait for `end_of_batch`. Pages of hints are `intake`'s, steps of repairs the participant's.
 
 use crate::intake::Intake;
 use crate::membership::Membership;
@@ -10,11 +10,10 @@ use crate::repair::{Participant, StepError};
 use crate::replica::{self, Replica};
 use crate::schema::Keeper;
 use crate::seams::probe::ApplyPath;
-use crate::storage::{Applied, RangeStart, Write};
+use crate::storage::{Applied, RangeStart};
 use crate::tasks::Tasks;
-use bytes::Bytes;
 use helenus_core::tally::FailureReason;
-use helenus_core::{Key, NodeId, TableId, Token, token};
+use helenus_core::{Key, NodeId, Token};
 use helenus_proto::v1::message::Body;
 use helenus_proto::{ids, schema as wire, v1};
 use std::future::Future;
@@ -90,7 +89,7 @@ impl Inbound {
             Ok(v1::ApplyPath::ReadRepair) => ApplyPath::ReadRepair,
             Ok(v1::ApplyPath::Write) | Err(_) => ApplyPath::Write,
         };
-        match decode(mutation) {
+        match replica::decode_mutation(mutation) {
             Ok(write) => match self.replica.apply(write, path) {
                 Ok(applied) => self.acknowledge(applied, reply),
                 Err(error) => {
@@ -122,7 +121,7 @@ impl Inbound {
 
     /// What a repair streams is merged like any write, and acknowledged when all of the page is.
     fn repair_page(&self, page: v1::RepairPage, reply: ReplyTo) {
-        let writes = match decode_page(page) {
+        let writes = match replica::decode_page(page) {
             Ok(writes) => writes,
             Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
         };
@@ -191,23 +190,4 @@ impl Inbound {
             });
         });
     }
-}
-
-fn decode(mutation: v1::ApplyMutation) -> Result<Write, String> {
-    decode_write(table(&mutation.table)?, mutation.key, mutation.update)
-}
-
-fn decode_page(page: v1::RepairPage) -> Result<Vec<Write>, String> {
-    let table = table(&page.table)?;
-    let partitions = page.partitions.into_iter();
-    partitions.map(|partition| decode_write(table, partition.key, partition.data)).collect()
-}
-
-pub(crate) fn table(bytes: &[u8]) -> Result<TableId, String> {
-    ids::table_from_wire("table", bytes).map_err(|e| e.to_string())
-}
-
-pub(crate) fn decode_write(table: TableId, key: Bytes, encoded: Bytes) -> Result<Write, String> {
-    let token = token::of(&key);
-    Write::decode(table, Key(key), token, encoded).map_err(|e| e.to_string())
 }

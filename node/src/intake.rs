@@ -2,23 +2,20 @@
 //!
 //! A page is applied in slices, and what else the node has to do gets its turn between two of them: a request in the
 //! foreground waits for a slice at most, not for a page of thousands of small hints. How soon a sender may send its next
-//! page is said with the acknowledgement (`helenus_core::hint::credit`), so that many coordinators that come back to a
+//! page is said with the acknowledgement (`helenus_core::throttle`), so that many coordinators that come back to a
 //! target all at once do not drown it.
 //!
 //! Invariants: a page is acknowledged as one, when all of it is applied and as durable as a write; at most [`PAGES_MAX`]
 //! are being applied at a time, the next is refused, counted, and sent again later by whoever owes it.
 
 use crate::coordinator::storage_reason;
-use crate::inbound::{decode_write, table};
 use crate::peers::ReplyTo;
 use crate::replica::{self, Replica};
-use crate::schema::SchemaStore;
-use crate::seams::clock::Clock;
 use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, Write};
 use crate::tasks::Tasks;
-use helenus_core::hint::credit::Credit;
 use helenus_core::tally::FailureReason;
+use helenus_core::throttle::Throttle;
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
 use prometheus_client::metrics::counter::Counter;
@@ -77,15 +74,13 @@ impl IntakeMetrics {
 /// The receiving side of hinted handoff.
 pub(crate) struct Intake {
     replica: Arc<Replica>,
-    schema: Arc<SchemaStore>,
-    clock: Arc<dyn Clock>,
     tasks: Arc<Tasks>,
     metrics: IntakeMetrics,
     state: Mutex<State>,
 }
 
 struct State {
-    credit: Credit,
+    throttle: Throttle,
     applying: usize,
 }
 
@@ -102,14 +97,13 @@ impl Intake {
     /// `bytes_per_s`: `hints_receive_throttle`.
     pub(crate) fn new(
         replica: Arc<Replica>,
-        schema: Arc<SchemaStore>,
         tasks: Arc<Tasks>,
         metrics: IntakeMetrics,
         bytes_per_s: u64,
     ) -> Intake {
-        let clock = Arc::clone(&replica.clock);
-        let state = Mutex::new(State { credit: Credit::new(bytes_per_s), applying: 0 });
-        Intake { replica, schema, clock, tasks, metrics, state }
+        let throttle = Throttle::new(bytes_per_s);
+        let state = Mutex::new(State { throttle, applying: 0 });
+        Intake { replica, tasks, metrics, state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,8 +136,8 @@ impl Intake {
             return *failed;
         }
         let bytes = bytes as u64;
-        let now = self.clock.now();
-        let next_after = self.state().credit.took(now, bytes);
+        let now = self.replica.clock.now();
+        let next_after = self.state().throttle.spend(now, bytes);
         self.metrics.pages.inc();
         self.metrics.bytes.inc_by(bytes);
         self.metrics.held_back.inc_by(next_after.as_secs_f64());
@@ -178,16 +172,15 @@ impl Intake {
         &self,
         mutations: &mut impl Iterator<Item = v1::ApplyMutation>,
     ) -> Result<Vec<Write>, Box<Body>> {
-        let schema = self.schema.current();
+        let schema = self.replica.schema.current();
         let (mut writes, mut bytes, mut unknown) = (Vec::new(), 0, 0);
         while bytes < SLICE_BYTES
             && let Some(mutation) = mutations.next()
         {
             bytes += mutation_bytes(&mutation);
             let refused = |why: String| Box::new(replica::failed(FailureReason::Unknown, &why));
-            let table = table(&mutation.table).map_err(refused)?;
-            let write = decode_write(table, mutation.key, mutation.update).map_err(refused)?;
-            if schema.table(table).is_some() {
+            let write = replica::decode_mutation(mutation).map_err(refused)?;
+            if schema.table(write.table).is_some() {
                 writes.push(write);
             } else {
                 unknown += 1;

@@ -14,8 +14,8 @@ use helenus_core::tally::FailureReason;
 use helenus_core::{
     GcSeconds, Key, Partition, TableId, TimestampMicros, Token, codec, merge, token,
 };
-use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
+use helenus_proto::{ids, v1};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -341,4 +341,26 @@ pub(crate) fn range_answer(page: RangePage) -> Body {
         data: codec::encode(&partition),
     });
     Body::RangeAnswer(v1::RangeAnswer { partitions: partitions.collect(), more: page.more })
+}
+
+/// A mutation that travelled. `Err` says in words what is wrong with it.
+pub(crate) fn decode_mutation(mutation: v1::ApplyMutation) -> Result<Write, String> {
+    decode_write(table_of(&mutation.table)?, mutation.key, mutation.update)
+}
+
+/// A page of a repair that travelled.
+pub(crate) fn decode_page(page: v1::RepairPage) -> Result<Vec<Write>, String> {
+    let table = table_of(&page.table)?;
+    let partitions = page.partitions.into_iter();
+    partitions.map(|partition| decode_write(table, partition.key, partition.data)).collect()
+}
+
+/// The table that a message is about. `Err` says in words what is wrong with it.
+pub(crate) fn table_of(bytes: &[u8]) -> Result<TableId, String> {
+    ids::table_from_wire("table", bytes).map_err(|e| e.to_string())
+}
+
+fn decode_write(table: TableId, key: Bytes, encoded: Bytes) -> Result<Write, String> {
+    let token = token::of(&key);
+    Write::decode(table, Key(key), token, encoded).map_err(|e| e.to_string())
 }

@@ -258,7 +258,6 @@ impl Node {
         }));
         let intake = Arc::new(Intake::new(
             replica,
-            Arc::clone(&schema),
             Arc::clone(&tasks),
             IntakeMetrics::register(&mut registry),
             config.hints.hints_receive_throttle,

@@ -6,7 +6,7 @@
     reason = "a test that cannot go on says where"
 )]
 
-use helenus_client::{Level, Options};
+use helenus_client::{Level, Options, Table};
 use helenus_tests::{Cluster, Finished, KEYSPACE, TABLE, binary, local_keys, run};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -42,15 +42,20 @@ async fn internode_addr(cluster: &Cluster, at: usize) -> String {
     member.unwrap().internode_addr
 }
 
-/// Three nodes of which the last is down while the others take 200 writes. Gives how many hints they refused, each of
-/// another key.
-async fn overflowed() -> (Cluster, u64) {
-    let mut cluster = Cluster::start_with(3, EXTRA).await;
+/// Three nodes with `extra` configuration, of which the last is down.
+async fn without_the_third(extra: &str) -> (Cluster, Table) {
+    let mut cluster = Cluster::start_with(3, extra).await;
     cluster.create(3).await;
     cluster.kill(2).await;
     cluster.all_see(2).await;
-    let client = cluster.client().await;
-    let table = client.table(KEYSPACE, TABLE);
+    let table = cluster.client().await.table(KEYSPACE, TABLE);
+    (cluster, table)
+}
+
+/// Three nodes of which the last is down while the others take 200 writes. Gives how many hints they refused, each of
+/// another key.
+async fn overflowed() -> (Cluster, u64) {
+    let (cluster, table) = without_the_third(EXTRA).await;
     let options = Options::new().level(Level::Quorum);
     let mut warned = 0;
     for nth in 0..200 {
@@ -152,12 +157,7 @@ async fn held(cluster: &Cluster, at: usize) -> u64 {
 
 #[tokio::test]
 async fn what_does_not_fit_is_set_aside_and_a_replay_brings_it_to_the_replica() {
-    let mut cluster = Cluster::start_with(3, LETTERS).await;
-    cluster.create(3).await;
-    cluster.kill(2).await;
-    cluster.all_see(2).await;
-    let client = cluster.client().await;
-    let table = client.table(KEYSPACE, TABLE);
+    let (mut cluster, table) = without_the_third(LETTERS).await;
     let options = Options::new().level(Level::Quorum);
     for nth in 0..200 {
         let put = table.put_with(format!("key{nth:03}"), "x".repeat(200), &options).await.unwrap();
@@ -221,12 +221,7 @@ async fn what_does_not_fit_is_set_aside_and_a_replay_brings_it_to_the_replica() 
 
 #[tokio::test]
 async fn purged_letters_are_mended_from_the_ledger() {
-    let mut cluster = Cluster::start_with(3, LETTERS).await;
-    cluster.create(3).await;
-    cluster.kill(2).await;
-    cluster.all_see(2).await;
-    let client = cluster.client().await;
-    let table = client.table(KEYSPACE, TABLE);
+    let (mut cluster, table) = without_the_third(LETTERS).await;
     for nth in 0..100 {
         table.put(format!("key{nth:03}"), "x".repeat(200)).await.unwrap();
     }

@@ -20,7 +20,6 @@
 //! without a counter (facts measured on 4.1.8: 26,978 of 30,000 hints gone, no metric, no log line). None of that is
 //! followed here; the names of the settings are.
 
-pub mod credit;
 pub mod ledger;
 pub mod pace;
 

@@ -29,8 +29,9 @@ pub mod codec;
 pub mod reconcile;
 // How whole ranges are compared.
 pub mod merkle;
-// What they are owed.
+// What they are owed, and how fast it is sent.
 pub mod hint;
+pub mod throttle;
 // How nodes know each other.
 pub mod phi;
 pub mod gossip;

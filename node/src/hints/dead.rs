@@ -14,7 +14,7 @@
 use super::files::{Files, Span};
 use super::log::Log;
 use super::record::Hint;
-use super::replay::{Replay, Rounds};
+use super::replay::{self, Replay, Rounds};
 use super::state::{Segment, State};
 use super::{Deliver, HintError, HintFigures, HintStore, PendingHints, at};
 use crate::seams::background::{self, Lane};
@@ -97,12 +97,18 @@ pub struct Replayed {
 
 impl DeadLetters {
     pub(super) fn new(log: HintStore) -> DeadLetters {
-        DeadLetters { log, rounds: Rounds::default() }
+        let rounds = replay::rounds(&log.shared.config);
+        DeadLetters { log, rounds }
     }
 
     /// What is held for each target, as for hints: `account.pending` counts the letters.
     pub fn list(&self) -> Vec<PendingHints> {
         self.log.list()
+    }
+
+    /// How many letters are held for `target`.
+    pub(super) fn held_for(&self, target: NodeId) -> u64 {
+        self.log.lock().accounts.of(target).pending
     }
 
     /// The log's figures, as for hints: `bytes_max` is `max_dead_letters_size`, `account.pending` counts the letters.

@@ -394,8 +394,8 @@ impl HintStore {
         Ok(count)
     }
 
-    /// Stops replay, of dead letters too, or lets it go on (`pausehandoff`, `resumehandoff`). Hints are stored all the same; a page on its
-    /// way is not called back.
+    /// Stops replay, of dead letters too, or lets it go on (`pausehandoff`, `resumehandoff`). Hints are stored all the same;
+    /// a page on its way is not called back.
     pub fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
         if let Some(letters) = &self.shared.letters {
@@ -445,8 +445,10 @@ impl HintStore {
 
     /// The store's figures.
     pub fn figures(&self) -> HintFigures {
-        let account = self.accounts().total();
+        let letters = self.shared.letters.as_ref().map(|it| it.log.lock().accounts.total());
         let state = self.lock();
+        let own = state.accounts.total();
+        let account = letters.map_or(own, |letters| own.with_dead_letters(letters));
         HintFigures {
             bytes: state.budget.total(),
             bytes_max: state.budget.limits().node_bytes,

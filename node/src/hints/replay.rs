@@ -3,11 +3,13 @@
 //! A round for a target reads a page, waits for the throttle, delivers, and goes on when the target has acknowledged. Any
 //! failure ends the round; the page is sent again in the next one, because applying a mutation twice changes nothing. One
 //! page a target is on its way, so a target that is slow to apply slows its hints down; and with the acknowledgement it
-//! says how long it wants no further page, as other coordinators owe it hints too (`helenus_core::hint::credit`).
+//! says how long it wants no further page, as other coordinators owe it hints too (`helenus_core::throttle`).
 
 use super::{Hint, HintError, HintStore};
+use crate::config::HintsConfig;
 use crate::seams::net::BoxFuture;
 use crate::tasks::Tasks;
+use helenus_core::throttle::{Throttle, price};
 use helenus_core::{NodeId, TableId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -57,15 +59,21 @@ struct Round {
 }
 
 /// What replay owes to the throttles.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pacing {
     rounds: BTreeMap<NodeId, Round>,
-    /// When the bytes sent to all targets are paid for (monotonic).
-    all_paid_at: Duration,
+    /// Of all targets together.
+    total: Throttle,
 }
 
 /// Of one log's replays.
 pub(super) type Rounds = Arc<Mutex<Pacing>>;
+
+/// Nothing is owed to the throttles yet.
+pub(super) fn rounds(config: &HintsConfig) -> Rounds {
+    let total = Throttle::new(config.hinted_handoff_throttle_total);
+    Arc::new(Mutex::new(Pacing { rounds: BTreeMap::new(), total }))
+}
 
 pub(super) struct Replay {
     store: HintStore,
@@ -75,7 +83,8 @@ pub(super) struct Replay {
 
 /// Starts rounds, for ever: every second, and when it is woken.
 pub(super) async fn replay(store: HintStore, tasks: Arc<Tasks>, deliver: Arc<dyn Deliver>) {
-    let replay = Arc::new(Replay::new(store, deliver, Rounds::default()));
+    let rounds = rounds(&store.shared.config);
+    let replay = Arc::new(Replay::new(store, deliver, rounds));
     loop {
         tokio::select! { biased;
             () = replay.store.shared.replay_wanted.notified() => {}
@@ -198,23 +207,17 @@ impl Replay {
 
     /// Waits until the bytes sent before, to this target and to all, are paid for, then takes these on credit.
     async fn wait_for_throttle(&self, target: NodeId, bytes: u64) {
-        let config = &self.store.shared.config;
+        let price = price(bytes, self.store.shared.config.hinted_handoff_throttle);
         let now = self.now();
         let start = {
             let mut pacing = self.pacing();
-            let all_paid_at = pacing.all_paid_at.max(now);
-            pacing.all_paid_at = all_paid_at + price(bytes, config.hinted_handoff_throttle_total);
+            let all_paid_at = now + pacing.total.debt(now);
+            pacing.total.spend(now, bytes);
             let round = pacing.rounds.entry(target).or_default();
             let start = round.not_before.max(all_paid_at);
-            round.not_before = start + price(bytes, config.hinted_handoff_throttle);
+            round.not_before = start + price;
             start
         };
         tokio::time::sleep(start.saturating_sub(now)).await;
     }
-}
-
-/// How long so many bytes take at a throttle; 0: there is none.
-fn price(bytes: u64, bytes_per_s: u64) -> Duration {
-    let nanos = (bytes.saturating_mul(1_000_000_000)).checked_div(bytes_per_s).unwrap_or(0);
-    Duration::from_nanos(nanos)
 }

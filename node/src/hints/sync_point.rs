@@ -86,12 +86,8 @@ impl Waiting<'_> {
         let state = self.store.lock();
         let point = state.points.iter().find(|point| point.id == self.id);
         let Some(point) = point else { return PointOutcome::default() };
-        let letters = self.store.dead_letters().list();
-        let held = letters.iter().find(|it| it.target == point.target);
-        PointOutcome {
-            dead_lettered: held.map_or(0, |it| it.account.pending),
-            ..point.outcome.clone()
-        }
+        let dead_lettered = self.store.dead_letters().held_for(point.target);
+        PointOutcome { dead_lettered, ..point.outcome.clone() }
     }
 }
 

@@ -19,11 +19,12 @@ use bytes::Bytes;
 use helenus_core::codec::CodecError;
 use helenus_core::merkle::{self, Leaves, Shape};
 use helenus_core::ring::Span;
+use helenus_core::throttle::Throttle;
 use helenus_core::{GcSeconds, Key, NodeId, TableId, Token};
 use helenus_proto::v1;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Steps that a node works on at once.
@@ -82,7 +83,8 @@ pub(crate) struct Participant {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) metrics: RepairMetrics,
-    throttle: Throttle,
+    /// What streams of this node may send together.
+    throttle: Mutex<Throttle>,
     steps: AtomicUsize,
 }
 
@@ -95,9 +97,13 @@ impl Participant {
         metrics: RepairMetrics,
         bytes_per_s: u64,
     ) -> Participant {
-        let throttle = Throttle { bytes_per_s, paid_at: Mutex::default() };
+        let throttle = Mutex::new(Throttle::new(bytes_per_s));
         let steps = AtomicUsize::new(0);
         Participant { engine, background, clock, peers, metrics, throttle, steps }
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().expect("nothing panics while it holds this lock")
     }
 
     /// The next hashes of a tree.
@@ -124,7 +130,11 @@ impl Participant {
         let (table, to) = (wire::table(&step.table), wire::node(&step.to));
         let table = table.map_err(StepError::Malformed)?;
         let to = to.map_err(StepError::Malformed)?;
-        let pause = self.throttle.debt(self.clock.now());
+        let (pause, room) = {
+            let throttle = self.throttle();
+            let debt = throttle.debt(self.clock.now()).min(PAUSE_MAX);
+            (debt, page_bytes(throttle.bytes_per_s()))
+        };
         if !pause.is_zero() {
             let pause_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX).max(1);
             return Ok(v1::RepairSent { behind: step.behind, pause_ms, ..Default::default() });
@@ -136,13 +146,12 @@ impl Participant {
         let spans: Vec<Span> = step.spans.into_iter().map(wire::span).collect();
         let behind = step.behind.map(wire::position);
         let engine = Arc::clone(&self.engine);
-        let room = self.throttle.page_bytes();
         let job = move || collect(&*engine, table, &spans, behind, as_of, room);
         let page = self.read(job).await??;
         let (partitions, bytes) = (page.partitions.len() as u64, page.bytes as u64);
         if partitions > 0 {
             self.deliver(to, step.table, page.partitions).await?;
-            self.throttle.spend(bytes, self.clock.now());
+            self.throttle().spend(self.clock.now(), bytes);
             self.metrics.streamed(partitions, bytes);
         }
         Ok(v1::RepairSent {
@@ -346,37 +355,10 @@ impl Walk {
     }
 }
 
-/// What streams of this node may send together. What was sent is paid for by waiting before the next page.
-#[derive(Debug)]
-struct Throttle {
-    /// 0: no limit.
-    bytes_per_s: u64,
-    /// When everything sent is paid for.
-    paid_at: Mutex<Duration>,
-}
-
-impl Throttle {
-    /// How long to wait before something may be sent.
-    fn debt(&self, now: Duration) -> Duration {
-        let paid_at = *self.paid_at.lock().expect("nothing panics while it holds this lock");
-        paid_at.saturating_sub(now).min(PAUSE_MAX)
-    }
-
-    fn spend(&self, bytes: u64, now: Duration) {
-        if self.bytes_per_s == 0 {
-            return;
-        }
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_s);
-        let price = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let mut paid_at = self.paid_at.lock().expect("nothing panics while it holds this lock");
-        *paid_at = (*paid_at).max(now).saturating_add(price);
-    }
-
-    /// A page is at most one second's worth, so that the throttle holds at every scale.
-    fn page_bytes(&self) -> usize {
-        let second = usize::try_from(self.bytes_per_s).unwrap_or(usize::MAX);
-        if second == 0 { PAGE_BYTES } else { PAGE_BYTES.min(second) }
-    }
+/// A page is at most one second's worth, so that the throttle holds at every scale; 0: there is none.
+fn page_bytes(bytes_per_s: u64) -> usize {
+    let second = usize::try_from(bytes_per_s).unwrap_or(usize::MAX);
+    if second == 0 { PAGE_BYTES } else { PAGE_BYTES.min(second) }
 }
 
 #[cfg(test)]
@@ -384,20 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_throttle_is_paid_after_each_page_and_by_whoever_comes_next() {
-        let throttle = Throttle { bytes_per_s: 1000, paid_at: Mutex::default() };
-        let at = Duration::from_millis;
-        assert_eq!(throttle.debt(at(5000)), Duration::ZERO, "the past is no credit");
-        throttle.spend(500, at(5000));
-        assert_eq!(throttle.debt(at(5000)), at(500));
-        throttle.spend(500, at(5250));
-        assert_eq!(throttle.debt(at(5250)), at(750));
-        assert_eq!(throttle.debt(at(6000)), Duration::ZERO);
-        assert_eq!(throttle.page_bytes(), 1000);
-        throttle.spend(u64::MAX, at(6000));
-        assert_eq!(throttle.debt(at(6000)), PAUSE_MAX);
-        let free = Throttle { bytes_per_s: 0, paid_at: Mutex::default() };
-        free.spend(u64::MAX, at(1));
-        assert_eq!((free.debt(at(1)), free.page_bytes()), (Duration::ZERO, PAGE_BYTES));
+    fn a_page_is_a_seconds_worth_at_most() {
+        assert_eq!([0, 1000, u64::MAX].map(page_bytes), [PAGE_BYTES, 1000, PAGE_BYTES]);
     }
 }

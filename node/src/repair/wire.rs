@@ -1,12 +1,10 @@
 //! Spans, positions and identities of repair's messages.
 
 use helenus_core::ring::Span;
-use helenus_core::{Key, NodeId, TableId, Token};
+use helenus_core::{Key, NodeId, Token};
 use helenus_proto::{ids, v1};
 
-pub(super) fn table(bytes: &[u8]) -> Result<TableId, String> {
-    ids::table_from_wire("table", bytes).map_err(|e| e.to_string())
-}
+pub(super) use crate::replica::table_of as table;
 
 pub(super) fn node(bytes: &[u8]) -> Result<NodeId, String> {
     ids::node_from_wire("to", bytes).map_err(|e| e.to_string())

@@ -7,11 +7,9 @@ use crate::membership::MemberInfo;
 use futures_util::future::join_all;
 use helenus_core::NodeId;
 use helenus_proto::v1;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Response, Status};
-
-/// At most so many in one answer.
-const LETTERS_MAX: usize = 1000;
 
 fn failed(error: &HintError) -> Status {
     let message = error.to_string();
@@ -63,10 +61,8 @@ pub(super) async fn read(
     let v1::ReadDeadLettersRequest { target, after, limit } = request;
     let target = named(service, &target)?;
     let after = after.map(place).transpose()?;
-    let count = match usize::try_from(limit).unwrap_or(usize::MAX) {
-        0 => LETTERS_MAX,
-        limit => limit.min(LETTERS_MAX),
-    };
+    // 0: as many as an answer holds.
+    let count = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let read = service.parts.hints.dead_letters().read(target, after, count).await;
     let read = read.map_err(|error| failed(&error))?;
     let members = service.parts.membership.members();
@@ -116,9 +112,9 @@ pub(super) async fn replay(
         }
     };
     let patience = Duration::from_millis(u64::from(request.timeout_ms));
-    let replays = targets.into_iter().map(|target| {
-        letters.replay(std::sync::Arc::clone(&service.parts.handoff), target, patience)
-    });
+    let replays = targets
+        .into_iter()
+        .map(|target| letters.replay(Arc::clone(&service.parts.handoff), target, patience));
     let replayed = join_all(replays).await;
     let members = service.parts.membership.members();
     let targets = replayed.into_iter().map(|Replayed { target, account, stopped }| {

@@ -461,12 +461,13 @@ impl Cluster {
         self.admin(at).list_pending_hints(request).await.unwrap().into_inner()
     }
 
-    /// Hints that a node owes.
+    /// What a node knows of hints that will not be delivered.
     pub(crate) async fn ledger(&self, at: usize) -> v1::HintLedgerResponse {
         let all = v1::HintLedgerRequest::default();
         self.admin(at).hint_ledger(all).await.unwrap().into_inner()
     }
 
+    /// Hints that a node owes.
     pub(crate) async fn owed(&self, at: usize) -> u64 {
         self.hints(at).await.outcomes.unwrap().pending
     }

@@ -202,3 +202,36 @@ async fn a_node_that_stops_in_order_leaves_no_straggler_without_its_hint() {
     cluster.replay_hints(A).await;
     assert_eq!(cluster.held(C, &key).await.as_deref(), Some("1"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_takes_the_hints_of_all_coordinators_together_at_its_own_pace() {
+    const WRITES: usize = 40;
+    const BYTES: usize = 1000;
+    let took = async |receive: u64| {
+        let mut cluster = Cluster::three_with(|config| {
+            // Pages of two hints; each coordinator alone would be done in 2.5 s.
+            config.hints.hinted_handoff_throttle = 16_000;
+            config.hints.hints_receive_throttle = receive;
+        })
+        .await;
+        lose(&mut cluster, C, 2).await;
+        for nth in 0..WRITES {
+            for coordinator in [A, B] {
+                let key = cluster.key(coordinator, nth);
+                let write = put(Quorum, &key, &"x".repeat(BYTES));
+                cluster.write(coordinator, write).await.unwrap();
+            }
+        }
+        assert_eq!([cluster.owed(A).await, cluster.owed(B).await], [WRITES as u64; 2]);
+        cluster.boot(C).await;
+        cluster.all_see_alive(3).await;
+        let began = tokio::time::Instant::now();
+        tokio::join!(cluster.replay_hints(A), cluster.replay_hints(B));
+        began.elapsed().as_secs_f64()
+    };
+    let (alone, paced) = (took(0).await, took(8_000).await);
+    assert!(alone < 5.0, "{alone} s");
+    // 80 kB at 8 kB/s; the first page of each comes before it was told anything.
+    let at_its_pace = (2 * WRITES * BYTES) as f64 / 8_000.0;
+    assert!(paced > 0.8 * at_its_pace && paced < 1.5 * at_its_pace, "{paced} s");
+}

@@ -3,7 +3,8 @@
 //! ```text
 //! hints owed     = rate x outage                      every write has one copy on the target
 //! time to full   = cap x stores / (rate x record)     a hint is kept by the write's coordinator
-//! hints kept     = floor(cap / record) x stores       drop-oldest: half a segment less, because segments go as a whole
+//! hints kept     = floor(cap / record) x stores       drop-oldest: half a segment less, because segments go as a whole;
+//!                                                     dead-letter: all, as the letters are replayed after the hints
 //! replay         = kept / stores x record / throttle  each store sends at its own pace; its last page is not waited for
 //! repair         = missing x payload / stream         one replica sends; and a moment for each range
 //! ```

@@ -40,10 +40,9 @@ async fn a_refused_page_is_sent_again_less_and_less_often() {
     assert_eq!(node.account(A).delivered, 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_throttle_holds_for_each_target() {
-    let throttled = HintsConfig { hinted_handoff_throttle: 10_000, ..config(1024 * KIB, NEWEST) };
-    let node = Node::new(1, throttled);
+/// A node that owes A and B a hundred hints of a kilobyte each. Both are alive, and replay begins.
+fn owing_both(config: HintsConfig) -> Node {
+    let node = Node::new(1, config);
     let peers = Arc::new(Peers::default());
     node.start(&peers);
     for i in 0..100 {
@@ -52,6 +51,13 @@ async fn the_throttle_holds_for_each_target() {
     }
     peers.up(A);
     peers.up(B);
+    node
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_throttle_holds_for_each_target() {
+    let throttled = HintsConfig { hinted_handoff_throttle: 10_000, ..config(1024 * KIB, NEWEST) };
+    let node = owing_both(throttled);
     tokio::time::sleep(Duration::from_millis(5500)).await;
     for target in [A, B] {
         // 5.5 s, less a second until it was noticed, at 10 kB/s; a page is sent on credit.
@@ -98,15 +104,7 @@ async fn the_nodes_throttle_holds_for_all_targets_together() {
         hinted_handoff_throttle_total: 10_000,
         ..config(1024 * KIB, NEWEST)
     };
-    let node = Node::new(1, throttled);
-    let peers = Arc::new(Peers::default());
-    node.start(&peers);
-    for i in 0..100 {
-        node.append(A, &format!("k{i:03}"), 996).unwrap();
-        node.append(B, &format!("k{i:03}"), 996).unwrap();
-    }
-    peers.up(A);
-    peers.up(B);
+    let node = owing_both(throttled);
     tokio::time::sleep(Duration::from_millis(10_500)).await;
     let (to_a, to_b) = (node.account(A).delivered, node.account(B).delivered);
     assert!((80..=110).contains(&(to_a + to_b)), "{to_a} + {to_b}");
