@@ -37,11 +37,18 @@ impl Deliver for Handoff {
         target: NodeId,
         hints: Vec<Hint>,
     ) -> BoxFuture<'static, Result<Duration, DeliverError>> {
-        let mutations = hints.into_iter().map(|hint| v1::ApplyMutation {
-            table: ids::table_to_wire(hint.table),
-            key: hint.key.0,
-            update: hint.update,
-            path: v1::ApplyPath::Hint.into(),
+        // Neighbours are mostly of one table: its id is made once for all of them.
+        let mut table = (TableId(0), ids::table_to_wire(TableId(0)));
+        let mutations = hints.into_iter().map(|hint| {
+            if hint.table != table.0 {
+                table = (hint.table, ids::table_to_wire(hint.table));
+            }
+            v1::ApplyMutation {
+                table: table.1.clone(),
+                key: hint.key.0,
+                update: hint.update,
+                path: v1::ApplyPath::Hint.into(),
+            }
         });
         let body = Body::HintPage(v1::HintPage { mutations: mutations.collect() });
         let mut inflight = self.peers.call(&[target], body, self.timeout);

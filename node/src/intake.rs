@@ -23,7 +23,8 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Pages that are being applied. Each sender has one on its way; of more than this many the rest must come again.
+/// Pages that are being applied. A sender has one on its way, or four if nothing throttles it; what is beyond this many
+/// must come again.
 const PAGES_MAX: usize = 64;
 /// A slice ends behind the hint that reaches this: some 200 hints of 100 B, a good half of a millisecond.
 const SLICE_BYTES: usize = 32 * 1024;

@@ -60,7 +60,7 @@ async fn rates() {
                 if pending == 0 {
                     return seen;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         let node = cluster.spec(1).start();

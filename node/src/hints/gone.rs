@@ -99,7 +99,8 @@ impl State {
             .iter()
             .filter(|(target, _)| from.is_none_or(|from| from == **target))
             .filter_map(|(target, owed)| {
-                let free = |s: &&Segment| owed.in_flight.is_none_or(|until| s.seq > until);
+                let sent = owed.on_the_way.back().map(|page| page.until.seq);
+                let free = |s: &&Segment| sent.is_none_or(|until| s.seq > until);
                 owed.segments.iter().find(free).map(|segment| (segment.seq, *target))
             })
             .min();

@@ -6,13 +6,14 @@
 
 use super::files::{Part, Span};
 use super::gone::Gone;
-use super::record::Hint;
+use super::record::{Hint, Position};
 use super::state::{Settled, State};
 use super::{HintError, HintStore, Shared, at, unlink_all};
 use crate::seams::background::{self, Lane};
 use crate::seams::probe::{Event, HintLoss};
 use helenus_core::hint::expired;
 use helenus_core::{NodeId, TableId};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +30,7 @@ impl HintStore {
     ) -> Result<Option<Page>, HintError> {
         loop {
             let Some((spans, claim)) = self.plan_page(target, max_bytes)? else { return Ok(None) };
-            let files = self.shared.files.clone();
-            let job = move || files.read_page(target, &spans, max_bytes);
-            let background = &*self.shared.background;
-            let (parts, failed) = background::run(background, Lane::Hints, max_bytes, job).await?;
+            let (parts, failed) = self.read_page(&claim, spans, max_bytes).await?;
             if parts.is_empty()
                 && let Some((seq, error)) = failed
             {
@@ -53,20 +51,66 @@ impl HintStore {
         }
     }
 
+    /// The hints behind a page that is on its way, read ahead so that their target need not wait for them. `None`: nothing
+    /// can be read there now. The page may have nothing to deliver, if all of it expired; and it is completed after
+    /// `before`, or not at all.
+    pub async fn page_behind(
+        &self,
+        before: &Page,
+        max_bytes: u64,
+        gc_grace_now: &(dyn Fn(TableId) -> Option<u32> + Send + Sync),
+    ) -> Result<Option<Page>, HintError> {
+        let target = before.claim.target;
+        let planned = {
+            let mut state = self.lock();
+            let last = state.targets.get(&target).and_then(|owed| owed.on_the_way.back());
+            let follows = last.is_some_and(|last| last.page == before.claim.page && !last.reading);
+            if follows { self.claim(&mut state, target, max_bytes) } else { None }
+        };
+        let Some((spans, claim)) = planned else { return Ok(None) };
+        let (parts, _) = self.read_page(&claim, spans, max_bytes).await?;
+        // What cannot be read is met again, and counted, when it is the next page's turn.
+        Ok((!parts.is_empty()).then(|| self.sort_out(claim, parts, gc_grace_now)))
+    }
+
     fn plan_page(
         &self,
         target: NodeId,
         max_bytes: u64,
     ) -> Result<Option<(Vec<Span>, Claim)>, HintError> {
         let mut state = self.lock();
-        let epoch = match state.targets.get(&target) {
-            None => return Ok(None),
-            Some(owed) if owed.in_flight.is_some() => return Err(HintError::Busy { target }),
-            Some(owed) => owed.epoch,
-        };
-        let spans = state.plan_page(target, max_bytes, &self.shared.files);
-        let claim = || Claim { shared: Arc::clone(&self.shared), target, epoch };
-        Ok((!spans.is_empty()).then(|| (spans, claim())))
+        match state.targets.get(&target) {
+            None => Ok(None),
+            Some(owed) if !owed.on_the_way.is_empty() => Err(HintError::Busy { target }),
+            Some(_) => Ok(self.claim(&mut state, target, max_bytes)),
+        }
+    }
+
+    fn claim(
+        &self,
+        state: &mut State,
+        target: NodeId,
+        max_bytes: u64,
+    ) -> Option<(Vec<Span>, Claim)> {
+        let (spans, page) = state.plan_page(target, max_bytes, &self.shared.files)?;
+        Some((spans, Claim { shared: Arc::clone(&self.shared), target, page }))
+    }
+
+    /// Reads what was planned, or as much of it as a page holds.
+    async fn read_page(
+        &self,
+        claim: &Claim,
+        spans: Vec<Span>,
+        max_bytes: u64,
+    ) -> Result<(Vec<Part>, Option<(u64, io::Error)>), HintError> {
+        let (target, files) = (claim.target, self.shared.files.clone());
+        let job = move || files.read_page(target, &spans, max_bytes);
+        let background = &*self.shared.background;
+        let (parts, failed) = background::run(background, Lane::Hints, max_bytes, job).await?;
+        if let Some(last) = parts.last() {
+            claim.read_until(last);
+        }
+        Ok((parts, failed))
     }
 
     /// Parts what is still worth delivering from what has expired.
@@ -120,6 +164,7 @@ impl HintStore {
         };
         let read = background::run(&*self.shared.background, Lane::Hints, max_bytes, job).await?;
         let part = read.map_err(|e| at(&self.shared.files.segment(target, span.seq), &e))?;
+        claim.read_until(&part);
         if part.until == span.from {
             return Ok(None);
         }
@@ -129,14 +174,15 @@ impl HintStore {
         Ok(Some(page))
     }
 
-    /// The target has acknowledged the page: its hints are delivered, and the position after them is made durable.
+    /// The target has acknowledged the page: its hints are delivered, and the position after them is made durable. A page
+    /// that is not the first of those on their way settles nothing: what is before it may never arrive.
     pub async fn complete(&self, page: Page) -> Result<(), HintError> {
         let target = page.claim.target;
         let now_ms = self.wall_ms();
         let mut lost = Vec::new();
         let (position, turn, doomed, ledger) = {
             let mut state = self.lock();
-            if !page.claim.is_current_in(&state) {
+            if !page.claim.settles_in(&mut state) {
                 // Truncated meanwhile, and counted as that.
                 return Ok(());
             }
@@ -173,21 +219,33 @@ impl HintStore {
     }
 }
 
-/// The right to deliver to a target: there is one at a time, and it ends when it is dropped.
+/// A page's place among those on their way to its target, which it gives up when it is dropped.
 struct Claim {
     shared: Arc<Shared>,
     target: NodeId,
-    epoch: u64,
+    page: u64,
 }
 
 impl Claim {
+    /// Whether the target's hints were not truncated since.
     fn is_current(&self) -> bool {
-        self.is_current_in(&self.shared.lock())
+        let state = self.shared.lock();
+        let owed = state.targets.get(&self.target);
+        owed.is_some_and(|owed| owed.on_the_way.iter().any(|it| it.page == self.page))
     }
 
-    /// Whether the target's hints were not truncated since.
-    fn is_current_in(&self, state: &State) -> bool {
-        state.targets.get(&self.target).is_some_and(|owed| owed.epoch == self.epoch)
+    fn read_until(&self, last: &Part) {
+        let until = Position { seq: last.seq, offset: last.until };
+        if let Some(owed) = self.shared.lock().targets.get_mut(&self.target) {
+            owed.page_read(self.page, until);
+        }
+    }
+
+    /// Whether this page's turn has come to be settled. If so, it is not on its way any more.
+    fn settles_in(&self, state: &mut State) -> bool {
+        let Some(owed) = state.targets.get_mut(&self.target) else { return false };
+        let first = owed.on_the_way.front().is_some_and(|first| first.page == self.page);
+        first && owed.on_the_way.pop_front().is_some()
     }
 }
 
@@ -196,7 +254,7 @@ impl Drop for Claim {
         if let Ok(mut state) = self.shared.state.lock()
             && let Some(owed) = state.targets.get_mut(&self.target)
         {
-            owed.in_flight = None;
+            owed.page_dropped(self.page);
         }
     }
 }
@@ -238,7 +296,7 @@ impl Page {
         self.claim.target
     }
 
-    /// The hints to deliver, oldest first. Never empty in a page to be delivered.
+    /// The hints to deliver, oldest first. Only a page that was read ahead may have none.
     pub fn hints(&self) -> &[Hint] {
         &self.hints
     }

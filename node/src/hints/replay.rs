@@ -1,22 +1,29 @@
 //! Replay: hints go to targets that are alive, page by page, each at its own pace.
 //!
 //! A round for a target reads a page, waits for the throttle, delivers, and goes on when the target has acknowledged. Any
-//! failure ends the round; the page is sent again in the next one, because applying a mutation twice changes nothing. One
-//! page a target is on its way, so a target that is slow to apply slows its hints down; and with the acknowledgement it
-//! says how long it wants no further page, as other coordinators owe it hints too (`helenus_core::throttle`).
+//! failure ends the round; what was not acknowledged is sent again in the next one, because applying a mutation twice
+//! changes nothing. With the acknowledgement a target says how long it wants no further page, as other coordinators owe
+//! it hints too (`helenus_core::throttle`). One page a target is on its way, and some behind it while no throttle, here or
+//! there, holds them back: so a target does not wait for this node's disk, and one that is slow to apply slows its hints
+//! down.
 
+use super::page::Page;
 use super::{Hint, HintError, HintStore};
 use crate::config::HintsConfig;
 use crate::seams::net::BoxFuture;
 use crate::tasks::Tasks;
 use helenus_core::throttle::{Throttle, price};
 use helenus_core::{NodeId, TableId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// A page holds at most so many bytes, or one hint (Cassandra's page size).
 const PAGE_BYTES_MAX: u64 = 512 * 1024;
+/// Pages that follow one that is on its way, while nothing holds them back: enough that the target has work while this
+/// node makes a position durable and reads. What is on its way is what a restart may send again: one page with a throttle,
+/// two mebibytes without one.
+const PAGES_AHEAD: usize = 3;
 /// With a throttle, a second's worth is at least so many pages: a trickle disturbs a target less than gulps.
 const PAGES_PER_S: u64 = 8;
 /// Of the time for which a target wants no page, so much is believed.
@@ -40,7 +47,8 @@ pub trait Deliver: Send + Sync + 'static {
     fn alive(&self, target: NodeId) -> bool;
     /// `gc_grace_seconds` of the table now, if the table is known.
     fn gc_grace_s(&self, table: TableId) -> Option<u32>;
-    /// Resolves when `target` has applied all hints, with how long it wants no further ones; or when it has not.
+    /// Sends at once; resolves when `target` has applied all hints, with how long it wants no further ones, or when it has
+    /// not.
     fn deliver(
         &self,
         target: NodeId,
@@ -64,6 +72,12 @@ pub(super) struct Pacing {
     rounds: BTreeMap<NodeId, Round>,
     /// Of all targets together.
     total: Throttle,
+}
+
+/// A page on its way, and what will come of it.
+struct Sent {
+    page: Page,
+    answer: BoxFuture<'static, Result<Duration, DeliverError>>,
 }
 
 /// Of one log's replays.
@@ -162,29 +176,22 @@ impl Replay {
 
     /// Delivers until nothing is left, it is `until`, replay is paused, or something goes wrong.
     pub(super) async fn deliver_all(&self, target: NodeId, until: Duration) -> Result<(), String> {
-        let page_bytes = self.page_bytes();
-        let gc_grace = |table| self.deliver.gc_grace_s(table);
         let mut delivered = 0;
-        while !self.store.paused() && self.alive(target) && self.now() < until {
-            let page = match self.store.next_page(target, page_bytes, &gc_grace).await {
-                Ok(Some(page)) => page,
-                Ok(None) => break,
-                // The next segment, or the same one again, in the next round.
-                Err(
-                    error @ (HintError::Io { .. }
-                    | HintError::Busy { .. }
-                    | HintError::TooManyPoints { .. }),
-                ) => {
-                    return Err(error.to_string());
-                }
-                Err(HintError::Stopped) => return Ok(()),
-            };
-            self.wait_for_throttle(target, page.bytes()).await;
-            let sent = self.deliver.deliver(target, page.hints().to_vec()).await;
-            let credit = sent.map_err(|error| error.to_string())?.min(CREDIT_WAIT_MAX);
-            let not_before = self.now() + credit;
-            delivered += page.hints().len();
-            self.store.complete(page).await.map_err(|error| error.to_string())?;
+        let mut ahead = VecDeque::new();
+        // Whether the target has said that it would take more at once.
+        let mut welcome = false;
+        while let Some(sent) = self.first(target, ahead.pop_front(), until).await? {
+            while welcome && ahead.len() < PAGES_AHEAD && self.may_go_on(target, until) {
+                let last = ahead.back().map_or(&sent.page, |last: &Sent| &last.page);
+                let next = self.send_behind(last).await.map_err(|error| error.to_string())?;
+                let Some(next) = next else { break };
+                ahead.push_back(next);
+            }
+            let credit = sent.answer.await.map_err(|error| error.to_string())?;
+            let not_before = self.now() + credit.min(CREDIT_WAIT_MAX);
+            welcome = credit.is_zero();
+            delivered += sent.page.hints().len();
+            self.store.complete(sent.page).await.map_err(|error| error.to_string())?;
             self.change(target, |round| {
                 round.failures = 0;
                 round.not_before = round.not_before.max(not_before);
@@ -195,6 +202,67 @@ impl Replay {
             tracing::info!(%target, delivered, pending, "hints delivered");
         }
         Ok(())
+    }
+
+    fn may_go_on(&self, target: NodeId, until: Duration) -> bool {
+        !self.store.paused() && self.alive(target) && self.now() < until
+    }
+
+    /// The page that was sent ahead, or else the next one, sent when the throttles allow. `None`: that was all for now.
+    async fn first(
+        &self,
+        target: NodeId,
+        ahead: Option<Sent>,
+        until: Duration,
+    ) -> Result<Option<Sent>, String> {
+        if ahead.is_some() || !self.may_go_on(target, until) {
+            return Ok(ahead);
+        }
+        let gc_grace = |table| self.deliver.gc_grace_s(table);
+        let page = match self.store.next_page(target, self.page_bytes(), &gc_grace).await {
+            Ok(Some(page)) => page,
+            Ok(None) | Err(HintError::Stopped) => return Ok(None),
+            // The next segment, or the same one again, in the next round.
+            Err(
+                error @ (HintError::Io { .. }
+                | HintError::Busy { .. }
+                | HintError::TooManyPoints { .. }),
+            ) => return Err(error.to_string()),
+        };
+        self.wait_for_throttle(target, page.bytes()).await;
+        Ok(Some(self.send(page)))
+    }
+
+    /// Sends the page behind this one, so that the target has it at hand when it is through with those before. `None`: a
+    /// throttle holds it back, or there is none.
+    async fn send_behind(&self, before: &Page) -> Result<Option<Sent>, HintError> {
+        if !self.is_paid(before.target()) {
+            return Ok(None);
+        }
+        let gc_grace = |table| self.deliver.gc_grace_s(table);
+        let behind = self.store.page_behind(before, self.page_bytes(), &gc_grace);
+        let Some(page) = behind.await? else { return Ok(None) };
+        // Nothing is owed, so this does not wait.
+        self.wait_for_throttle(page.target(), page.bytes()).await;
+        Ok(Some(self.send(page)))
+    }
+
+    fn send(&self, page: Page) -> Sent {
+        let answer: BoxFuture<'static, _> = if page.hints().is_empty() {
+            Box::pin(std::future::ready(Ok(Duration::ZERO)))
+        } else {
+            self.deliver.deliver(page.target(), page.hints().to_vec())
+        };
+        Sent { page, answer }
+    }
+
+    /// Whether another page might be sent at once.
+    fn is_paid(&self, target: NodeId) -> bool {
+        let now = self.now();
+        let mut pacing = self.pacing();
+        let total = pacing.total.debt(now);
+        let round = pacing.rounds.entry(target).or_default();
+        total.is_zero() && round.not_before <= now
     }
 
     fn page_bytes(&self) -> u64 {

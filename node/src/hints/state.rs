@@ -59,15 +59,25 @@ pub(super) struct Segment {
     pub(super) sealed: bool,
 }
 
+/// A page that is on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OnTheWay {
+    /// Which page: no two of a run have the same number.
+    pub(super) page: u64,
+    /// Hints before this place are in it, or in one before it. While it is being read, no more is known than that none
+    /// behind this place is.
+    pub(super) until: Position,
+    /// Whether it is being read.
+    pub(super) reading: bool,
+}
+
 /// What is owed to one node.
 #[derive(Default)]
 pub(super) struct Target {
     /// Oldest first.
     pub(super) segments: VecDeque<Segment>,
-    /// The newest segment of the page that is on its way.
-    pub(super) in_flight: Option<u64>,
-    /// Counts truncations: a page from before one settles nothing.
-    pub(super) epoch: u64,
+    /// Pages that are on their way, oldest first. They are settled in this order, or not at all.
+    pub(super) on_the_way: VecDeque<OnTheWay>,
     /// Whether the position file is charged.
     pub(super) positioned: bool,
     /// Of the position file.
@@ -107,6 +117,8 @@ pub(super) struct State {
     /// Sync points that are waited for.
     pub(super) points: Vec<Point>,
     pub(super) last_point: u64,
+    /// The number of the newest page.
+    last_page: u64,
     pub(super) point_reached: Arc<Notify>,
     /// Where lost hints belonged; both logs' are there. Never locked before this state is.
     losses: Arc<Mutex<Losses>>,
@@ -150,6 +162,7 @@ impl State {
             delivered_bytes: BTreeMap::new(),
             points: Vec::new(),
             last_point: 0,
+            last_page: 0,
             point_reached: Arc::default(),
             losses,
         }
@@ -380,22 +393,41 @@ impl State {
         }
     }
 
-    /// The parts of segments to read for the next page, oldest first.
-    pub(super) fn plan_page(&mut self, target: NodeId, max_bytes: u64, files: &Files) -> Vec<Span> {
+    /// The parts of segments to read for the next page, oldest first, behind the pages that are on their way. If there is
+    /// something to read, the page is on its way from now on, and this is its number.
+    pub(super) fn plan_page(
+        &mut self,
+        target: NodeId,
+        max_bytes: u64,
+        files: &Files,
+    ) -> Option<(Vec<Span>, u64)> {
         self.write_out(files);
-        let Some(owed) = self.targets.get_mut(&target) else { return Vec::new() };
+        let owed = self.targets.get_mut(&target)?;
+        let behind = owed.on_the_way.back().map(|page| page.until);
         let mut spans = Vec::new();
         let mut planned = 0;
         for segment in &owed.segments {
+            let from = match behind {
+                Some(place) if segment.seq < place.seq => continue,
+                Some(place) if segment.seq == place.seq => segment.head.max(place.offset),
+                _ => segment.head,
+            };
+            // All of it is on its way.
+            if from == segment.len {
+                continue;
+            }
             // In order: a segment that the disk has not taken yet holds up those behind it.
-            if planned >= max_bytes || segment.head >= segment.written {
+            if planned >= max_bytes || from >= segment.written {
                 break;
             }
-            planned += segment.written - segment.head;
-            spans.push(Span { seq: segment.seq, from: segment.head, to: segment.written });
+            planned += segment.written - from;
+            spans.push(Span { seq: segment.seq, from, to: segment.written });
         }
-        owed.in_flight = spans.last().map(|span| span.seq);
-        spans
+        let last = spans.last()?;
+        let until = Position { seq: last.seq, offset: last.to };
+        self.last_page += 1;
+        owed.on_the_way.push_back(OnTheWay { page: self.last_page, until, reading: true });
+        Some((spans, self.last_page))
     }
 
     /// A segment could not be read. The third time in a row, what is left of it is lost.
@@ -469,7 +501,8 @@ impl State {
     /// Takes everything owed to `target` out of the books; gives the number of hints.
     pub(super) fn truncate(&mut self, target: NodeId) -> u64 {
         let Some(owed) = self.targets.get_mut(&target) else { return 0 };
-        owed.epoch += 1;
+        // Pages from before settle nothing.
+        owed.on_the_way.clear();
         let gone: Vec<(u64, u64)> = owed.segments.iter().map(|s| (s.seq, s.pending)).collect();
         for (seq, _) in &gone {
             self.doom(target, *seq, Some(self.log.emptied()));
@@ -511,6 +544,19 @@ impl Settled {
 }
 
 impl Target {
+    /// The page was read up to this place.
+    pub(super) fn page_read(&mut self, page: u64, until: Position) {
+        if let Some(on_the_way) = self.on_the_way.iter_mut().find(|it| it.page == page) {
+            *on_the_way = OnTheWay { page, until, reading: false };
+        }
+    }
+
+    /// The page is not on its way any more, and so none behind it is: they would be settled before it.
+    pub(super) fn page_dropped(&mut self, page: u64) {
+        let first = self.on_the_way.iter().position(|it| it.page == page);
+        self.on_the_way.truncate(first.unwrap_or(self.on_the_way.len()));
+    }
+
     /// Whether the newest segment takes a record of `bytes`. A segment takes at least one, however large.
     fn open(&self, bytes: u64, segment_bytes: u64) -> bool {
         self.segments

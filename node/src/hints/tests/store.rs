@@ -217,3 +217,43 @@ async fn truncated_hints_are_counted_told_and_do_not_come_back() {
         assert_eq!(node.drain(B).await.len(), 30);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_read_ahead_is_settled_after_the_one_before_it_or_not_at_all() {
+    let node = Node::new(1, config(1024 * KIB, NEWEST));
+    for i in 0..40 {
+        node.append(A, &format!("k{i:03}"), 100).unwrap();
+    }
+    let pages = async || {
+        let first = node.store.next_page(A, 1000, &|_| None).await.unwrap().unwrap();
+        let second = node.store.page_behind(&first, 1000, &|_| None).await.unwrap().unwrap();
+        (first, second)
+    };
+    let keys =
+        |page: &Page| -> Vec<Bytes> { page.hints().iter().map(|h| h.key.0.clone()).collect() };
+    let (first, second) = pages().await;
+    let read: Vec<Bytes> = keys(&first).into_iter().chain(keys(&second)).collect();
+    let expected: Vec<Bytes> = (0..read.len()).map(|i| format!("k{i:03}").into()).collect();
+    assert_eq!(read, expected, "the second goes on where the first ends");
+    assert!(
+        node.store.page_behind(&first, 1000, &|_| None).await.unwrap().is_none(),
+        "one page follows another"
+    );
+    // Out of turn: what is before it is still owed, so nothing changes.
+    node.store.complete(second).await.unwrap();
+    assert_eq!(node.account(A).pending, 40);
+    // The first is lost on its way: the second may not be settled either.
+    drop(first);
+    let (first, second) = pages().await;
+    assert_eq!(keys(&first), expected[..first.hints().len()]);
+    drop(first);
+    node.store.complete(second).await.unwrap();
+    assert_eq!(node.account(A).pending, 40);
+    let (first, second) = pages().await;
+    let sent = (first.hints().len() + second.hints().len()) as u64;
+    node.store.complete(first).await.unwrap();
+    node.store.complete(second).await.unwrap();
+    let account = node.account(A);
+    assert_eq!((account.delivered, account.pending), (sent, 40 - sent));
+    assert_eq!(node.drain(A).await.len() as u64, 40 - sent);
+}
