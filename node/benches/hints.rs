@@ -103,7 +103,7 @@ async fn measure(value_bytes: usize, hints: usize) {
     }
     let replayed = (clock.now() - start).as_secs_f64();
     assert_eq!(read, hints);
-    let sled = sled(&*clock, &keys, &update, hints / 10);
+    let sled = sled(&clock, &keys, &update, hints / 10);
     println!(
         "{value_bytes:>10} {hints:>10} {:>14.0} {:>12.0} {besides:>14.2} {:>12.0} {slowest:>14.2} {sled:>10.0} {:>8.1}",
         hints as f64 / appended,

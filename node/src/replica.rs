@@ -9,7 +9,6 @@ use crate::seams::clock::Clock;
 use crate::seams::probe::{ApplyPath, Event, Probe};
 use crate::storage::{Applied, Engine, RangePage, RangeStart, StorageError, Write};
 use bytes::Bytes;
-use helenus_core::data::Content;
 use helenus_core::tally::FailureReason;
 use helenus_core::{
     GcSeconds, Key, Partition, TableId, TimestampMicros, Token, codec, merge, token,
@@ -281,7 +280,7 @@ impl Replica {
                 // Partitions that only hold purgeable tombstones stay in the page, empty: the page's end is where it was.
                 let partition = self.for_reader(table, partition).unwrap_or_default();
                 self.metrics.watch(Asked::Read, tombstones.add(&partition))?;
-                bytes += key.0.len() + value_bytes(&partition);
+                bytes += key.0.len() + merge::value_bytes(&partition);
                 found.partitions.push((token, key, partition));
             }
             let Some((token, key, _)) = found.partitions.last() else { return Ok(found) };
@@ -304,17 +303,6 @@ impl Replica {
         let seconds = self.clock.wall_micros().div_euclid(1_000_000);
         GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
     }
-}
-
-/// About what a partition takes in an answer: what can be large in it is its values.
-fn value_bytes(partition: &Partition) -> usize {
-    let rows = partition.rows.iter().map(|(_, row)| row).chain(&partition.static_row);
-    let cells = rows.flat_map(|row| &row.cells);
-    let sizes = cells.map(|(_, cell)| match &cell.content {
-        Content::Value { value, .. } => value.len(),
-        Content::Tombstone { .. } => 0,
-    });
-    sizes.sum()
 }
 
 fn applied_event(write: &Write, by: ApplyPath) -> Event {

@@ -1,7 +1,8 @@
 //! Wire <-> domain: the only crate that knows both.
 //!
-//! [`v1`] is what `protox` and `tonic-prost-build` generate from `proto/helenus/v1/*.proto`. The other modules convert,
-//! and check: whatever comes from a socket is untrusted until it has become a domain value.
+//! There are two wires. [`cql`] is Cassandra's native protocol, whose bytes are read and written here by hand. The other
+//! one is ours: [`v1`] is what `protox` and `tonic-prost-build` generate from `proto/helenus/v1/*.proto`, and the other
+//! modules convert, and check: whatever comes from a socket is untrusted until it has become a domain value.
 
 /// The generated messages and services.
 #[expect(missing_docs, reason = "generated; the .proto files carry the comments")]
@@ -27,5 +28,7 @@ pub mod level;
 pub mod limit;
 pub mod schema;
 pub mod gossip;
+// CQL's own wire, which needs no .proto file.
+pub mod cql;
 
 pub use error::WireError;

@@ -2,9 +2,12 @@
 //! statement could have made are refused, with the whole message, before they reach a disk.
 
 use crate::{WireError, ids, v1};
+use helenus_core::cql::CqlType;
 use helenus_core::hint::Overflow;
-use helenus_core::schema::check_name;
-use helenus_core::{Dc, KeyspaceDef, Replication, Schema, TableDef, TableOptions, TimestampMicros};
+use helenus_core::schema::{CellColumn, ClusteringColumn, Columns, KeyColumn, check_name};
+use helenus_core::{
+    ColumnId, Dc, KeyspaceDef, Replication, Schema, TableDef, TableOptions, TimestampMicros,
+};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
@@ -133,6 +136,8 @@ fn table_to_wire(table: &TableDef) -> v1::SchemaTable {
         options: table.options.to_set_map(),
         altered_us: table.altered.0,
         dropped: table.dropped,
+        columns: columns_to_wire(&table.columns),
+        next_column_id: table.columns.next_id,
     }
 }
 
@@ -143,14 +148,76 @@ fn table_from_wire(wire: v1::SchemaTable) -> Result<TableDef, WireError> {
     let options = TableOptions::from_pairs(pairs).map_err(|err| {
         WireError::new("options", format!("of `{}.{}`: {err}", wire.keyspace, wire.name))
     })?;
+    let columns = columns_from_wire(wire.columns, wire.next_column_id).map_err(|err| {
+        WireError::new("columns", format!("of `{}.{}`: {err}", wire.keyspace, wire.name))
+    })?;
     Ok(TableDef {
         id: ids::table_from_wire("id", &wire.id)?,
         keyspace: wire.keyspace,
         name: wire.name,
+        columns,
         options,
         altered: TimestampMicros(wire.altered_us),
         dropped: wire.dropped,
     })
+}
+
+/// None for a key-value table: its columns go without saying.
+fn columns_to_wire(columns: &Columns) -> Vec<v1::SchemaColumn> {
+    if *columns == Columns::key_value() {
+        return Vec::new();
+    }
+    let column = |name: &str, ty: &CqlType, kind: v1::SchemaColumnKind, id: u32| {
+        let (name, r#type) = (name.to_owned(), ty.to_string());
+        v1::SchemaColumn { name, r#type, kind: kind.into(), id }
+    };
+    let keys = columns.partition_key.iter();
+    let keys = keys.map(|it| column(&it.name, &it.ty, v1::SchemaColumnKind::PartitionKey, 0));
+    let clustering = columns.clustering.iter().map(|it| {
+        let kind = match it.reversed {
+            false => v1::SchemaColumnKind::Clustering,
+            true => v1::SchemaColumnKind::ClusteringDesc,
+        };
+        column(&it.name, &it.ty, kind, 0)
+    });
+    let cells = columns.cells.iter().map(|it| {
+        let kind = match it.is_static {
+            false => v1::SchemaColumnKind::Regular,
+            true => v1::SchemaColumnKind::Static,
+        };
+        column(&it.name, &it.ty, kind, it.id.0)
+    });
+    keys.chain(clustering).chain(cells).collect()
+}
+
+/// `Err`: what is wrong with them, in words.
+fn columns_from_wire(wire: Vec<v1::SchemaColumn>, next_id: u32) -> Result<Columns, String> {
+    if wire.is_empty() {
+        return Ok(Columns::key_value());
+    }
+    let (partition_key, clustering, cells) = (Vec::new(), Vec::new(), Vec::new());
+    let mut columns = Columns { partition_key, clustering, cells, next_id };
+    for column in wire {
+        use v1::SchemaColumnKind as Kind;
+        let kind = column.kind();
+        let (name, id) = (column.name, ColumnId(column.id));
+        let ty = CqlType::parse(&column.r#type, &|_| None);
+        let ty = ty.map_err(|err| format!("`{name}` has no type that is known here: {err}"))?;
+        match kind {
+            Kind::PartitionKey => columns.partition_key.push(KeyColumn { name, ty }),
+            Kind::Clustering | Kind::ClusteringDesc => {
+                let reversed = kind == Kind::ClusteringDesc;
+                columns.clustering.push(ClusteringColumn { name, ty, reversed });
+            }
+            Kind::Static | Kind::Regular => {
+                let is_static = kind == Kind::Static;
+                columns.cells.push(CellColumn { id, name, ty, is_static });
+            }
+            Kind::Unspecified => return Err(format!("`{name}` is of no kind")),
+        }
+    }
+    columns.check().map_err(|err| err.to_string())?;
+    Ok(columns)
 }
 
 fn name(field: &'static str, name: &str) -> Result<(), WireError> {
@@ -164,6 +231,33 @@ mod tests {
     use helenus_core::{ReadRepair, TableId};
     use proptest::prelude::*;
     use prost::Message;
+
+    fn orders() -> TableDef {
+        let key = |name: &str, ty| KeyColumn { name: name.to_owned(), ty };
+        let cell = |id, name: &str, ty, is_static| {
+            let name = name.to_owned();
+            CellColumn { id: ColumnId(id), name, ty, is_static }
+        };
+        let row = |name: &str, reversed| {
+            let (name, ty) = (name.to_owned(), CqlType::Timestamp);
+            ClusteringColumn { name, ty, reversed }
+        };
+        let tags = CqlType::list(CqlType::Text, true).unwrap();
+        TableDef {
+            id: TableId(8),
+            keyspace: "demo".to_owned(),
+            name: "orders".to_owned(),
+            columns: Columns {
+                partition_key: vec![key("shop", CqlType::Text), key("day", CqlType::Date)],
+                clustering: vec![row("at", true), row("until", false)],
+                cells: vec![cell(0, "open", CqlType::Boolean, true), cell(7, "tags", tags, false)],
+                next_id: 9,
+            },
+            options: TableOptions::default(),
+            altered: TimestampMicros(5),
+            dropped: false,
+        }
+    }
 
     fn a_schema() -> Schema {
         let keyspace = |name: &str, replication| KeyspaceDef {
@@ -179,6 +273,7 @@ mod tests {
             id: TableId(7),
             keyspace: "demo".to_owned(),
             name: "kv".to_owned(),
+            columns: Columns::key_value(),
             options: TableOptions {
                 read_repair: ReadRepair::None,
                 gc_grace_seconds: 60,
@@ -194,7 +289,9 @@ mod tests {
             ]
             .map(|keyspace| (keyspace.name.clone(), keyspace))
             .into(),
-            tables: BTreeMap::from([(("demo".to_owned(), "kv".to_owned()), table)]),
+            tables: [table, orders()]
+                .map(|table| ((table.keyspace.clone(), table.name.clone()), table))
+                .into(),
         }
     }
 

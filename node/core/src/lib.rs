@@ -10,7 +10,8 @@
 //! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`), a level
 //! says how many must answer (`level`), a tally counts them (`tally`), versions merge (`data`, `merge`), answers are
 //! reconciled (`reconcile`), whole ranges are compared (`merkle`), and what a replica missed is owed to it (`hint`).
-//! The rest is how nodes know each other (`gossip`, `phi`, `negotiate`) and how storage stays small (`compaction`).
+//! The rest is how nodes know each other (`gossip`, `phi`, `negotiate`), how storage stays small (`compaction`), and what
+//! a statement of CQL says (`cql`).
 
 pub mod types;
 // Where a key lives.
@@ -38,6 +39,8 @@ pub mod gossip;
 pub mod negotiate;
 // How storage stays small.
 pub mod compaction;
+// What a statement says.
+pub mod cql;
 
 pub use data::{
     Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Key, Liveness, Mutation,
@@ -45,7 +48,7 @@ pub use data::{
 };
 pub use level::Level;
 pub use schema::{
-    HintRefused, KeyspaceDef, ReadRepair, Replication, Schema, SchemaVersion, TableDef, TableId,
-    TableOptions,
+    Columns, HintRefused, KeyspaceDef, ReadRepair, Replication, Schema, SchemaVersion, TableDef,
+    TableId, TableOptions,
 };
 pub use types::{Dc, Endpoint, GcSeconds, Generation, NodeId, Rack, TimestampMicros, Token};

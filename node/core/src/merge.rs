@@ -34,7 +34,8 @@ mod views;
 
 pub use ranges::covering;
 pub use views::{
-    Statistics, expire, for_read, live_value, purge, row_is_live, tombstones, version,
+    Statistics, expire, for_read, is_live, live_value, purge, row_is_live, tombstones, value_bytes,
+    version,
 };
 
 use crate::data::{

@@ -8,8 +8,10 @@
 //! everywhere; what was written into the other one meanwhile is out of reach. Cassandra had the same (CASSANDRA-10699)
 //! until CEP-21 made its schema a log that all nodes agree on.
 
+mod columns;
 mod options;
 
+pub use columns::{COLUMNS_MAX, CellColumn, ClusteringColumn, Columns, ColumnsError, KeyColumn};
 pub use options::{
     CompactionClass, HintRefused, OptionError, ReadRepair, TableOptions, WindowUnit,
 };
@@ -76,6 +78,8 @@ pub struct TableDef {
     pub keyspace: String,
     /// Its name.
     pub name: String,
+    /// Its columns.
+    pub columns: Columns,
     /// Its options.
     pub options: TableOptions,
     /// When it was last altered; the later definition wins.
@@ -165,6 +169,10 @@ impl Schema {
             hash.number(options.len() as u64);
             for (name, value) in &options {
                 hash.text(name).text(value);
+            }
+            // As above: a key-value table's columns go without saying.
+            if table.columns != Columns::key_value() {
+                hash.columns(&table.columns);
             }
             hash.time(table.altered).number(u64::from(table.dropped));
         }
@@ -264,6 +272,24 @@ impl Hash {
         self.number(text.len() as u64);
         self.0.update(text.as_bytes());
         self
+    }
+
+    fn columns(&mut self, columns: &Columns) -> &mut Hash {
+        self.text("partition key").number(columns.partition_key.len() as u64);
+        for column in &columns.partition_key {
+            self.text(&column.name).text(&column.ty.to_string());
+        }
+        self.text("clustering").number(columns.clustering.len() as u64);
+        for column in &columns.clustering {
+            self.text(&column.name).text(&column.ty.to_string());
+            self.number(u64::from(column.reversed));
+        }
+        self.text("cells").number(columns.cells.len() as u64);
+        for column in &columns.cells {
+            self.number(u64::from(column.id.0)).text(&column.name).text(&column.ty.to_string());
+            self.number(u64::from(column.is_static));
+        }
+        self.number(u64::from(columns.next_id))
     }
 
     fn time(&mut self, time: TimestampMicros) -> &mut Hash {

@@ -14,9 +14,10 @@ mod write;
 
 pub use error::{ReplicaFailure, RequestError};
 pub use figures::RequestMetrics;
+pub(crate) use range::page_bytes;
 pub use range::{ScanOutcome, ScanRequest};
 pub use read::{ReadOutcome, ReadRequest};
-pub use route::{Routes, TableRoute};
+pub use route::{Routes, Shape, TableRoute};
 pub use write::{Change, WriteOutcome, WriteRequest};
 pub(crate) use write::{Unlogged, storage_reason};
 
@@ -134,7 +135,7 @@ impl Coordinator {
     }
 
     /// A timestamp for a write that brings none: the wall clock, but never one that was given before.
-    fn next_timestamp(&self) -> TimestampMicros {
+    pub(crate) fn next_timestamp(&self) -> TimestampMicros {
         let wall = self.clock.wall_micros();
         let before = self
             .last_timestamp

@@ -8,7 +8,7 @@
 
 use super::error::{ReplicaFailure, failures};
 use super::read::stand_in;
-use super::route::TableRoute;
+use super::route::{Shape, TableRoute};
 use super::write::storage_reason;
 use super::{Coordinator, RequestError};
 use crate::peers::{Inflight, PeerError};
@@ -19,7 +19,7 @@ use helenus_core::placement::Replica as Holder;
 use helenus_core::reconcile::{Reconciled, reconcile};
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
-    Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, Token, codec, merge, token,
+    GcSeconds, Key, Level, NodeId, Partition, ReadRepair, Token, codec, merge, token,
 };
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
@@ -49,13 +49,19 @@ pub struct ScanRequest {
     pub page: Bytes,
     /// Only what this node holds itself.
     pub node_local: bool,
+    /// Of what shape the caller takes the table to be.
+    pub shape: Shape,
+    /// No partition behind this token.
+    pub until: Token,
 }
 
 /// A page of live partitions.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanOutcome {
-    /// Key, value and version, in (token, key) order.
-    pub entries: Vec<(Key, Bytes, TimestampMicros)>,
+    /// What is known of each, in (token, key) order.
+    pub partitions: Vec<(Key, Partition)>,
+    /// By this coordinator's clock, when they were read: what had expired by then is no value.
+    pub at: GcSeconds,
     /// Where the next page begins; empty: this was the last.
     pub next_page: Bytes,
 }
@@ -68,11 +74,12 @@ struct Filling {
 }
 
 impl Filling {
-    /// Puts a partition on the page, if it is alive. True: the page is full.
-    fn put(&mut self, token: Token, key: &Key, live: Option<(&Bytes, TimestampMicros)>) -> bool {
-        if let Some((value, at)) = live {
-            self.bytes = self.bytes.saturating_add(key.0.len() + value.len());
-            self.outcome.entries.push((key.clone(), value.clone(), at));
+    /// Puts a partition on the page, if anything in it is alive. True: the page is full.
+    fn put(&mut self, token: Token, key: &Key, partition: Partition) -> bool {
+        if merge::is_live(&partition, self.outcome.at) {
+            let bytes = key.0.len() + merge::value_bytes(&partition);
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.outcome.partitions.push((key.clone(), partition));
         }
         let full = self.left() == 0 || self.bytes >= PAGE_BYTES;
         if full {
@@ -83,7 +90,7 @@ impl Filling {
     }
 
     fn left(&self) -> usize {
-        self.limit - self.outcome.entries.len()
+        self.limit - self.outcome.partitions.len()
     }
 
     fn is_full(&self) -> bool {
@@ -123,14 +130,17 @@ impl Coordinator {
 
     async fn scan_admitted(&self, request: &ScanRequest) -> Result<ScanOutcome, RequestError> {
         let table = self.routes.table(&request.keyspace, &request.table)?;
+        table.check_shape(request.shape)?;
         let limit = if request.limit == 0 { PAGE_DEFAULT } else { request.limit.min(PAGE_MAX) };
         let mut start = page_start(&request.page)?;
-        let mut page = Filling { outcome: ScanOutcome::default(), limit, bytes: 0 };
+        let (partitions, next_page, at) = (Vec::new(), Bytes::new(), self.now_seconds());
+        let outcome = ScanOutcome { partitions, at, next_page };
+        let mut page = Filling { outcome, limit, bytes: 0 };
         if request.node_local {
             self.scan_own(&table, start, &mut page)?;
             return Ok(page.outcome);
         }
-        while let Some(stretch) = next_stretch(&table, &start) {
+        while let Some(stretch) = next_stretch(&table, &start, request.until) {
             let until = stretch.until;
             let merged = self.read_stretch(&table, request.level, stretch, page.left()).await?;
             let end = merged.end.clone();
@@ -157,15 +167,14 @@ impl Coordinator {
                 .replica
                 .range(table.def.id, &start, Token::MAX, filling.left())
                 .map_err(|error| self.own_failure(&error))?;
-            for (token, key, partition) in &page.partitions {
-                if filling.put(*token, key, merge::live_value(partition, self.now_seconds())) {
+            let last = page.partitions.last().map(|(token, key, _)| (*token, key.clone()));
+            for (token, key, partition) in page.partitions {
+                if filling.put(token, &key, partition) {
                     return Ok(());
                 }
             }
-            match page.partitions.last() {
-                Some((token, key, _)) if page.more => {
-                    start = RangeStart::AfterKey(*token, key.clone());
-                }
+            match last {
+                Some((token, key)) if page.more => start = RangeStart::AfterKey(token, key),
                 _ => return Ok(()),
             }
         }
@@ -288,7 +297,7 @@ impl Coordinator {
             if !stale.is_empty() {
                 repairs.push((key.clone(), stale));
             }
-            if page.put(token, &key, merge::live_value(&winner, self.now_seconds())) {
+            if page.put(token, &key, winner) {
                 break;
             }
         }
@@ -341,20 +350,28 @@ impl Merged {
     }
 }
 
-/// The next stretch of the ring behind `start`: neighbouring ranges with the same set of replicas are one.
-fn next_stretch<'a>(table: &'a TableRoute, start: &RangeStart) -> Option<Stretch<'a>> {
+/// The next stretch of the ring behind `start` and up to `last`: neighbouring ranges with the same set of replicas are one.
+fn next_stretch<'a>(table: &'a TableRoute, start: &RangeStart, last: Token) -> Option<Stretch<'a>> {
     let behind = |until: Token| match start {
         RangeStart::First => true,
         RangeStart::AfterToken(token) => until > *token,
         RangeStart::AfterKey(token, _) => until >= *token,
     };
     let mut spans = table.placement.spans().skip_while(|(span, _)| !behind(span.until)).peekable();
+    let from = match start {
+        RangeStart::First => Token::MIN,
+        RangeStart::AfterToken(token) => Token(token.0.checked_add(1)?),
+        RangeStart::AfterKey(token, _) => *token,
+    };
+    if from > last {
+        return None;
+    }
     let (first, holders) = spans.next()?;
     let mut until = first.until;
     while let Some((next, _)) = spans.next_if(|(_, others)| same_set(holders, others)) {
         until = next.until;
     }
-    Some(Stretch { start: start.clone(), until, holders })
+    Some(Stretch { start: start.clone(), until: until.min(last), holders })
 }
 
 fn same_set(a: &[Holder], b: &[Holder]) -> bool {
@@ -385,7 +402,7 @@ fn decode_page(answer: v1::RangeAnswer) -> Option<RangePage> {
 }
 
 /// `| token i64 | key |`
-fn page_bytes(token: Token, key: &Key) -> Bytes {
+pub(crate) fn page_bytes(token: Token, key: &Key) -> Bytes {
     let mut page = BytesMut::with_capacity(8 + key.0.len());
     page.put_i64(token.0);
     page.put_slice(&key.0);

@@ -8,7 +8,7 @@
 //! costs the read its timeout; one that refuses, or cannot be reached at once, is replaced by another live one.
 
 use super::error::failures;
-use super::route::TableRoute;
+use super::route::{Shape, TableRoute};
 use super::write::{check_key, storage_reason};
 use super::{Coordinator, RequestError};
 use crate::peers::PeerError;
@@ -19,7 +19,7 @@ use helenus_core::placement::Replica as Holder;
 use helenus_core::reconcile::{Reconciled, reconcile};
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
-    Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, codec, merge, token,
+    GcSeconds, Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, codec, merge, token,
 };
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
@@ -39,19 +39,34 @@ pub struct ReadRequest {
     pub level: Level,
     /// How long the client waits, if that is less than the node would.
     pub timeout: Option<Duration>,
+    /// Of what shape the caller takes the table to be.
+    pub shape: Shape,
 }
 
 /// What a read found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOutcome {
-    /// The live value; `None`: there is none.
-    pub value: Option<Bytes>,
-    /// The version of the value, or of the newest tombstone that hides it; `None`: nothing was ever there.
-    pub timestamp: Option<TimestampMicros>,
+    /// All that is known of the partition, tombstones included.
+    pub partition: Partition,
+    /// By this coordinator's clock, when it was read: what had expired by then is no value.
+    pub at: GcSeconds,
     /// Who answered before the client did, in order of arrival.
     pub responders: Vec<NodeId>,
     /// Replicas that were behind and were repaired, or that would have been but for `read_repair = NONE`.
     pub stale: Vec<NodeId>,
+}
+
+impl ReadOutcome {
+    /// A key-value table's live value; `None`: there is none.
+    pub fn value(&self) -> Option<&Bytes> {
+        merge::live_value(&self.partition, self.at).map(|(value, _)| value)
+    }
+
+    /// The version of the value, or of the newest tombstone that hides it; `None`: nothing was ever there.
+    pub fn timestamp(&self) -> Option<TimestampMicros> {
+        let live = merge::live_value(&self.partition, self.at);
+        live.map(|(_, at)| at).or_else(|| merge::version(&self.partition))
+    }
 }
 
 /// One replica's answer to a read.
@@ -90,6 +105,7 @@ impl Coordinator {
         check_key(&request.key)?;
         let level = request.level;
         let table = self.routes.table(&request.keyspace, &request.table)?;
+        table.check_shape(request.shape)?;
         let holders = table.placement.replicas(token::of(&request.key));
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
         let nearest = self.nearest_first(holders);
@@ -139,7 +155,7 @@ impl Reading<'_> {
         let found = self.first_round(contacts, holders, spare).await?;
         if found.windows(2).all(|pair| matches!(pair, [a, b] if a.digest == b.digest)) {
             let data = found.into_iter().find_map(|f| f.data).unwrap_or_default();
-            return Ok(self.outcome(&data, Vec::new()));
+            return Ok(self.outcome(data, Vec::new()));
         }
         self.coordinator.metrics.digest_mismatch();
         let answers = self.second_round(found).await?;
@@ -152,7 +168,7 @@ impl Reading<'_> {
                 .await
                 .map_err(|received| self.timeout(received))?;
         }
-        Ok(self.outcome(&winner, behind))
+        Ok(self.outcome(winner, behind))
     }
 
     /// Data from the nearest, digests from the rest; whoever refuses or cannot be reached is replaced while there is a
@@ -274,14 +290,9 @@ impl Reading<'_> {
         }
     }
 
-    fn outcome(&self, partition: &Partition, stale: Vec<NodeId>) -> ReadOutcome {
-        let live = merge::live_value(partition, self.coordinator.now_seconds());
-        ReadOutcome {
-            value: live.map(|(value, _)| value.clone()),
-            timestamp: live.map(|(_, at)| at).or_else(|| merge::version(partition)),
-            responders: self.responders.clone(),
-            stale,
-        }
+    fn outcome(&self, partition: Partition, stale: Vec<NodeId>) -> ReadOutcome {
+        let responders = self.responders.clone();
+        ReadOutcome { partition, at: self.coordinator.now_seconds(), responders, stale }
     }
 
     fn timeout(&self, received: usize) -> RequestError {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use helenus_core::hint::Overflow;
 use helenus_core::placement::Placement;
 use helenus_core::ring::Ring;
-use helenus_core::{Replication, TableDef};
+use helenus_core::{Replication, TableDef, TableId};
 use helenus_proto::ids;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex};
 pub struct TableRoute {
     /// Its definition.
     pub def: TableDef,
+    /// Whether the key-value API may use it.
+    pub is_one_value: bool,
     /// Its keyspace's replication.
     pub replication: Replication,
     /// Its keyspace's policy for hints that there is no room for.
@@ -35,6 +37,58 @@ struct Snapshot {
     schema: Arc<SchemaView>,
     ring: Arc<Ring>,
     keyspaces: BTreeMap<String, BTreeMap<String, Arc<TableRoute>>>,
+}
+
+/// Of what shape a table is taken to be by whoever reads or writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One value a key: the key-value API.
+    OneValue,
+    /// That of this very table: one of the same name that was made since has other columns.
+    Of(TableId),
+}
+
+impl TableRoute {
+    /// Whether the table is of this shape, or a sentence that says why not.
+    pub(super) fn check_shape(&self, shape: Shape) -> Result<(), RequestError> {
+        match shape {
+            Shape::OneValue => self.check_one_value(),
+            Shape::Of(id) if id == self.def.id => Ok(()),
+            Shape::Of(_) => Err(RequestError::Invalid(format!(
+                "table `{}.{}` was dropped and made anew while the statement was carried out: send it again",
+                self.def.keyspace, self.def.name
+            ))),
+        }
+    }
+
+    /// Whether the key-value API may write this, or a sentence that says why not.
+    pub(super) fn check_put(&self, key: &[u8], value: &[u8]) -> Result<(), RequestError> {
+        let columns = &self.def.columns;
+        let (Some(key_column), Some(cell)) = (columns.partition_key.first(), columns.cells.first())
+        else {
+            return Ok(());
+        };
+        let checks = [(&key_column.name, &key_column.ty, key), (&cell.name, &cell.ty, value)];
+        for (name, ty, bytes) in checks {
+            ty.check(bytes).map_err(|error| {
+                RequestError::Invalid(format!("column `{name}` of type {ty}: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the key-value API may use the table, or a sentence that says why not.
+    pub(super) fn check_one_value(&self) -> Result<(), RequestError> {
+        if self.is_one_value {
+            return Ok(());
+        }
+        Err(RequestError::Invalid(format!(
+            "table `{}.{}` is no table of keys and values (its columns: {}): read and write it with CQL",
+            self.def.keyspace,
+            self.def.name,
+            self.def.columns.names().collect::<Vec<_>>().join(", ")
+        )))
+    }
 }
 
 /// Finds routes.
@@ -97,6 +151,7 @@ impl Snapshot {
                 schema.schema.live_tables().filter(|t| t.keyspace == keyspace.name).map(|def| {
                     let route = TableRoute {
                         def: def.clone(),
+                        is_one_value: def.columns.is_one_value(),
                         replication: keyspace.replication.clone(),
                         hint_overflow: keyspace.hint_overflow,
                         placement: Arc::clone(&placement),

@@ -9,7 +9,7 @@
 //! behaviour too, and why a timeout means "undecided".
 
 use super::error::{ReplicaFailure, failures};
-use super::route::TableRoute;
+use super::route::{Shape, TableRoute};
 use super::{Coordinator, RequestError};
 use crate::hints::NewHint;
 use crate::peers::{Inflight, PeerError};
@@ -22,7 +22,8 @@ use helenus_core::level::Op;
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
-    Expiry, GcSeconds, HintRefused, Key, Level, NodeId, Partition, TimestampMicros, token,
+    Expiry, GcSeconds, HintRefused, Key, Level, NodeId, Partition, TableId, TimestampMicros, merge,
+    token,
 };
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
@@ -48,6 +49,8 @@ pub enum Change {
     },
     /// Nothing, from now on.
     Delete,
+    /// Any update of a partition of this very table, in normal form and with timestamps of its own.
+    Update(TableId, Partition),
 }
 
 /// A client's write.
@@ -134,6 +137,10 @@ impl Coordinator {
     ) -> Result<WriteOutcome, RequestError> {
         let level = request.level;
         let table = self.routes.table(&request.keyspace, &request.table)?;
+        table.check_shape(match request.change {
+            Change::Update(id, _) => Shape::Of(id),
+            Change::Put { .. } | Change::Delete => Shape::OneValue,
+        })?;
         let (write, timestamp) = self.mutation(&table, &request)?;
         let holders = table.placement.replicas(write.token);
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
@@ -195,19 +202,28 @@ impl Coordinator {
         let (id, key, token) = (table.def.id, Key(request.key.clone()), token::of(&request.key));
         let write = match &request.change {
             Change::Delete => Write::of(id, key, token, Partition::delete(timestamp, now)),
+            Change::Update(_, update) => {
+                self.check_size("update", merge::value_bytes(update))?;
+                Write::of(id, key, token, update.clone())
+            }
             Change::Put { value, ttl_s } => {
-                if value.len() as u64 > self.config.max_value_size {
-                    return Err(RequestError::Invalid(format!(
-                        "the value has {} bytes and the limit is {} (max_value_size): split it, or raise the limit on \
-                         every node",
-                        value.len(),
-                        self.config.max_value_size
-                    )));
-                }
+                self.check_size("value", value.len())?;
+                table.check_put(&request.key, value)?;
                 Write::put((id, key, token), value, timestamp, expiry(table, *ttl_s, now))
             }
         };
         Ok((write, timestamp))
+    }
+
+    fn check_size(&self, what: &str, bytes: usize) -> Result<(), RequestError> {
+        let limit = self.config.max_value_size;
+        if bytes as u64 <= limit {
+            return Ok(());
+        }
+        Err(RequestError::Invalid(format!(
+            "the {what} has {bytes} bytes and the limit is {limit} (max_value_size): split it, or raise the limit on every \
+             node"
+        )))
     }
 
     /// What a replica that misses this write is owed.

@@ -4,7 +4,8 @@ use super::SchemaError;
 use helenus_core::hint::Overflow;
 use helenus_core::schema::check_name;
 use helenus_core::{
-    KeyspaceDef, NodeId, Replication, Schema, TableDef, TableId, TableOptions, TimestampMicros,
+    Columns, KeyspaceDef, NodeId, Replication, Schema, TableDef, TableId, TableOptions,
+    TimestampMicros,
 };
 
 /// A change of the schema.
@@ -28,12 +29,14 @@ pub enum Change {
         /// If it does not exist, be content.
         if_exists: bool,
     },
-    /// A new key-value table.
+    /// A new table.
     CreateTable {
         /// Its keyspace.
         keyspace: String,
         /// Its name.
         name: String,
+        /// Its columns.
+        columns: Columns,
         /// Its options.
         options: TableOptions,
         /// If it exists, leave it as it is.
@@ -67,6 +70,9 @@ pub enum ChangeError {
     /// The name is none.
     #[error(transparent)]
     BadName(#[from] helenus_core::schema::BadName),
+    /// The columns make no table.
+    #[error(transparent)]
+    Columns(#[from] helenus_core::schema::ColumnsError),
     /// It is there.
     #[error("{what} `{name}` exists already")]
     Exists {
@@ -115,8 +121,9 @@ impl Change {
                 };
                 delta.keyspaces.insert(name.clone(), def);
             }
-            Change::CreateTable { keyspace, name, options, if_not_exists } => {
+            Change::CreateTable { keyspace, name, columns, options, if_not_exists } => {
                 check_name(name)?;
+                columns.check()?;
                 if schema.keyspace(keyspace).is_none() {
                     return Err(ChangeError::Missing { what: "keyspace", name: keyspace.clone() });
                 }
@@ -127,6 +134,7 @@ impl Change {
                     id: TableId(fresh_id),
                     keyspace: keyspace.clone(),
                     name: name.clone(),
+                    columns: columns.clone(),
                     options: options.clone(),
                     altered,
                     dropped: false,
@@ -180,6 +188,7 @@ mod tests {
         Change::CreateTable {
             keyspace: "ks".to_owned(),
             name: "t".to_owned(),
+            columns: Columns::key_value(),
             options: TableOptions::default(),
             if_not_exists: false,
         }

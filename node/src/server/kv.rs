@@ -10,11 +10,11 @@
 
 use super::error_to_wire;
 use crate::coordinator::{
-    Change, Coordinator, ReadRequest, RequestError, ScanRequest, Unlogged, WriteRequest,
+    Change, Coordinator, ReadRequest, RequestError, ScanRequest, Shape, Unlogged, WriteRequest,
 };
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
-use helenus_core::{Level, NodeId, TimestampMicros};
+use helenus_core::{Level, NodeId, TimestampMicros, Token, merge};
 use helenus_proto::v1::kv_request::Op;
 use helenus_proto::v1::kv_response::Outcome;
 use helenus_proto::{ids, level, limit, v1};
@@ -246,11 +246,13 @@ async fn read(
     key: Bytes,
 ) -> Result<Answered, RequestError> {
     let Checked { keyspace, table, level, timeout } = checked;
-    let found = coordinator.read(ReadRequest { keyspace, table, key, level, timeout }).await?;
+    let found = coordinator
+        .read(ReadRequest { keyspace, table, key, level, timeout, shape: Shape::OneValue })
+        .await?;
     Ok(Answered {
         outcome: Outcome::Value(v1::Value {
-            value: found.value,
-            timestamp_us: found.timestamp.map_or(0, |t| t.0),
+            value: found.value().cloned(),
+            timestamp_us: found.timestamp().map_or(0, |t| t.0),
         }),
         warnings: Vec::new(),
         responders: found.responders,
@@ -271,12 +273,13 @@ async fn scan_page(
         limit: usize::try_from(scan.limit).unwrap_or(usize::MAX),
         page: scan.page,
         node_local: scan.node_local,
+        shape: Shape::OneValue,
+        until: Token::MAX,
     };
     let page = coordinator.scan(request).await?;
-    let entries = page.entries.into_iter().map(|(key, value, at)| v1::Entry {
-        key: key.0,
-        value,
-        timestamp_us: at.0,
+    let entries = page.partitions.into_iter().filter_map(|(key, partition)| {
+        let (value, at) = merge::live_value(&partition, page.at)?;
+        Some(v1::Entry { key: key.0, value: value.clone(), timestamp_us: at.0 })
     });
     Ok(Answered {
         outcome: Outcome::Page(v1::Page { entries: entries.collect(), next_page: page.next_page }),

@@ -4,7 +4,7 @@ use super::admin::{AdminService, Answer};
 use super::replication::replication;
 use crate::schema::{Change, ChangeError, Changed};
 use helenus_core::hint::Overflow;
-use helenus_core::{Replication, TableOptions};
+use helenus_core::{Columns, Replication, TableOptions};
 use helenus_proto::{ids, schema, v1};
 use std::collections::BTreeMap;
 use tonic::{Response, Status};
@@ -37,7 +37,9 @@ pub(super) async fn create_table(
     let pairs = options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
     let options =
         TableOptions::from_pairs(pairs).map_err(|e| Status::invalid_argument(e.to_string()))?;
-    change(service, Change::CreateTable { keyspace, name, options, if_not_exists }).await
+    let columns = Columns::key_value();
+    let table = Change::CreateTable { keyspace, name, columns, options, if_not_exists };
+    change(service, table).await
 }
 
 pub(super) async fn drop_table(
@@ -104,7 +106,7 @@ async fn change(service: &AdminService, change: Change) -> Answer<v1::SchemaChan
 fn status(error: &ChangeError) -> Status {
     let message = error.to_string();
     match error {
-        ChangeError::BadName(_) => Status::invalid_argument(message),
+        ChangeError::BadName(_) | ChangeError::Columns(_) => Status::invalid_argument(message),
         ChangeError::Exists { .. } => Status::already_exists(message),
         ChangeError::Missing { .. } => Status::not_found(message),
         ChangeError::Schema(_) => Status::internal(message),

@@ -10,8 +10,8 @@ mod lsm;
 use super::{Applied, Engine, RangeStart, StorageError, Write};
 use bytes::Bytes;
 use helenus_core::{
-    Bound, ClusteringKey, Deletion, Expiry, GcSeconds, Key, Partition, RangeTombstone, TableDef,
-    TableId, TableOptions, TimestampMicros, Token, codec, merge, token,
+    Bound, ClusteringKey, Columns, Deletion, Expiry, GcSeconds, Key, Partition, RangeTombstone,
+    TableDef, TableId, TableOptions, TimestampMicros, Token, codec, merge, token,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -74,6 +74,7 @@ pub(crate) fn table(id: TableId) -> TableDef {
         id,
         keyspace: "ks".to_owned(),
         name: format!("table_{}", id.0),
+        columns: Columns::key_value(),
         options: TableOptions::default(),
         altered: TimestampMicros(1),
         dropped: false,

@@ -6,8 +6,8 @@
 use super::Write;
 use bytes::Bytes;
 use helenus_core::{
-    Cell, ClusteringKey, ColumnId, Content, Expiry, GcSeconds, Key, Liveness, Partition, Row,
-    TableDef, TableId, TableOptions, TimestampMicros, token,
+    Cell, ClusteringKey, ColumnId, Columns, Content, Expiry, GcSeconds, Key, Liveness, Partition,
+    Row, TableDef, TableId, TableOptions, TimestampMicros, token,
 };
 
 /// A table's definition. `name` is its keyspace and its own.
@@ -16,6 +16,7 @@ pub(crate) fn table(id: TableId, name: (&str, &str)) -> TableDef {
         id,
         keyspace: name.0.to_owned(),
         name: name.1.to_owned(),
+        columns: Columns::key_value(),
         options: TableOptions { gc_grace_seconds: 0, ..TableOptions::default() },
         altered: TimestampMicros(0),
         dropped: false,

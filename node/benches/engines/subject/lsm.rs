@@ -7,7 +7,8 @@ use super::{Key, Settings, Subject, Value, wait_until};
 use bytes::Bytes;
 use helenus_core::schema::CompactionClass;
 use helenus_core::{
-    Content, Partition, TableDef, TableId, TableOptions, TimestampMicros, Token, codec, token,
+    Columns, Content, Partition, TableDef, TableId, TableOptions, TimestampMicros, Token, codec,
+    token,
 };
 use helenus_node::config::{CommitlogSync, StorageConfig};
 use helenus_node::seams::background::ThreadBackground;
@@ -39,6 +40,7 @@ fn table(settings: &Settings) -> TableDef {
         id: TABLE,
         keyspace: "bench".to_owned(),
         name: "kv".to_owned(),
+        columns: Columns::key_value(),
         options,
         altered: TimestampMicros(1),
         dropped: false,

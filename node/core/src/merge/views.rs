@@ -36,6 +36,21 @@ pub fn row_is_live(row: &Row, now: GcSeconds) -> bool {
         || row.cells.iter().any(|(_, cell)| value_at(cell, now).is_some())
 }
 
+/// Whether a reader sees anything in this partition.
+pub fn is_live(partition: &Partition, now: GcSeconds) -> bool {
+    rows(partition).any(|row| row_is_live(row, now))
+}
+
+/// About what a partition takes in an answer: what can be large in it is its values.
+pub fn value_bytes(partition: &Partition) -> usize {
+    let cells = rows(partition).flat_map(|row| &row.cells);
+    let sizes = cells.map(|(_, cell)| match &cell.content {
+        Content::Value { value, .. } => value.len(),
+        Content::Tombstone { .. } => 0,
+    });
+    sizes.sum()
+}
+
 fn rows(partition: &Partition) -> impl Iterator<Item = &Row> {
     partition.rows.iter().map(|(_, row)| row).chain(&partition.static_row)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::cql::CqlType;
 use proptest::prelude::*;
 
 fn keyspace() -> impl Strategy<Value = KeyspaceDef> {
@@ -26,11 +27,20 @@ fn table() -> impl Strategy<Value = TableDef> {
             id: TableId(id),
             keyspace,
             name,
+            columns: columns(id),
             options: TableOptions { gc_grace_seconds, ..TableOptions::default() },
             altered: TimestampMicros(altered),
             dropped,
         },
     )
+}
+
+fn columns(table: u128) -> Columns {
+    let mut columns = Columns::key_value();
+    if table == 1 {
+        columns.clustering.push(at(true));
+    }
+    columns
 }
 
 fn schema() -> impl Strategy<Value = Schema> {
@@ -93,6 +103,7 @@ fn shop() -> Schema {
         id: TableId(7),
         keyspace: "shop".to_owned(),
         name: "orders".to_owned(),
+        columns: Columns::key_value(),
         options: TableOptions::default(),
         altered: TimestampMicros(2),
         dropped: false,
@@ -257,4 +268,41 @@ fn an_option_that_cannot_be_says_what_can() {
     let error = TableOptions::from_pairs(pairs).unwrap_err();
     assert_eq!(error, OptionError::Buckets { low_ppm: 500_000, high_ppm: 250_000 });
     assert!(error.to_string().contains("`compaction.bucket_low` is 0.5"), "{error}");
+}
+
+#[test]
+fn whatever_a_column_is_shows_in_the_version() {
+    let with = |change: fn(&mut Columns)| {
+        let mut schema = Schema::default();
+        let mut columns = Columns::key_value();
+        change(&mut columns);
+        let def = TableDef {
+            id: TableId(7),
+            keyspace: "shop".to_owned(),
+            name: "orders".to_owned(),
+            columns,
+            options: TableOptions::default(),
+            altered: TimestampMicros(2),
+            dropped: false,
+        };
+        schema.tables.insert((def.keyspace.clone(), def.name.clone()), def);
+        schema.version()
+    };
+    let changes: [fn(&mut Columns); 9] = [
+        |_| {},
+        |c| c.partition_key[0].name = "k".to_owned(),
+        |c| c.partition_key[0].ty = CqlType::Text,
+        |c| c.cells[0].name = "v".to_owned(),
+        |c| c.cells[0].ty = CqlType::Text,
+        |c| c.cells[0].is_static = true,
+        |c| c.next_id = 2,
+        |c| c.clustering.push(at(false)),
+        |c| c.clustering.push(at(true)),
+    ];
+    let versions: std::collections::BTreeSet<SchemaVersion> = changes.map(with).into();
+    assert_eq!(versions.len(), changes.len(), "no two of them are the same");
+}
+
+fn at(reversed: bool) -> ClusteringColumn {
+    ClusteringColumn { name: "at".to_owned(), ty: CqlType::Timestamp, reversed }
 }

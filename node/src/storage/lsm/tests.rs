@@ -23,7 +23,8 @@ use crate::tasks::Tasks;
 use bytes::Bytes;
 use helenus_core::merge;
 use helenus_core::{
-    GcSeconds, Key, Partition, TableDef, TableId, TableOptions, TimestampMicros, Token, codec,
+    Columns, GcSeconds, Key, Partition, TableDef, TableId, TableOptions, TimestampMicros, Token,
+    codec,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,6 +64,7 @@ fn table(id: TableId, change: impl FnOnce(&mut TableOptions)) -> TableDef {
         id,
         keyspace: "ks".to_owned(),
         name: format!("t{}", id.0),
+        columns: Columns::key_value(),
         options,
         altered: TimestampMicros(1),
         dropped: false,

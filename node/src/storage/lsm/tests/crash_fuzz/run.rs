@@ -5,7 +5,7 @@ use super::life::{Act, Scale, Subject, World, Wrong, files};
 use super::node::config::{CommitlogSync, StorageConfig};
 use super::node::seams::disk::{Faults, Survives};
 use helenus_core::schema::{CompactionClass, WindowUnit};
-use helenus_core::{TableDef, TableId, TableOptions, TimestampMicros};
+use helenus_core::{Columns, TableDef, TableId, TableOptions, TimestampMicros};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::time::Duration;
@@ -62,6 +62,7 @@ pub(super) fn table(number: u128, options: TableOptions) -> TableDef {
         id: TableId(number),
         keyspace: "ks".to_owned(),
         name: format!("t{number}"),
+        columns: Columns::key_value(),
         options,
         altered: TimestampMicros(1),
         dropped: false,

@@ -1,0 +1,124 @@
+//! Names: of keyspaces, tables, columns, types, fields.
+
+use std::borrow::Borrow;
+use std::fmt;
+
+/// A name. Shown as CQL writes it: quoted if it would otherwise be read as another name, or as none.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ident(String);
+
+impl Ident {
+    /// This very name, as if it had been quoted.
+    pub fn quoted(name: impl Into<String>) -> Ident {
+        Ident(name.into())
+    }
+
+    /// The name that these letters give without quotes: folded to lower case.
+    pub fn unquoted(name: &str) -> Ident {
+        Ident(name.to_ascii_lowercase())
+    }
+
+    /// The name without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name without quotes.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
+    /// Whether CQL reads the name only in quotes.
+    fn needs_quotes(&self) -> bool {
+        let mut chars = self.0.chars();
+        let plain = chars.next().is_some_and(|first| first.is_ascii_lowercase())
+            && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        !plain || is_reserved(&self.0) || matches!(self.0.as_str(), "true" | "false")
+    }
+}
+
+impl fmt::Display for Ident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.needs_quotes() {
+            return f.write_str(&self.0);
+        }
+        write!(f, "\"{}\"", self.0.replace('"', "\"\""))
+    }
+}
+
+/// As it is displayed: a tree is read by people when a test of it fails.
+impl fmt::Debug for Ident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl AsRef<str> for Ident {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Ident {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Ident {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for Ident {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+/// A name that may say its keyspace: `ks.t`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QualifiedName {
+    /// The keyspace; without it the connection's own is meant.
+    pub keyspace: Option<Ident>,
+    /// The name within the keyspace.
+    pub name: Ident,
+}
+
+impl fmt::Display for QualifiedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.keyspace {
+            Some(keyspace) => write!(f, "{keyspace}.{}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
+/// Whether this word, in capitals or not, is a name only in quotes. The list is Cassandra 4.1's; all other words of CQL
+/// (`key`, `ttl`, `type`, `timestamp`, …) are names too.
+pub fn is_reserved(word: &str) -> bool {
+    let by_length: &[&str] = match word.len() {
+        2 => &["by", "if", "in", "is", "of", "on", "or", "to"],
+        3 => &["add", "and", "asc", "nan", "not", "set", "use"],
+        4 => &["desc", "drop", "from", "full", "into", "null", "view", "with"],
+        5 => &[
+            "allow", "alter", "apply", "batch", "begin", "grant", "index", "limit", "order",
+            "table", "token", "using", "where",
+        ],
+        6 => &[
+            "create", "delete", "insert", "modify", "rename", "revoke", "schema", "select",
+            "update",
+        ],
+        7 => &["entries", "execute", "primary"],
+        8 => &["describe", "infinity", "keyspace", "truncate", "unlogged"],
+        9 => &["authorize"],
+        11 => &["norecursive"],
+        12 => &["columnfamily", "materialized"],
+        _ => &[],
+    };
+    // The parser asks this of every name: nearly all are told by their first letter.
+    let first = word.as_bytes().first().map(u8::to_ascii_lowercase);
+    let same_first = |known: &&&str| known.as_bytes().first().copied() == first;
+    by_length.iter().filter(same_first).any(|known| known.eq_ignore_ascii_case(word))
+}

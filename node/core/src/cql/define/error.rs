@@ -1,0 +1,194 @@
+//! Why a statement defines nothing.
+
+use crate::cql::ast::Ident;
+use crate::cql::{CqlType, TypeError};
+use crate::schema::{ColumnsError, OptionError};
+use thiserror::Error;
+
+/// Why a statement defines nothing. [`DefineError::is_config`] says under which code a client hears of it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DefineError {
+    /// Of a column.
+    #[error("column {column}: {why}")]
+    Column {
+        /// Which.
+        column: Ident,
+        /// What is wrong with it.
+        #[source]
+        why: Box<DefineError>,
+    },
+    /// No such type, or one that cannot hold what it should hold.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// A type that a user made.
+    #[error(
+        "{name} is no type of CQL, and user-defined types are not supported yet: use a tuple, as in \
+         frozen<tuple<text, int>>, or columns of their own"
+    )]
+    UserType {
+        /// The type.
+        name: String,
+    },
+    /// A counter.
+    #[error(
+        "column {column} is a counter, and counters are not supported yet: use bigint, and one writer for each value"
+    )]
+    Counter {
+        /// The column.
+        column: Ident,
+    },
+    /// A collection of cells.
+    #[error(
+        "column {column} of type {ty}: collections whose elements are written one by one are not supported yet; write \
+         frozen<{ty}>, which is read and written as a whole"
+    )]
+    Unfrozen {
+        /// The column.
+        column: Ident,
+        /// Its type.
+        ty: CqlType,
+    },
+    /// `COMPACT STORAGE`.
+    #[error("COMPACT STORAGE is not supported: leave it out (Cassandra made it obsolete in 4.0)")]
+    CompactStorage,
+    /// A name of the key that is none of a column.
+    #[error(
+        "unknown column {column} in the PRIMARY KEY: declare it with its type, as in `{column} int`"
+    )]
+    KeyUnknown {
+        /// The name.
+        column: Ident,
+    },
+    /// A column of the key that is there twice.
+    #[error("column {column} is in the PRIMARY KEY twice: name it once")]
+    KeyTwice {
+        /// The column.
+        column: Ident,
+    },
+    /// A column of the key that is static.
+    #[error("static column {column} cannot be part of the PRIMARY KEY: leave STATIC out")]
+    StaticKey {
+        /// The column.
+        column: Ident,
+    },
+    /// `CLUSTERING ORDER BY` does not follow the key.
+    #[error("CLUSTERING ORDER BY names {column}, {}", match wanted {
+        Some(wanted) => format!("where it wants {wanted}: it goes by the clustering columns in the order of the PRIMARY KEY"),
+        None => "and the PRIMARY KEY has no clustering column left for it".to_owned(),
+    })]
+    ClusteringOrder {
+        /// What it names.
+        column: Ident,
+        /// The clustering column whose turn it is, if there is one.
+        wanted: Option<Ident>,
+    },
+    /// The columns do not make a table.
+    #[error(transparent)]
+    Columns(#[from] ColumnsError),
+
+    /// An option that cannot have its value, or options that do not fit together.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// No such property.
+    #[error("unknown property {name} of a {of}{}", did_you_mean(nearest.as_deref()))]
+    UnknownProperty {
+        /// `table` or `keyspace`.
+        of: &'static str,
+        /// What was given.
+        name: String,
+        /// The one that is spelled most like it, if one is.
+        nearest: Option<String>,
+    },
+    /// No such key of a property that is a map.
+    #[error("unknown key '{key}' of {map}{}", did_you_mean(nearest.as_deref()))]
+    UnknownKey {
+        /// The property.
+        map: &'static str,
+        /// What was given.
+        key: String,
+        /// The one that is spelled most like it, if one is.
+        nearest: Option<String>,
+    },
+    /// A property that is a map lacks a key.
+    #[error("{map} lacks the key '{key}': {example}")]
+    MissingKey {
+        /// The property.
+        map: &'static str,
+        /// The key.
+        key: &'static str,
+        /// How it looks with it.
+        example: &'static str,
+    },
+    /// A value that a property cannot have.
+    #[error("{name} cannot be '{value}': it takes {expected}")]
+    Value {
+        /// The property, or the key of one.
+        name: String,
+        /// What was given.
+        value: String,
+        /// What it takes.
+        expected: String,
+    },
+    /// Keys that exclude each other.
+    #[error("compression with 'enabled': false takes no other key than that: leave '{key}' out")]
+    CompressionOff {
+        /// The other key.
+        key: String,
+    },
+    /// Change data capture.
+    #[error(
+        "cdc = true is not supported: there is no change data capture; leave it out or set it to false"
+    )]
+    Cdc,
+    /// A keyspace of no copies.
+    #[error(
+        "a keyspace needs a replication: WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 3}}"
+    )]
+    NoReplication,
+    /// NetworkTopologyStrategy without data centres.
+    #[error(
+        "NetworkTopologyStrategy needs a replication factor for at least one data centre: {{'class': \
+         'NetworkTopologyStrategy', 'dc1': 3}}"
+    )]
+    NoDataCentre,
+    /// NetworkTopologyStrategy with one factor for all data centres.
+    #[error(
+        "'replication_factor' is not supported for NetworkTopologyStrategy: name each data centre with its own, as in \
+         'dc1': 3"
+    )]
+    AutoExpansion,
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!(": did you mean {nearest}?")).unwrap_or_default()
+}
+
+impl DefineError {
+    /// Whether it is about properties (Cassandra's `CONFIG_ERROR`, 0x2300). Else it is about columns and types
+    /// (`INVALID`, 0x2200).
+    pub fn is_config(&self) -> bool {
+        match self {
+            DefineError::Column { .. }
+            | DefineError::Type(_)
+            | DefineError::UserType { .. }
+            | DefineError::Counter { .. }
+            | DefineError::Unfrozen { .. }
+            | DefineError::CompactStorage
+            | DefineError::KeyUnknown { .. }
+            | DefineError::KeyTwice { .. }
+            | DefineError::StaticKey { .. }
+            | DefineError::ClusteringOrder { .. }
+            | DefineError::Columns(_) => false,
+            DefineError::Option(_)
+            | DefineError::UnknownProperty { .. }
+            | DefineError::UnknownKey { .. }
+            | DefineError::MissingKey { .. }
+            | DefineError::Value { .. }
+            | DefineError::CompressionOff { .. }
+            | DefineError::Cdc
+            | DefineError::NoReplication
+            | DefineError::NoDataCentre
+            | DefineError::AutoExpansion => true,
+        }
+    }
+}

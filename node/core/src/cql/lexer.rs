@@ -1,0 +1,371 @@
+//! Text becomes tokens, one when it is asked for: no list of them is kept, so a long statement costs no more than its tree.
+//!
+//! Keywords are words like others, because nearly all of them are names too; the parser knows which it wants where. A minus
+//! is a token of its own, so that `c = c -1` is read as it is meant; the parser joins it with the number behind it.
+//!
+//! Source: the lexical rules of CQL 3.4.6.
+
+use super::error::{Found, Position, SyntaxError};
+
+/// A piece of the text: `text[start..end]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) kind: Kind,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A name or a keyword, as written.
+    Word,
+    /// `"…"`, quotes included and not yet undone; not empty.
+    QuotedName,
+    /// `'…'`, quotes included and not yet undone.
+    String,
+    /// `$$…$$`, dollars included.
+    DollarString,
+    /// Decimal digits.
+    Integer,
+    /// Digits with a point or an exponent.
+    Float,
+    /// `1h30m`, `PT1H30M`.
+    Duration,
+    /// 36 characters.
+    Uuid,
+    /// `0x…`, an even number of digits.
+    Blob,
+    /// A sign: `(`, `<=`, `?`.
+    Sign(Sign),
+    /// Behind the last token; empty.
+    End,
+}
+
+macro_rules! signs {
+    ($($name:ident $written:literal)*) => {
+        /// A sign.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Sign { $($name,)* }
+
+        impl Sign {
+            /// The sign between backticks, as it is told when it is expected.
+            pub(super) fn expected(self) -> &'static str {
+                match self { $(Sign::$name => concat!("`", $written, "`"),)* }
+            }
+        }
+    };
+}
+
+signs! {
+    ParenOpen "(" ParenClose ")" BracketOpen "[" BracketClose "]" BraceOpen "{" BraceClose "}"
+    Comma "," Semicolon ";" Colon ":" Question "?" Point "." Range ".."
+    Eq "=" NotEq "!=" Lt "<" LtEq "<=" Gt ">" GtEq ">="
+    Plus "+" PlusEq "+=" Minus "-" MinusEq "-=" Star "*" Slash "/" Percent "%"
+}
+
+/// Where the lexer is. A copy of it looks ahead.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lexer<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) fn new(text: &'a str) -> Lexer<'a> {
+        Lexer { text, at: 0 }
+    }
+
+    /// The text of a token.
+    pub(super) fn text(&self, token: Token) -> &'a str {
+        self.text.get(token.start..token.end).unwrap_or_default()
+    }
+
+    pub(super) fn position(&self, offset: usize) -> Position {
+        Position::of(self.text, offset)
+    }
+
+    /// Whether neither a word nor a number nor anything in quotes follows. Quicker than to read it, if it is only to be known.
+    pub(super) fn at_sign_byte(&mut self) -> bool {
+        let quoted_or_word = |byte: u8| byte.is_ascii_alphanumeric() || b"'\"$".contains(&byte);
+        self.skip_blanks().is_ok() && !self.byte(0).is_some_and(quoted_or_word)
+    }
+
+    /// The next token; at the end, [`Kind::End`] again and again.
+    pub(super) fn next(&mut self) -> Result<Token, SyntaxError> {
+        self.skip_blanks()?;
+        let start = self.at;
+        let kind = match self.byte(0) {
+            None => Kind::End,
+            Some(first) => self.token(first)?,
+        };
+        Ok(Token { kind, start, end: self.at })
+    }
+
+    fn byte(&self, ahead: usize) -> Option<u8> {
+        self.text.as_bytes().get(self.at + ahead).copied()
+    }
+
+    /// The text from here, `ahead` bytes on.
+    fn rest(&self, ahead: usize) -> &'a [u8] {
+        self.text.as_bytes().get(self.at + ahead..).unwrap_or_default()
+    }
+
+    fn token(&mut self, first: u8) -> Result<Kind, SyntaxError> {
+        match first {
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' if self.at_uuid() => {
+                self.at += UUID.len();
+                Ok(Kind::Uuid)
+            }
+            b'a'..=b'z' | b'A'..=b'Z' => Ok(self.word(first)),
+            b'0'..=b'9' => self.number(first),
+            b'\'' => self.quoted(first, Kind::String, "the string", "'"),
+            b'"' => self.quoted(first, Kind::QuotedName, "the quoted name", "\""),
+            b'$' if self.byte(1) == Some(b'$') => self.dollar_string(),
+            _ => self.sign(first).map(Kind::Sign),
+        }
+    }
+
+    fn at_uuid(&self) -> bool {
+        // Most words and numbers have no hyphen there.
+        self.byte(8) == Some(b'-') && has_form(self.rest(0), UUID)
+    }
+
+    /// Past blanks and comments.
+    fn skip_blanks(&mut self) -> Result<(), SyntaxError> {
+        loop {
+            match (self.byte(0), self.byte(1)) {
+                (Some(b' ' | b'\t' | b'\n' | b'\r'), _) => self.at += 1,
+                (Some(b'-'), Some(b'-')) | (Some(b'/'), Some(b'/')) => {
+                    let rest = self.rest(0);
+                    let line = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                    self.at += line.unwrap_or(rest.len());
+                }
+                (Some(b'/'), Some(b'*')) => {
+                    let inside = self.rest(2);
+                    let Some(length) = inside.windows(2).position(|two| two == b"*/") else {
+                        return Err(self.unterminated("the comment", "*/"));
+                    };
+                    self.at += length + 4;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn unterminated(&self, what: &'static str, until: &'static str) -> SyntaxError {
+        SyntaxError::Unterminated { at: self.position(self.at), what, until }
+    }
+
+    fn word(&mut self, first: u8) -> Kind {
+        if first == b'P' && has_form(self.rest(0), DURATION) {
+            self.at += DURATION.len();
+            return Kind::Duration;
+        }
+        let rest = self.rest(0);
+        let length = rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+        let length = length.unwrap_or(rest.len());
+        self.at += length;
+        let word = rest.get(..length).unwrap_or_default();
+        if first == b'P' && is_iso_duration(word) { Kind::Duration } else { Kind::Word }
+    }
+
+    fn number(&mut self, first: u8) -> Result<Kind, SyntaxError> {
+        if first == b'0' && matches!(self.byte(1), Some(b'x' | b'X')) {
+            return self.blob();
+        }
+        let digits = count_digits(self.rest(0));
+        if let Some(length) = duration_length(self.rest(digits)) {
+            self.at += digits + length;
+            return Ok(Kind::Duration);
+        }
+        self.at += digits;
+        let mut kind = Kind::Integer;
+        // `1..2` is a range of two integers; `1...2` is a range that begins with `1.`.
+        let range = self.byte(1) == Some(b'.') && self.byte(2) != Some(b'.');
+        if self.byte(0) == Some(b'.') && !range {
+            self.at += 1 + count_digits(self.rest(1));
+            kind = Kind::Float;
+        }
+        if matches!(self.byte(0), Some(b'e' | b'E')) {
+            let sign = usize::from(matches!(self.byte(1), Some(b'+' | b'-')));
+            let digits = count_digits(self.rest(1 + sign));
+            if digits > 0 {
+                self.at += 1 + sign + digits;
+                kind = Kind::Float;
+            }
+        }
+        Ok(kind)
+    }
+
+    fn blob(&mut self) -> Result<Kind, SyntaxError> {
+        let start = self.at;
+        let digits = self.rest(2);
+        let length = digits.iter().position(|byte| !byte.is_ascii_hexdigit());
+        let length = length.unwrap_or(digits.len());
+        self.at += 2 + length;
+        if length % 2 == 0 {
+            return Ok(Kind::Blob);
+        }
+        let found = Found::text(self.text.get(start..self.at).unwrap_or_default());
+        Err(SyntaxError::OddBlob { at: self.position(start), found })
+    }
+
+    /// Text between two quotes; two quotes within it stand for one.
+    fn quoted(
+        &mut self,
+        quote: u8,
+        kind: Kind,
+        what: &'static str,
+        until: &'static str,
+    ) -> Result<Kind, SyntaxError> {
+        let mut inside = 1;
+        loop {
+            let Some(length) = self.rest(inside).iter().position(|byte| *byte == quote) else {
+                return Err(self.unterminated(what, until));
+            };
+            inside += length + 1;
+            if self.byte(inside) != Some(quote) {
+                break;
+            }
+            inside += 1;
+        }
+        if kind == Kind::QuotedName && inside == 2 {
+            let why = "a name cannot be empty".to_owned();
+            return Err(SyntaxError::Refused { at: self.position(self.at), why });
+        }
+        self.at += inside;
+        Ok(kind)
+    }
+
+    fn dollar_string(&mut self) -> Result<Kind, SyntaxError> {
+        let Some(length) = self.rest(2).windows(2).position(|two| two == b"$$") else {
+            return Err(self.unterminated("the string", "$$"));
+        };
+        self.at += length + 4;
+        Ok(Kind::DollarString)
+    }
+
+    fn sign(&mut self, first: u8) -> Result<Sign, SyntaxError> {
+        let equals = self.byte(1) == Some(b'=');
+        let (sign, length) = match first {
+            b'(' => (Sign::ParenOpen, 1),
+            b')' => (Sign::ParenClose, 1),
+            b'[' => (Sign::BracketOpen, 1),
+            b']' => (Sign::BracketClose, 1),
+            b'{' => (Sign::BraceOpen, 1),
+            b'}' => (Sign::BraceClose, 1),
+            b',' => (Sign::Comma, 1),
+            b';' => (Sign::Semicolon, 1),
+            b':' => (Sign::Colon, 1),
+            b'?' => (Sign::Question, 1),
+            b'.' if self.byte(1) == Some(b'.') => (Sign::Range, 2),
+            b'.' => (Sign::Point, 1),
+            b'=' => (Sign::Eq, 1),
+            b'!' if equals => (Sign::NotEq, 2),
+            b'<' if equals => (Sign::LtEq, 2),
+            b'<' => (Sign::Lt, 1),
+            b'>' if equals => (Sign::GtEq, 2),
+            b'>' => (Sign::Gt, 1),
+            b'+' if equals => (Sign::PlusEq, 2),
+            b'+' => (Sign::Plus, 1),
+            b'-' if equals => (Sign::MinusEq, 2),
+            b'-' => (Sign::Minus, 1),
+            b'*' => (Sign::Star, 1),
+            b'/' => (Sign::Slash, 1),
+            b'%' => (Sign::Percent, 1),
+            _ => {
+                let rest = self.text.get(self.at..).unwrap_or_default();
+                let found = rest.chars().next().unwrap_or_default();
+                return Err(SyntaxError::Character { at: self.position(self.at), found });
+            }
+        };
+        self.at += length;
+        Ok(sign)
+    }
+}
+
+/// `0` is a hexadecimal digit, other characters are themselves.
+const UUID: &[u8] = b"00000000-0000-0000-0000-000000000000";
+
+/// `0` is a decimal digit, other characters are themselves.
+const DURATION: &[u8] = b"P0000-00-00T00:00:00";
+
+/// Whether the text begins with this form. A form with a `P` has decimal digits, one without has hexadecimal ones.
+fn has_form(text: &[u8], form: &[u8]) -> bool {
+    let decimal = form.first() == Some(&b'P');
+    let fits = |(byte, form): (&u8, &u8)| match form {
+        b'0' if decimal => byte.is_ascii_digit(),
+        b'0' => byte.is_ascii_hexdigit(),
+        _ => byte == form,
+    };
+    text.len() >= form.len() && text.iter().zip(form).all(fits)
+}
+
+fn count_digits(text: &[u8]) -> usize {
+    text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len())
+}
+
+/// How long the duration is whose first digits stand before this text, if a unit begins it: `h30m`.
+fn duration_length(text: &[u8]) -> Option<usize> {
+    let mut length = unit_length(text)?;
+    loop {
+        let more = text.get(length..).unwrap_or_default();
+        let digits = count_digits(more);
+        let unit = unit_length(more.get(digits..).unwrap_or_default());
+        match unit {
+            Some(unit) if digits > 0 => length += digits + unit,
+            _ => return Some(length),
+        }
+    }
+}
+
+/// The longest unit of time that begins this text.
+fn unit_length(text: &[u8]) -> Option<usize> {
+    // The micro sign is two bytes of UTF-8.
+    if text.starts_with("µs".as_bytes()) || text.starts_with("µS".as_bytes()) {
+        return Some(3);
+    }
+    let lower = |at: usize| text.get(at).map(u8::to_ascii_lowercase);
+    match (lower(0)?, lower(1)) {
+        (b'm', Some(b'o' | b's')) | (b'u' | b'n', Some(b's')) => Some(2),
+        (b'y' | b'w' | b'd' | b'h' | b'm' | b's', _) => Some(1),
+        _ => None,
+    }
+}
+
+/// `P1Y2M3D`, `P1DT2H`, `PT3M4S`, `P5W`: capitals, in this order, at least one, and one behind a `T`.
+fn is_iso_duration(word: &[u8]) -> bool {
+    let Some(word) = word.strip_prefix(b"P") else { return false };
+    if let Some(weeks) = word.strip_suffix(b"W") {
+        return !weeks.is_empty() && count_digits(weeks) == weeks.len();
+    }
+    let mut halves = word.splitn(2, |byte| *byte == b'T');
+    let date = halves.next().and_then(|date| count_designated(date, b"YMD"));
+    let time = halves.next().map(|time| count_designated(time, b"HMS"));
+    match (date, time) {
+        (Some(date), None) => date > 0,
+        (Some(_), Some(Some(time))) => time > 0,
+        _ => false,
+    }
+}
+
+/// How many numbers with a designator behind them the text is made of, if they are in order.
+fn count_designated(mut text: &[u8], mut designators: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    while !text.is_empty() {
+        let digits = count_digits(text);
+        let designator = text.get(digits)?;
+        let nth = designators.iter().position(|known| known == designator)?;
+        if digits == 0 {
+            return None;
+        }
+        designators = designators.get(nth + 1..)?;
+        text = text.get(digits + 1..)?;
+        count += 1;
+    }
+    Some(count)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,471 @@
+//! Tokens become a syntax tree: a recursive descent, written by hand, a room for each family of statements.
+//!
+//! By hand because nearly every keyword of CQL is a name as well: `SELECT key, ttl, type FROM distinct`. The grammar decides
+//! with the current token and at most a few more, never by trying one reading after another, so time is linear in the text.
+//!
+//! Invariants: no text panics or overflows the stack (nesting is bounded by [`Limits::depth`], and so is the tree); memory is
+//! bounded by [`Limits::tokens`]; markers are numbered in the order of the text.
+
+mod ddl;
+mod describe;
+mod modify;
+mod select;
+mod selectors;
+mod terms;
+mod types;
+
+use super::ast::{Ident, IntValue, Marker, QualifiedName, Statement, Unsupported, is_reserved};
+use super::error::{Found, SyntaxError};
+use super::lexer::{Kind, Lexer, Sign, Token};
+
+/// Bind markers of a statement; the protocol counts values with 16 bits.
+pub const MARKERS_MAX: usize = 65_535;
+
+/// A statement and its bind markers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// What it says.
+    pub statement: Statement,
+    /// Its markers; their numbers in the tree are their places here.
+    pub markers: Vec<Marker>,
+}
+
+/// How much of a text is read. Whoever is allowed to send statements is trusted with no more than this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the text.
+    pub statement_bytes: usize,
+    /// Words and signs. Each costs some hundred bytes at most.
+    pub tokens: usize,
+    /// Levels of nesting, together with the operators of one expression.
+    pub depth: usize,
+}
+
+impl Limits {
+    /// As much as a frame of the protocol carries by default, 64 levels, half a million words and signs.
+    pub const DEFAULT: Limits = Limits { statement_bytes: 16 << 20, tokens: 1 << 19, depth: 64 };
+}
+
+/// Reads one statement within [`Limits::DEFAULT`].
+///
+/// # Errors
+/// The text is not one statement of CQL; the error says where, what stands there and what was expected.
+pub fn parse(text: &str) -> Result<Parsed, SyntaxError> {
+    parse_within(text, Limits::DEFAULT)
+}
+
+/// Reads one statement within these limits. Semicolons may follow it.
+///
+/// # Errors
+/// The text is not one statement of CQL, or is more than the limits allow.
+pub fn parse_within(text: &str, limits: Limits) -> Result<Parsed, SyntaxError> {
+    if text.len() > limits.statement_bytes {
+        return Err(SyntaxError::TooLong { bytes: text.len(), bytes_max: limits.statement_bytes });
+    }
+    let mut parser = Parser::new(text, limits)?;
+    let statement = parser.statement()?;
+    while parser.eat_sign(Sign::Semicolon)? {}
+    if parser.token.kind != Kind::End {
+        return Err(parser.unexpected("the end of the statement (one statement is read at a time)"));
+    }
+    Ok(Parsed { statement, markers: parser.markers })
+}
+
+/// What every rule gives.
+type Outcome<T> = Result<T, SyntaxError>;
+
+/// Where the parser is.
+struct Parser<'a> {
+    lexer: Lexer<'a>,
+    /// The token to be read next; the lexer stands behind it.
+    token: Token,
+    markers: Vec<Marker>,
+    limits: Limits,
+    tokens: usize,
+    /// Rules within rules.
+    depth: usize,
+    /// Operators since the depth was last 0. They make a tree deep on its left without nesting, so they count like levels.
+    operators: usize,
+}
+
+/// The words that statements begin with.
+const STATEMENTS: [&str; 18] = [
+    "SELECT", "INSERT", "UPDATE", "DELETE", "BEGIN", "USE", "TRUNCATE", "CREATE", "ALTER", "DROP",
+    "DESCRIBE", "DESC", "LIST", "GRANT", "REVOKE", "ADD", "BATCH", "APPLY",
+];
+
+impl<'a> Parser<'a> {
+    fn new(text: &'a str, limits: Limits) -> Outcome<Parser<'a>> {
+        let mut lexer = Lexer::new(text);
+        let token = lexer.next()?;
+        let (tokens, depth, operators) = (0, 0, 0);
+        Ok(Parser { lexer, token, markers: Vec::new(), limits, tokens, depth, operators })
+    }
+
+    fn statement(&mut self) -> Outcome<Statement> {
+        if self.at_word("SELECT") {
+            return Ok(Statement::Select(Box::new(self.select()?)));
+        }
+        if let Some(modification) = self.modification()? {
+            return Ok(Statement::Modify(modification));
+        }
+        if self.eat_word("BEGIN")? {
+            return self.batch().map(Statement::Batch);
+        }
+        if self.eat_word("USE")? {
+            return self.ident("the name of a keyspace").map(Statement::Use);
+        }
+        if self.eat_word("TRUNCATE")? {
+            let _ = self.eat_table_word()?;
+            return self.qualified_name("the name of a table").map(Statement::Truncate);
+        }
+        if self.eat_word("CREATE")? {
+            return self.create();
+        }
+        if self.eat_word("ALTER")? {
+            return self.alter();
+        }
+        if self.eat_word("DROP")? {
+            return self.drop();
+        }
+        if self.eat_word("DESCRIBE")? || self.eat_word("DESC")? {
+            return self.describe().map(Statement::Describe);
+        }
+        self.of_roles()
+    }
+
+    /// `LIST`, `GRANT`, `REVOKE`, `ADD IDENTITY`; or no statement at all.
+    fn of_roles(&mut self) -> Outcome<Statement> {
+        if self.eat_word("LIST")? {
+            let what = match () {
+                () if self.at_word("ROLES") || self.at_word("SUPERUSERS") => Unsupported::Role,
+                () if self.at_word("USERS") => Unsupported::User,
+                () => Unsupported::Permission,
+            };
+            return self.unsupported("LIST", what);
+        }
+        for verb in ["GRANT", "REVOKE"] {
+            if self.eat_word(verb)? {
+                return self.unsupported(verb, Unsupported::Permission);
+            }
+        }
+        if self.at_word("ADD") && self.peek_is_word("IDENTITY") {
+            return self.unsupported("ADD", Unsupported::Identity);
+        }
+        let at = self.lexer.position(self.token.start);
+        if self.token.kind == Kind::End {
+            return Err(SyntaxError::Empty { at });
+        }
+        let nearest = nearest(&self.text().to_ascii_uppercase());
+        Err(SyntaxError::NoStatement { at, found: self.found(), nearest })
+    }
+
+    /// A statement that is known and not served: what is left of it is passed over.
+    fn unsupported(&mut self, verb: &'static str, what: Unsupported) -> Outcome<Statement> {
+        while !matches!(self.token.kind, Kind::End | Kind::Sign(Sign::Semicolon)) {
+            self.advance()?;
+        }
+        Ok(Statement::Unsupported { verb, what })
+    }
+}
+
+/// The statement's word that a misspelt one is nearest to.
+fn nearest(word: &str) -> Option<&'static str> {
+    // A long string is no misspelt word, and comparing it would take long.
+    if word.len() > 16 {
+        return None;
+    }
+    let distances =
+        STATEMENTS.iter().map(|known| (strsim::damerau_levenshtein(word, known), *known));
+    distances.filter(|(distance, _)| *distance <= 2).min().map(|(_, known)| known)
+}
+
+// Tokens.
+impl<'a> Parser<'a> {
+    /// The text of the current token.
+    fn text(&self) -> &'a str {
+        self.lexer.text(self.token)
+    }
+
+    /// To the next token; gives the one that is left behind.
+    fn advance(&mut self) -> Outcome<Token> {
+        self.tokens += 1;
+        if self.tokens > self.limits.tokens {
+            let (at, tokens_max) = (self.lexer.position(self.token.start), self.limits.tokens);
+            return Err(SyntaxError::TooManyTokens { at, tokens_max });
+        }
+        let next = self.lexer.next()?;
+        Ok(std::mem::replace(&mut self.token, next))
+    }
+
+    /// The token behind the current one. What is wrong with it is told when it is reached.
+    fn peek(&self) -> Kind {
+        self.peek_two().0
+    }
+
+    /// The two tokens behind the current one.
+    fn peek_two(&self) -> (Kind, Kind) {
+        let mut ahead = self.lexer;
+        let first = ahead.next().map_or(Kind::End, |token| token.kind);
+        (first, ahead.next().map_or(Kind::End, |token| token.kind))
+    }
+
+    fn peek_is_sign(&self, sign: Sign) -> bool {
+        let mut ahead = self.lexer;
+        ahead.at_sign_byte() && ahead.next().is_ok_and(|token| token.kind == Kind::Sign(sign))
+    }
+
+    fn peek_is_word(&self, word: &str) -> bool {
+        let mut ahead = self.lexer;
+        ahead.next().is_ok_and(|token| self.is_word(token, word))
+    }
+
+    #[inline]
+    fn is_word(&self, token: Token, word: &str) -> bool {
+        token.kind == Kind::Word
+            && token.end - token.start == word.len()
+            && self.lexer.text(token).eq_ignore_ascii_case(word)
+    }
+
+    #[inline]
+    fn at_word(&self, word: &str) -> bool {
+        self.is_word(self.token, word)
+    }
+
+    #[inline]
+    fn at_sign(&self, sign: Sign) -> bool {
+        self.token.kind == Kind::Sign(sign)
+    }
+
+    #[inline]
+    fn eat_word(&mut self, word: &str) -> Outcome<bool> {
+        let there = self.at_word(word);
+        if there {
+            self.advance()?;
+        }
+        Ok(there)
+    }
+
+    #[inline]
+    fn eat_sign(&mut self, sign: Sign) -> Outcome<bool> {
+        let there = self.at_sign(sign);
+        if there {
+            self.advance()?;
+        }
+        Ok(there)
+    }
+
+    /// This word, in capitals as it is told when it is missing.
+    fn expect_word(&mut self, word: &'static str) -> Outcome<()> {
+        if self.eat_word(word)? { Ok(()) } else { Err(self.unexpected(word)) }
+    }
+
+    fn expect_words(&mut self, words: &[&'static str]) -> Outcome<()> {
+        words.iter().try_for_each(|word| self.expect_word(word))
+    }
+
+    fn expect_sign(&mut self, sign: Sign) -> Outcome<()> {
+        if self.eat_sign(sign)? { Ok(()) } else { Err(self.unexpected(sign.expected())) }
+    }
+
+    /// A comma, or the sign that closes a list: whether the list goes on.
+    fn goes_on(&mut self, close: Sign, expected: &'static str) -> Outcome<bool> {
+        if self.eat_sign(Sign::Comma)? {
+            return Ok(true);
+        }
+        if self.eat_sign(close)? { Ok(false) } else { Err(self.unexpected(expected)) }
+    }
+
+    fn found(&self) -> Found {
+        match self.token.kind {
+            Kind::End => Found::End,
+            _ => Found::text(self.text()),
+        }
+    }
+
+    fn unexpected(&self, expected: &'static str) -> SyntaxError {
+        let at = self.lexer.position(self.token.start);
+        SyntaxError::Unexpected { at, found: self.found(), expected }
+    }
+
+    fn refused(&self, at: Token, why: impl Into<String>) -> SyntaxError {
+        SyntaxError::Refused { at: self.lexer.position(at.start), why: why.into() }
+    }
+}
+
+// What many statements have.
+impl Parser<'_> {
+    /// Runs a rule one level deeper.
+    fn deeper<T>(&mut self, rule: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        self.depth += 1;
+        self.check_depth()?;
+        let outcome = rule(self);
+        self.depth -= 1;
+        if self.depth == 0 {
+            self.operators = 0;
+        }
+        outcome
+    }
+
+    /// Counts an operator, which puts what stands before it one level deeper.
+    fn operator(&mut self) -> Outcome<()> {
+        self.operators += 1;
+        self.check_depth()
+    }
+
+    fn check_depth(&self) -> Outcome<()> {
+        if self.depth + self.operators <= self.limits.depth {
+            return Ok(());
+        }
+        let (at, depth_max) = (self.lexer.position(self.token.start), self.limits.depth);
+        Err(SyntaxError::TooDeep { at, depth_max })
+    }
+
+    /// Whether the current token is a name, quoted or not.
+    fn at_ident(&self) -> bool {
+        self.is_ident(self.token)
+    }
+
+    /// Whether a token is a name. `true` and `false` are constants, although no keyword is reserved for them.
+    fn is_ident(&self, token: Token) -> bool {
+        match token.kind {
+            Kind::QuotedName => true,
+            Kind::Word => {
+                let word = self.lexer.text(token);
+                !(is_reserved(word) || self.is_word(token, "true") || self.is_word(token, "false"))
+            }
+            _ => false,
+        }
+    }
+
+    /// A name. What it names is told if it is missing.
+    fn ident(&mut self, expected: &'static str) -> Outcome<Ident> {
+        if !self.at_ident() {
+            if self.token.kind == Kind::Word {
+                let why = format!(
+                    "found `{0}`, which is a reserved word, expected {expected}: as a name write \"{0}\"",
+                    self.text()
+                );
+                return Err(self.refused(self.token, why));
+            }
+            return Err(self.unexpected(expected));
+        }
+        self.any_word()
+    }
+
+    /// The current word or quoted name, reserved or not.
+    fn any_word(&mut self) -> Outcome<Ident> {
+        let token = self.advance()?;
+        let text = self.lexer.text(token);
+        if token.kind != Kind::QuotedName {
+            return Ok(Ident::unquoted(text));
+        }
+        let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+        Ok(Ident::quoted(undoubled(inside, '"')))
+    }
+
+    /// `name` or `keyspace.name`.
+    fn qualified_name(&mut self, expected: &'static str) -> Outcome<QualifiedName> {
+        let name = self.ident(expected)?;
+        if !self.eat_sign(Sign::Point)? {
+            return Ok(QualifiedName { keyspace: None, name });
+        }
+        Ok(QualifiedName { keyspace: Some(name), name: self.ident(expected)? })
+    }
+
+    /// `(a, b)`, at least one; the parenthesis is open.
+    fn idents_to_close(&mut self, expected: &'static str) -> Outcome<Vec<Ident>> {
+        let mut idents = vec![self.ident(expected)?];
+        while self.goes_on(Sign::ParenClose, "`,` or `)`")? {
+            idents.push(self.ident(expected)?);
+        }
+        Ok(idents)
+    }
+
+    fn if_not_exists(&mut self) -> Outcome<bool> {
+        let there = self.eat_word("IF")?;
+        if there {
+            self.expect_words(&["NOT", "EXISTS"])?;
+        }
+        Ok(there)
+    }
+
+    fn if_exists(&mut self) -> Outcome<bool> {
+        let there = self.eat_word("IF")?;
+        if there {
+            self.expect_word("EXISTS")?;
+        }
+        Ok(there)
+    }
+
+    /// `TABLE`, or `COLUMNFAMILY` as it was called once.
+    fn eat_table_word(&mut self) -> Outcome<bool> {
+        Ok(self.eat_word("TABLE")? || self.eat_word("COLUMNFAMILY")?)
+    }
+
+    /// `KEYSPACE`, or `SCHEMA`, which is the same word.
+    fn eat_keyspace_word(&mut self) -> Outcome<bool> {
+        Ok(self.eat_word("KEYSPACE")? || self.eat_word("SCHEMA")?)
+    }
+
+    /// `?` or `:name`, if one stands here: its number.
+    fn eat_marker(&mut self) -> Outcome<Option<usize>> {
+        let name = if self.eat_sign(Sign::Question)? {
+            None
+        } else if self.eat_sign(Sign::Colon)? {
+            Some(self.ident("the name of a bind marker")?)
+        } else {
+            return Ok(None);
+        };
+        let number = self.markers.len();
+        if number == MARKERS_MAX {
+            let (at, markers_max) = (self.lexer.position(self.token.start), MARKERS_MAX);
+            return Err(SyntaxError::TooManyMarkers { at, markers_max });
+        }
+        self.markers.push(Marker { name });
+        Ok(Some(number))
+    }
+
+    /// A whole number or a marker for one.
+    fn int_value(&mut self) -> Outcome<IntValue> {
+        if let Some(marker) = self.eat_marker()? {
+            return Ok(IntValue::Marker(marker));
+        }
+        self.integer("a whole number or a bind marker").map(IntValue::Integer)
+    }
+
+    /// A whole number of 64 bits.
+    fn integer(&mut self, expected: &'static str) -> Outcome<i64> {
+        let start = self.token.start;
+        let minus = if self.eat_sign(Sign::Minus)? { "-" } else { "" };
+        if self.token.kind != Kind::Integer {
+            return Err(self.unexpected(expected));
+        }
+        let token = self.advance()?;
+        let written = format!("{minus}{}", self.lexer.text(token));
+        written.parse().map_err(|_| {
+            let at = self.lexer.position(start);
+            SyntaxError::Integer { at, found: Found::text(&written) }
+        })
+    }
+}
+
+/// The text between two quotes, where two of them stand for one.
+fn undoubled(inside: &str, quote: char) -> String {
+    // Nearly always there is none, and looking for one character is quick.
+    if !inside.contains(quote) {
+        return inside.to_owned();
+    }
+    let mut text = String::with_capacity(inside.len());
+    let mut chars = inside.chars();
+    while let Some(c) = chars.next() {
+        if c == quote {
+            chars.next();
+        }
+        text.push(c);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

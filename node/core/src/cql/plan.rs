@@ -1,0 +1,181 @@
+//! Plans: the pure middle between the syntax tree and storage.
+//!
+//! ```text
+//! Statement --plan()--> Plan --bind(values)--> keys to read            -> partitions -> rows()
+//!                                              partitions to merge in  -> the coordinator
+//! ```
+//!
+//! [`plan`] looks names up, gives markers their types and refuses what has no meaning; it is done once for a prepared
+//! statement. Binding checks values and makes keys of them. What is read becomes rows in [`BoundSelect::rows`].
+//!
+//! Clustering restrictions become ranges of clustering keys, sorted and disjoint, whatever was said (`=`, `IN`, slices over
+//! one column or several, in either order): reading walks them, and a range deletion writes them down. What no range can
+//! say is a filter, which is allowed only with `ALLOW FILTERING`.
+//!
+//! **Not supported here**, and refused in so many words: writes of collections and user-defined types that are not frozen,
+//! counters, conditions (`IF`), `JSON`, `LIKE`, slices of
+//! collections in a selection.
+//!
+//! Source: Cassandra 4.1's CQL reference; sentences of refusals are Cassandra's in sense.
+
+mod batch;
+mod column;
+mod error;
+mod expr;
+mod filter;
+mod function;
+mod markers;
+mod modify;
+mod resolve;
+mod restrict;
+mod rows;
+mod select;
+mod selection;
+mod slices;
+mod source;
+
+pub use batch::BatchPlan;
+pub use error::PlanError;
+pub use modify::ModifyPlan;
+pub use rows::{Fold, PartitionRows};
+pub use select::{BoundSelect, Keys, SelectPlan};
+pub use slices::Slice;
+
+use super::ast::{Marker, QualifiedName, Statement};
+use super::types::CqlType;
+use crate::schema::TableDef;
+use crate::types::{GcSeconds, TimestampMicros};
+use bytes::Bytes;
+use error::invalid;
+use markers::Markers;
+use std::sync::Arc;
+
+/// Finds definitions. System tables are definitions like others.
+pub trait Catalog {
+    /// The table of this name.
+    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>>;
+    /// Whether there is such a keyspace: an unknown keyspace is told from an unknown table.
+    fn has_keyspace(&self, keyspace: &str) -> bool;
+}
+
+/// A column of an answer, or what a marker stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnSpec {
+    /// The table's keyspace.
+    pub keyspace: String,
+    /// The table.
+    pub table: String,
+    /// The column, or what Cassandra calls the expression.
+    pub name: String,
+    /// Its type.
+    pub ty: CqlType,
+}
+
+/// What a client bound to a marker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Null: what is written so is deleted.
+    Null,
+    /// Nothing: what is there stays.
+    Unset,
+    /// A value.
+    Bytes(Bytes),
+}
+
+/// What functions without arguments (`now()`, `uuid()`) make their values of: the time, and chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The coordinator's wall clock.
+    pub now: TimestampMicros,
+    /// Drawn anew for each request.
+    pub random: u128,
+}
+
+/// When a write happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteAt {
+    /// The request's timestamp, or the coordinator's. `USING TIMESTAMP` overrides it.
+    pub timestamp: TimestampMicros,
+    /// The second that TTLs and `gc_grace` count from.
+    pub now: GcSeconds,
+}
+
+/// A statement whose names and types are known.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// `SELECT`.
+    Select(SelectPlan),
+    /// `INSERT`, `UPDATE` or `DELETE`.
+    Modify(ModifyPlan),
+    /// `BEGIN BATCH`.
+    Batch(BatchPlan),
+}
+
+impl Plan {
+    /// What each marker stands for, in the order in which they are bound.
+    pub fn markers(&self) -> &[ColumnSpec] {
+        match self {
+            Plan::Select(plan) => plan.markers(),
+            Plan::Modify(plan) => plan.markers(),
+            Plan::Batch(plan) => plan.markers(),
+        }
+    }
+
+    /// The markers of the partition key's columns, in the key's order: drivers make the routing key of them. Empty unless
+    /// each column is bound by exactly one marker.
+    pub fn partition_key_markers(&self) -> Vec<u16> {
+        match self {
+            Plan::Select(plan) => plan.partition_key_markers(),
+            Plan::Modify(plan) => plan.partition_key_markers(),
+            Plan::Batch(plan) => plan.partition_key_markers(),
+        }
+    }
+}
+
+/// Plans a `SELECT`, an `INSERT`, an `UPDATE`, a `DELETE` or a batch. `keyspace` is the connection's own.
+///
+/// # Errors
+/// A name that is not known, a type that does not fit, what the statement may not say, what is not supported.
+pub fn plan(
+    statement: &Statement,
+    markers: &[Marker],
+    keyspace: Option<&str>,
+    catalog: &dyn Catalog,
+) -> Result<Plan, PlanError> {
+    let names = Names { keyspace, catalog };
+    let markers = Markers::new(markers);
+    match statement {
+        Statement::Select(select) => {
+            SelectPlan::new(select, markers, names.table(&select.table)?).map(Plan::Select)
+        }
+        Statement::Modify(modification) => {
+            ModifyPlan::new(modification, markers, &names).map(Plan::Modify)
+        }
+        Statement::Batch(batch) => BatchPlan::new(batch, markers, &names).map(Plan::Batch),
+        _ => invalid("only SELECT, INSERT, UPDATE, DELETE and BATCH are planned"),
+    }
+}
+
+/// Where tables are found.
+struct Names<'a> {
+    keyspace: Option<&'a str>,
+    catalog: &'a dyn Catalog,
+}
+
+impl Names<'_> {
+    fn table(&self, name: &QualifiedName) -> Result<Arc<TableDef>, PlanError> {
+        let own = name.keyspace.as_ref().map(|keyspace| keyspace.as_str());
+        let Some(keyspace) = own.or(self.keyspace) else {
+            return invalid(
+                "No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.tablename",
+            );
+        };
+        match self.catalog.table(keyspace, name.name.as_str()) {
+            Some(table) => Ok(table),
+            None if !self.catalog.has_keyspace(keyspace) => {
+                invalid(format!("keyspace {keyspace} does not exist"))
+            }
+            None => invalid(format!("table {keyspace}.{} does not exist", name.name.as_str())),
+        }
+    }
+}

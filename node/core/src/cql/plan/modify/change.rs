@@ -1,0 +1,568 @@
+//! One statement's change, alone or in a batch.
+
+use super::condition;
+use crate::cql::ast::{
+    Assignment, Delete, Insert, InsertValues, Modification, Place, Relation, Update, Using,
+};
+use crate::cql::clustering;
+use crate::cql::plan::column::{self, At, Column};
+use crate::cql::plan::error::invalid;
+use crate::cql::plan::expr::{Env, Expr};
+use crate::cql::plan::markers::Markers;
+use crate::cql::plan::resolve::{Resolver, Wanted, whole};
+use crate::cql::plan::restrict::{
+    self, COMBINATIONS_MAX, Choice, Of, Partitions, Restrictions, Step, Tuple,
+};
+use crate::cql::plan::select::{missing_before, number};
+use crate::cql::plan::source::Source;
+use crate::cql::plan::{Moment, Names, PlanError, Value, WriteAt};
+use crate::cql::types::CqlType;
+use crate::data::{
+    Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Key, Liveness, Partition,
+    RangeTombstone, Row,
+};
+use crate::merge;
+use crate::schema::TableDef;
+use crate::types::{GcSeconds, TimestampMicros};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The longest TTL: twenty years, as in Cassandra.
+const TTL_S_MAX: i64 = 20 * 365 * 24 * 60 * 60;
+
+/// What a statement changes.
+#[derive(Debug)]
+pub(in crate::cql::plan) struct Change {
+    pub(in crate::cql::plan) table: Arc<TableDef>,
+    pub(in crate::cql::plan) conditional: bool,
+    /// A choice for each column of the partition key.
+    partitions: Vec<Choice>,
+    /// What is said of clustering columns.
+    steps: Vec<Step>,
+    clustering: Vec<(CqlType, bool)>,
+    timestamp: Option<Expr>,
+    ttl: Option<Expr>,
+    kind: Kind,
+    /// What is written into cells; null deletes.
+    cells: Vec<Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    id: ColumnId,
+    is_static: bool,
+    value: Expr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Insert,
+    /// Also a `DELETE` of columns: they are set to null.
+    Update,
+    Delete,
+}
+
+/// When, and for how long.
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    timestamp: TimestampMicros,
+    now: GcSeconds,
+    expiry: Option<Expiry>,
+}
+
+impl Stamp {
+    fn deletion(self) -> Deletion {
+        Deletion { timestamp: self.timestamp, deleted_at: self.now }
+    }
+
+    fn cell(self, value: Option<Bytes>) -> Cell {
+        let content = match value {
+            Some(value) => Content::Value { value, expiry: self.expiry },
+            None => Content::Tombstone { deleted_at: self.now },
+        };
+        Cell { timestamp: self.timestamp, content }
+    }
+}
+
+impl Change {
+    pub(in crate::cql::plan) fn new(
+        modification: &Modification,
+        markers: &mut Markers<'_>,
+        names: &Names<'_>,
+    ) -> Result<Change, PlanError> {
+        match modification {
+            Modification::Insert(insert) => {
+                Change::insert(insert, markers, names.table(&insert.table)?)
+            }
+            Modification::Update(update) => {
+                Change::update(update, markers, names.table(&update.table)?)
+            }
+            Modification::Delete(delete) => {
+                Change::delete(delete, markers, names.table(&delete.table)?)
+            }
+        }
+    }
+
+    fn insert(
+        insert: &Insert,
+        markers: &mut Markers<'_>,
+        table: Arc<TableDef>,
+    ) -> Result<Change, PlanError> {
+        let InsertValues::Columns { columns, values } = &insert.values else {
+            return invalid("INSERT JSON is not supported: name the columns and their values");
+        };
+        if columns.len() != values.len() {
+            return invalid(format!(
+                "Unmatched column names/values: {} names and {} values",
+                columns.len(),
+                values.len()
+            ));
+        }
+        let mut resolver = Resolver::new(&table, markers);
+        let mut keys = BTreeMap::new();
+        let mut cells = Vec::new();
+        let mut seen = Vec::with_capacity(columns.len());
+        for (name, value) in columns.iter().zip(values) {
+            let column = column::find(&table, name.as_str())?;
+            seen.push((column.at, name));
+            check_writable(&column)?;
+            let wanted = Wanted { name: &column.name, ty: &column.ty };
+            let value = resolver.value(Source::Term(value), wanted)?;
+            match column.at {
+                At::Cell { id, is_static } => cells.push(Target { id, is_static, value }),
+                at => {
+                    let of = Of::One(Tuple::Parts(vec![value]));
+                    keys.insert(at, Choice { names: vec![column.name], of });
+                }
+            }
+        }
+        check_unique(seen)?;
+        let (timestamp, ttl) = using(&mut resolver, insert.using)?;
+        let partitions = partition_key(&table, &mut keys)?;
+        let static_only = !cells.is_empty() && cells.iter().all(|cell| cell.is_static);
+        let steps = if keys.is_empty() && static_only {
+            Vec::new()
+        } else {
+            clustering_key(&table, &mut keys)?
+        };
+        let kind = Kind::Insert;
+        let conditional = insert.if_not_exists;
+        Ok(Change {
+            clustering: column::clustering_types(&table),
+            table,
+            conditional,
+            partitions,
+            steps,
+            timestamp,
+            ttl,
+            kind,
+            cells,
+        })
+    }
+
+    fn update(
+        update: &Update,
+        markers: &mut Markers<'_>,
+        table: Arc<TableDef>,
+    ) -> Result<Change, PlanError> {
+        let mut resolver = Resolver::new(&table, markers);
+        let (timestamp, ttl) = using(&mut resolver, update.using)?;
+        let mut cells = Vec::with_capacity(update.assignments.len());
+        let mut seen = Vec::with_capacity(update.assignments.len());
+        for assignment in &update.assignments {
+            let (name, value) = match assignment {
+                Assignment::Set { column, value } => (column, Some(value)),
+                Assignment::Add { column, .. }
+                | Assignment::Prepend { column, .. }
+                | Assignment::Subtract { column, .. }
+                | Assignment::SetElement { column, .. }
+                | Assignment::SetField { column, .. } => (column, None),
+            };
+            let column = column::find(&table, name.as_str())?;
+            seen.push((column.at, name));
+            check_writable(&column)?;
+            let At::Cell { id, is_static } = column.at else {
+                return invalid(format!("PRIMARY KEY part {name} found in SET part"));
+            };
+            let Some(value) = value else {
+                return invalid(format!(
+                    "Invalid operation on column {name} of type {}: a value that is kept whole is set with = and no more",
+                    column.ty
+                ));
+            };
+            let wanted = Wanted { name: &column.name, ty: &column.ty };
+            let value = resolver.value(Source::Term(value), wanted)?;
+            cells.push(Target { id, is_static, value });
+        }
+        check_unique(seen)?;
+        let restrictions = restrictions(&update.relations, &mut resolver, "UPDATE")?;
+        check_rows(&table, &restrictions, &cells, "UPDATE")?;
+        let conditional = condition::resolve(&update.condition, &mut resolver)?;
+        let partitions = keys_of(restrictions.partitions, &table)?;
+        Ok(Change {
+            clustering: column::clustering_types(&table),
+            table,
+            conditional,
+            partitions,
+            steps: restrictions.steps,
+            timestamp,
+            ttl,
+            kind: Kind::Update,
+            cells,
+        })
+    }
+
+    fn delete(
+        delete: &Delete,
+        markers: &mut Markers<'_>,
+        table: Arc<TableDef>,
+    ) -> Result<Change, PlanError> {
+        let mut resolver = Resolver::new(&table, markers);
+        let (timestamp, ttl) = using(&mut resolver, delete.using)?;
+        let mut cells = Vec::with_capacity(delete.deletions.len());
+        for deletion in &delete.deletions {
+            let name = &deletion.column;
+            let column = column::find(&table, name.as_str())?;
+            let At::Cell { id, is_static } = column.at else {
+                return invalid(format!(
+                    "Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"
+                ));
+            };
+            check_writable(&column)?;
+            if deletion.place != Place::Whole {
+                return invalid(format!(
+                    "Invalid deletion of a part of column {name} of type {}: it is kept whole",
+                    column.ty
+                ));
+            }
+            cells.push(Target { id, is_static, value: Expr::Constant(None) });
+        }
+        let restrictions = restrictions(&delete.relations, &mut resolver, "DELETE")?;
+        let conditional = condition::resolve(&delete.condition, &mut resolver)?;
+        let kind = if cells.is_empty() { Kind::Delete } else { Kind::Update };
+        if kind == Kind::Update {
+            check_rows(&table, &restrictions, &cells, "DELETE")?;
+        }
+        let partitions = keys_of(restrictions.partitions, &table)?;
+        Ok(Change {
+            clustering: column::clustering_types(&table),
+            table,
+            conditional,
+            partitions,
+            steps: restrictions.steps,
+            timestamp,
+            ttl,
+            kind,
+            cells,
+        })
+    }
+
+    pub(in crate::cql::plan) fn has_timestamp(&self) -> bool {
+        self.timestamp.is_some()
+    }
+
+    pub(in crate::cql::plan) fn partition_key_markers(&self) -> Vec<u16> {
+        let markers: Option<Vec<u16>> = self.partitions.iter().map(Choice::marker).collect();
+        markers.unwrap_or_default()
+    }
+
+    /// See [`ModifyPlan::bind`](super::ModifyPlan::bind).
+    pub(in crate::cql::plan) fn bind(
+        &self,
+        values: &[Value],
+        at: WriteAt,
+        moment: Moment,
+    ) -> Result<Vec<(Key, Partition)>, PlanError> {
+        if self.conditional {
+            return invalid("conditional statements (IF …) are not supported");
+        }
+        let env = Env::bound(values, moment);
+        let stamp = self.stamp(at, &env)?;
+        let keys = restrict::keys(&self.partitions, &env)?;
+        let mut partition = match self.kind {
+            Kind::Delete => self.deletion(stamp, &env)?,
+            Kind::Insert | Kind::Update => self.cells(stamp, &env)?,
+        };
+        let written = partition.rows.len().max(partition.ranges.len());
+        if keys.len().saturating_mul(written) > COMBINATIONS_MAX {
+            return invalid(format!(
+                "the IN restrictions come to {} partitions of {written} rows or ranges; {COMBINATIONS_MAX} are allowed in all",
+                keys.len()
+            ));
+        }
+        merge::normalise(&mut partition);
+        if merge::is_empty(&partition) {
+            return Ok(Vec::new());
+        }
+        Ok(keys.into_iter().map(|key| (key, partition.clone())).collect())
+    }
+
+    fn stamp(&self, at: WriteAt, env: &Env<'_>) -> Result<Stamp, PlanError> {
+        let mut timestamp = at.timestamp;
+        if let Some(expr) = &self.timestamp {
+            timestamp = timestamp_of(expr, env)?.unwrap_or(timestamp);
+        }
+        let default = i64::from(self.table.options.default_time_to_live);
+        let ttl = match self.ttl.as_ref().map(|ttl| ttl.value(env)).transpose()? {
+            None | Some(Value::Unset) => default,
+            // As Cassandra: no TTL, whatever the table's is.
+            Some(Value::Null) => 0,
+            Some(value) => match whole(&value) {
+                Some(ttl) => ttl,
+                None => return invalid("Invalid TTL: it has no bytes"),
+            },
+        };
+        if ttl < 0 {
+            return invalid(format!("A TTL must be greater or equal to 0, but was {ttl}"));
+        }
+        let ttl_s = match u32::try_from(ttl) {
+            Ok(seconds) if ttl <= TTL_S_MAX => seconds,
+            _ => {
+                return invalid(format!(
+                    "ttl is too large. requested ({ttl}) maximum ({TTL_S_MAX})"
+                ));
+            }
+        };
+        let expires_at = GcSeconds(at.now.0.saturating_add(ttl_s));
+        let expiry = (ttl_s > 0).then_some(Expiry { ttl_s, expires_at });
+        Ok(Stamp { timestamp, now: at.now, expiry })
+    }
+
+    /// Rows and static cells that are written.
+    fn cells(&self, stamp: Stamp, env: &Env<'_>) -> Result<Partition, PlanError> {
+        let (mut of_rows, mut of_static) = (Vec::new(), Vec::new());
+        for target in &self.cells {
+            let value = match target.value.value(env)? {
+                Value::Unset => continue,
+                Value::Null => None,
+                Value::Bytes(bytes) => Some(bytes),
+            };
+            let cells = if target.is_static { &mut of_static } else { &mut of_rows };
+            cells.push((target.id, stamp.cell(value)));
+        }
+        of_rows.sort_by_key(|(column, _)| *column);
+        of_static.sort_by_key(|(column, _)| *column);
+        let mut partition = Partition::default();
+        if !of_static.is_empty() {
+            partition.static_row = Some(Row { cells: of_static, ..Row::default() });
+        }
+        // Without clustering columns' values only static cells are meant.
+        if self.steps.is_empty() && !self.clustering.is_empty() {
+            return Ok(partition);
+        }
+        let liveness = (self.kind == Kind::Insert)
+            .then_some(Liveness { timestamp: stamp.timestamp, expiry: stamp.expiry });
+        let row = Row { liveness, deletion: None, cells: of_rows };
+        if row == Row::default() {
+            return Ok(partition);
+        }
+        let keys = self.clustering_keys(env)?;
+        partition.rows = keys.into_iter().map(|key| (key, row.clone())).collect();
+        Ok(partition)
+    }
+
+    /// What a `DELETE` of rows deletes.
+    fn deletion(&self, stamp: Stamp, env: &Env<'_>) -> Result<Partition, PlanError> {
+        let mut partition = Partition::default();
+        let deletion = Some(stamp.deletion());
+        if self.steps.is_empty() {
+            partition.deletion = deletion;
+            return Ok(partition);
+        }
+        let is_slice = matches!(self.steps.last(), Some(Step::Slice { .. }));
+        if !is_slice && columns_said(&self.steps) == self.clustering.len() {
+            let keys = self.clustering_keys(env)?;
+            let row = Row { deletion, ..Row::default() };
+            partition.rows = keys.into_iter().map(|key| (key, row.clone())).collect();
+            return Ok(partition);
+        }
+        for slice in restrict::ranges(&self.steps, &self.clustering, env)? {
+            let (start, end) = slice.bounds();
+            partition.ranges.push(RangeTombstone { start, end, deletion: stamp.deletion() });
+        }
+        Ok(partition)
+    }
+
+    /// The rows that the steps say, each once.
+    fn clustering_keys(&self, env: &Env<'_>) -> Result<Vec<ClusteringKey>, PlanError> {
+        let mut keys = Vec::new();
+        for values in restrict::prefixes(&self.steps, env)? {
+            let values: Vec<Option<&[u8]>> =
+                values.iter().map(|value| Some(value.as_ref())).collect();
+            keys.push(clustering::encode(&self.clustering, &values)?);
+        }
+        keys.sort();
+        keys.dedup();
+        Ok(keys)
+    }
+}
+
+/// `USING TIMESTAMP`; `None`: unset.
+pub(in crate::cql::plan) fn timestamp_of(
+    expr: &Expr,
+    env: &Env<'_>,
+) -> Result<Option<TimestampMicros>, PlanError> {
+    let value = expr.value(env)?;
+    if value == Value::Unset {
+        return Ok(None);
+    }
+    match whole(&value) {
+        // Nothing is older than the least one, so a deletion of it would delete nothing.
+        Some(i64::MIN) => invalid(format!("Invalid timestamp value: {}", i64::MIN)),
+        Some(micros) => Ok(Some(TimestampMicros(micros))),
+        None => invalid("Invalid null value of timestamp"),
+    }
+}
+
+fn using(
+    resolver: &mut Resolver<'_, '_>,
+    using: Using,
+) -> Result<(Option<Expr>, Option<Expr>), PlanError> {
+    let timestamp = number(resolver, using.timestamp, "[timestamp]", &CqlType::Bigint)?;
+    Ok((timestamp, number(resolver, using.ttl, "[ttl]", &CqlType::Int)?))
+}
+
+fn check_writable(column: &Column) -> Result<(), PlanError> {
+    let (name, ty) = (&column.name, &column.ty);
+    if ty.is_counter() {
+        return invalid(format!("column {name} is a counter: writing counters is not supported"));
+    }
+    if ty.is_multicell() {
+        return invalid(format!(
+            "column {name} of type {ty} is not frozen: writing it is not supported, declare it as {}",
+            ty.freeze()
+        ));
+    }
+    Ok(())
+}
+
+fn check_unique(mut seen: Vec<(At, &crate::cql::ast::Ident)>) -> Result<(), PlanError> {
+    seen.sort();
+    let twice = seen.windows(2).find_map(|pair| match pair {
+        [(a, name), (b, _)] if a == b => Some(name),
+        _ => None,
+    });
+    match twice {
+        Some(name) => invalid(format!("Multiple definitions found for column {name}")),
+        None => Ok(()),
+    }
+}
+
+fn missing(columns: &[&str], what: &str) -> PlanError {
+    PlanError::Invalid(format!("Some {what} are missing: {}", columns.join(", ")))
+}
+
+/// The choices of the partition key's columns, all of which must be there.
+fn partition_key(
+    table: &TableDef,
+    keys: &mut BTreeMap<At, Choice>,
+) -> Result<Vec<Choice>, PlanError> {
+    let (mut choices, mut absent) = (Vec::new(), Vec::new());
+    for (place, column) in table.columns.partition_key.iter().enumerate() {
+        match keys.remove(&At::Partition(place)) {
+            Some(choice) => choices.push(choice),
+            None => absent.push(column.name.as_str()),
+        }
+    }
+    if absent.is_empty() { Ok(choices) } else { Err(missing(&absent, "partition key parts")) }
+}
+
+fn clustering_key(
+    table: &TableDef,
+    keys: &mut BTreeMap<At, Choice>,
+) -> Result<Vec<Step>, PlanError> {
+    let (mut steps, mut absent) = (Vec::new(), Vec::new());
+    for (place, column) in table.columns.clustering.iter().enumerate() {
+        match keys.remove(&At::Clustering(place)) {
+            Some(choice) => steps.push(Step::Choice(choice)),
+            None => absent.push(column.name.as_str()),
+        }
+    }
+    if absent.is_empty() { Ok(steps) } else { Err(missing(&absent, "clustering keys")) }
+}
+
+/// The restrictions of a statement that writes: of the key only, and none that needs rows to be read.
+fn restrictions(
+    relations: &[Relation],
+    resolver: &mut Resolver<'_, '_>,
+    statement: &str,
+) -> Result<Restrictions, PlanError> {
+    let restrictions = restrict::gather(relations, resolver)?;
+    if let Partitions::Tokens { .. } = restrictions.partitions {
+        return invalid(format!(
+            "The token function cannot be used in WHERE clauses for {statement} statements"
+        ));
+    }
+    let Some(filter) = restrictions.filters.first() else { return Ok(restrictions) };
+    match filter.column.at {
+        At::Partition(_) if filter.is_choice() => Ok(restrictions),
+        At::Partition(_) => invalid(format!(
+            "Only EQ and IN relation are supported on the partition key (unless you use the token() function) for {statement} statements, not that of {}",
+            filter.column.name
+        )),
+        At::Clustering(place) if matches!(restrictions.partitions, Partitions::Keys(_)) => {
+            missing_before(resolver.table, &restrictions, place, &filter.column.name)
+        }
+        At::Clustering(_) => Ok(restrictions),
+        At::Cell { .. } => invalid(format!(
+            "Non PRIMARY KEY columns found in where clause: {}",
+            filter.column.name
+        )),
+    }
+}
+
+fn keys_of(partitions: Partitions, table: &TableDef) -> Result<Vec<Choice>, PlanError> {
+    match partitions {
+        Partitions::Keys(choices) => Ok(choices),
+        _ => {
+            let key = table.columns.partition_key.iter();
+            let names: Vec<&str> = key.map(|column| column.name.as_str()).collect();
+            let names = names.join(", ");
+            invalid(format!(
+                "Some partition key parts are missing: all of {names} must be given with = or IN"
+            ))
+        }
+    }
+}
+
+/// How many clustering columns have a value.
+fn columns_said(steps: &[Step]) -> usize {
+    let columns = steps.iter().map(|step| match step {
+        Step::Choice(choice) => choice.names.len(),
+        Step::Slice { .. } => 0,
+    });
+    columns.sum()
+}
+
+/// Cells are written to rows that are known by their whole keys, static cells to the partition.
+fn check_rows(
+    table: &TableDef,
+    restrictions: &Restrictions,
+    cells: &[Target],
+    statement: &str,
+) -> Result<(), PlanError> {
+    let columns = &table.columns.clustering;
+    let static_only = cells.iter().all(|cell| cell.is_static);
+    if static_only && !columns.is_empty() {
+        if restrictions.steps.is_empty() {
+            return Ok(());
+        }
+        return invalid(format!(
+            "Invalid restrictions on clustering columns since the {statement} statement modifies only static columns"
+        ));
+    }
+    let said = columns_said(&restrictions.steps);
+    if matches!(restrictions.steps.last(), Some(Step::Slice { .. })) {
+        let name = columns.get(said).map_or("", |column| column.name.as_str());
+        return invalid(if statement == "DELETE" {
+            format!("Range deletions are not supported for specific columns: {name} has a range")
+        } else {
+            format!(
+                "Slice restrictions are not supported on the clustering columns in {statement} statements: {name}"
+            )
+        });
+    }
+    let absent: Vec<&str> = columns.iter().skip(said).map(|column| column.name.as_str()).collect();
+    if absent.is_empty() { Ok(()) } else { Err(missing(&absent, "clustering keys")) }
+}

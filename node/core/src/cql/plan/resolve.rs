@@ -1,0 +1,571 @@
+//! Names are looked up, and every part of an expression gets its type.
+
+use super::column::{self, At, Column};
+use super::error::invalid;
+use super::expr::{Expr, Typed};
+use super::function::{self, Function, Takes};
+use super::markers::Markers;
+use super::source::{Shape, Source, name_of};
+use super::{PlanError, Value};
+use crate::cql::Constant;
+use crate::cql::ast::{ArithmeticOp, Ident, QualifiedName, StoredFact, TypeName};
+use crate::cql::functions::{self, AggregateKind, Operator};
+use crate::cql::types::CqlType;
+use crate::schema::TableDef;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+
+/// What is wanted of an expression.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// What it is for: a column, or an argument.
+    pub(super) name: &'a str,
+    /// Of which type it is to be.
+    pub(super) ty: &'a CqlType,
+}
+
+/// Where columns come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// There are none: values that are written or compared with.
+    None,
+    /// From the row.
+    Row,
+    /// From the row, for an aggregate.
+    RowOfAggregate,
+    /// From the first row of a group; aggregates may stand here.
+    Group,
+}
+
+/// What is gathered over a group of rows: an aggregate, or the value of the first row.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) kind: Option<AggregateKind>,
+    pub(super) of: Typed,
+}
+
+/// Resolves the expressions of one statement about one table.
+pub(super) struct Resolver<'a, 'm> {
+    pub(super) table: &'a TableDef,
+    pub(super) markers: &'a mut Markers<'m>,
+    pub(super) columns: Columns,
+    pub(super) slots: Vec<Slot>,
+    /// The columns that were named so far.
+    pub(super) named: BTreeSet<At>,
+}
+
+impl<'a, 'm> Resolver<'a, 'm> {
+    pub(super) fn new(table: &'a TableDef, markers: &'a mut Markers<'m>) -> Resolver<'a, 'm> {
+        Resolver {
+            table,
+            markers,
+            columns: Columns::None,
+            slots: Vec::new(),
+            named: BTreeSet::new(),
+        }
+    }
+
+    /// The expression as a value of the wanted type.
+    pub(super) fn value(
+        &mut self,
+        source: Source<'_>,
+        wanted: Wanted<'_>,
+    ) -> Result<Expr, PlanError> {
+        Ok(self.resolve(source, Some(wanted))?.expr)
+    }
+
+    /// The expression; of the wanted type, if one is.
+    pub(super) fn resolve(
+        &mut self,
+        source: Source<'_>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Typed, PlanError> {
+        let typed = match source.shape() {
+            Shape::Constant(constant) => return constant_of(constant, wanted),
+            Shape::Marker(index) => return self.marker(index, wanted),
+            Shape::List(of) | Shape::Set(of) if wanted.is_some() => {
+                return self.collection(source, of, wanted);
+            }
+            Shape::Map(of) if wanted.is_some() => return self.map(source, of, wanted),
+            Shape::User(of) => return self.user(source, of, wanted),
+            Shape::Tuple(of) => return self.tuple(source, of, wanted),
+            Shape::List(_) | Shape::Set(_) | Shape::Map(_) => return unknown_type(source),
+            Shape::Column(name) => self.column(name)?,
+            Shape::CountRows => {
+                let of = Typed { ty: CqlType::Blob, expr: Expr::Constant(Some(Bytes::new())) };
+                self.slot(Some(AggregateKind::Count), of, CqlType::Bigint, "count")?
+            }
+            Shape::Function { name, args } => self.function(name, &args)?,
+            Shape::Stored { fact, of } => self.stored(fact, of)?,
+            Shape::Cast { of, to } => self.cast(of, to)?,
+            Shape::TypeHint { to, of } => {
+                let ty = type_named(to)?;
+                let name = name_of(source);
+                let expr = self.value(of, Wanted { name: &name, ty: &ty })?;
+                Typed { ty, expr }
+            }
+            Shape::Negative(of) => {
+                let of = self.resolve(of, wanted)?;
+                if !of.ty.is_numeric() {
+                    return invalid(format!("the '-' of {} needs a number", name_of(source)));
+                }
+                let ty = of.ty.clone();
+                self.call(Function::Negate, vec![of], ty)
+            }
+            Shape::Arithmetic { op, left, right } => self.arithmetic(op, left, right, wanted)?,
+            Shape::Element { of, key } => self.element(of, key)?,
+            Shape::Field { of, field } => self.field(of, field)?,
+            Shape::Slice => return invalid("slices of a collection cannot be selected here"),
+        };
+        if let Some(wanted) = wanted
+            && !wanted.ty.value_compatible_with(&typed.ty)
+        {
+            return invalid(format!(
+                "Type error: cannot assign {} of type {} to {} of type {}",
+                name_of(source),
+                typed.ty,
+                wanted.name,
+                wanted.ty
+            ));
+        }
+        Ok(typed)
+    }
+
+    fn marker(&mut self, index: usize, wanted: Option<Wanted<'_>>) -> Result<Typed, PlanError> {
+        let Some(Wanted { name, ty }) = wanted else {
+            return invalid(
+                "Cannot infer type for term ? in selection clause (try using a cast to force a type)",
+            );
+        };
+        self.markers.set(index, self.table, name, ty)?;
+        let expr = Expr::Marker { index, name: name.to_owned(), ty: ty.clone() };
+        Ok(Typed { ty: ty.clone(), expr })
+    }
+
+    /// A list or a set. `{}` may be an empty map.
+    fn collection(
+        &mut self,
+        source: Source<'_>,
+        of: Vec<Source<'_>>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Typed, PlanError> {
+        let Some(Wanted { name, ty }) = wanted else { return unknown_type(source) };
+        let is_list = matches!(source.shape(), Shape::List(_));
+        let inner = format!("value({name})");
+        let expr = match ty {
+            CqlType::List { of: element, .. } if is_list => {
+                Expr::List(self.values(of, &inner, element)?)
+            }
+            CqlType::Set { of: element, .. } if !is_list => {
+                let elements = self.values(of, &inner, element)?;
+                Expr::Set { of: CqlType::clone(element), elements }
+            }
+            CqlType::Map { key, .. } if !is_list && of.is_empty() => {
+                Expr::Map { key: CqlType::clone(key), pairs: Vec::new() }
+            }
+            // Of a user-defined type without any field said.
+            CqlType::User { .. } if !is_list && of.is_empty() => Expr::Tuple(Vec::new()),
+            _ => {
+                let what = if is_list { "list" } else { "set" };
+                return invalid(format!("Invalid {what} literal for {name} of type {ty}"));
+            }
+        };
+        Ok(Typed { ty: ty.clone(), expr })
+    }
+
+    fn values(
+        &mut self,
+        of: Vec<Source<'_>>,
+        name: &str,
+        ty: &CqlType,
+    ) -> Result<Vec<Expr>, PlanError> {
+        of.into_iter().map(|source| self.value(source, Wanted { name, ty })).collect()
+    }
+
+    fn map(
+        &mut self,
+        source: Source<'_>,
+        of: Vec<(Source<'_>, Source<'_>)>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Typed, PlanError> {
+        let Some(Wanted { name, ty }) = wanted else { return unknown_type(source) };
+        let CqlType::Map { key, value, .. } = ty else {
+            return invalid(format!("Invalid map literal for {name} of type {ty}"));
+        };
+        let (of_key, of_value) = (format!("key({name})"), format!("value({name})"));
+        let mut pairs = Vec::with_capacity(of.len());
+        for (k, v) in of {
+            let k = self.value(k, Wanted { name: &of_key, ty: key })?;
+            pairs.push((k, self.value(v, Wanted { name: &of_value, ty: value })?));
+        }
+        Ok(Typed { ty: ty.clone(), expr: Expr::Map { key: CqlType::clone(key), pairs } })
+    }
+
+    fn user(
+        &mut self,
+        source: Source<'_>,
+        fields: Vec<(&Ident, Source<'_>)>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Typed, PlanError> {
+        let Some(Wanted { name, ty }) = wanted else { return unknown_type(source) };
+        let CqlType::User { of, .. } = ty else {
+            return invalid(format!(
+                "Invalid user type literal for {name} of type {ty}: it has fields"
+            ));
+        };
+        let known = |field: &Ident| of.fields.iter().any(|(own, _)| own == field.as_str());
+        if let Some((field, _)) = fields.iter().find(|(field, _)| !known(field)) {
+            return invalid(format!("Unknown field '{field}' in value of user-defined type {ty}"));
+        }
+        let mut parts = Vec::with_capacity(of.fields.len());
+        for (field, ty) in &of.fields {
+            let said = fields.iter().rfind(|(name, _)| name.as_str() == field);
+            let name = format!("{name}.{field}");
+            parts.push(match said {
+                Some((_, value)) => self.value(*value, Wanted { name: &name, ty })?,
+                None => Expr::Constant(None),
+            });
+        }
+        Ok(Typed { ty: ty.clone(), expr: Expr::Tuple(parts) })
+    }
+
+    fn tuple(
+        &mut self,
+        source: Source<'_>,
+        of: Vec<Source<'_>>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Typed, PlanError> {
+        match (of.as_slice(), wanted) {
+            (_, Some(Wanted { name, ty: ty @ CqlType::Tuple(types) })) => {
+                if of.len() > types.len() {
+                    return invalid(format!(
+                        "Invalid tuple literal for {name}: too many elements. Type {ty} expects {} but got {}",
+                        types.len(),
+                        of.len()
+                    ));
+                }
+                let mut parts = Vec::with_capacity(of.len());
+                for (place, (part, ty)) in of.into_iter().zip(types.iter()).enumerate() {
+                    let name = format!("{name}[{place}]");
+                    parts.push(self.value(part, Wanted { name: &name, ty })?);
+                }
+                Ok(Typed { ty: ty.clone(), expr: Expr::Tuple(parts) })
+            }
+            // Parentheses.
+            ([only], wanted) => self.resolve(*only, wanted),
+            (_, Some(Wanted { name, ty })) => {
+                invalid(format!("Invalid tuple literal for {name} of type {ty}"))
+            }
+            (_, None) => unknown_type(source),
+        }
+    }
+
+    fn column(&mut self, name: &Ident) -> Result<Typed, PlanError> {
+        let column = column::find(self.table, name.as_str())?;
+        self.of_row(&column)
+    }
+
+    /// The column's value in the row.
+    pub(super) fn of_row(&mut self, column: &Column) -> Result<Typed, PlanError> {
+        self.named.insert(column.at);
+        let typed = Typed { ty: column.ty.clone(), expr: Expr::Column(column.at) };
+        self.leaf(typed, &column.name)
+    }
+
+    /// What is read from a row.
+    fn leaf(&mut self, typed: Typed, name: &str) -> Result<Typed, PlanError> {
+        match self.columns {
+            Columns::None => invalid(format!("column {name} cannot be part of a value")),
+            Columns::Row | Columns::RowOfAggregate => Ok(typed),
+            Columns::Group => {
+                let ty = typed.ty.clone();
+                self.slot(None, typed, ty, name)
+            }
+        }
+    }
+
+    fn slot(
+        &mut self,
+        kind: Option<AggregateKind>,
+        of: Typed,
+        gives: CqlType,
+        name: &str,
+    ) -> Result<Typed, PlanError> {
+        if self.columns != Columns::Group {
+            return invalid(format!(
+                "aggregate functions cannot be used as arguments of aggregate functions, nor in a value: {name}"
+            ));
+        }
+        let expr = Expr::Slot(self.slots.len());
+        self.slots.push(Slot { kind, of });
+        Ok(Typed { ty: gives, expr })
+    }
+
+    fn call(&mut self, function: Function, args: Vec<Typed>, gives: CqlType) -> Typed {
+        Typed { ty: gives, expr: Expr::Call { function, args, number: self.markers.call() } }
+    }
+
+    fn function(&mut self, name: &QualifiedName, args: &[Source<'_>]) -> Result<Typed, PlanError> {
+        if let Some(kind) = function::aggregate_kind(name) {
+            return self.aggregate(kind, name, args);
+        }
+        let signature = function::find(name)?;
+        let wanted = match signature.takes {
+            Takes::These(types) => types,
+            Takes::PartitionKey => {
+                let key = &self.table.columns.partition_key;
+                key.iter().map(|column| column.ty.clone()).collect()
+            }
+            Takes::OneOf(types) => {
+                let [arg] = args else { return wrong_number(name, 1, args.len()) };
+                let arg = self.resolve(*arg, None)?;
+                if !types.is_empty() && !types.contains(&arg.ty) {
+                    return invalid(format!(
+                        "Invalid call to function {name}: it takes no {}",
+                        arg.ty
+                    ));
+                }
+                return Ok(self.call(signature.function, vec![arg], signature.gives));
+            }
+        };
+        if wanted.len() != args.len() {
+            return wrong_number(name, wanted.len(), args.len());
+        }
+        let mut given = Vec::with_capacity(args.len());
+        for (place, (arg, ty)) in args.iter().zip(&wanted).enumerate() {
+            let of = format!("arg{place}(system.{})", name.name.as_str());
+            given.push(self.resolve(*arg, Some(Wanted { name: &of, ty }))?);
+        }
+        Ok(self.call(signature.function, given, signature.gives))
+    }
+
+    fn aggregate(
+        &mut self,
+        kind: AggregateKind,
+        name: &QualifiedName,
+        args: &[Source<'_>],
+    ) -> Result<Typed, PlanError> {
+        let [arg] = args else { return wrong_number(name, 1, args.len()) };
+        if self.columns != Columns::Group {
+            return invalid(format!(
+                "aggregate functions cannot be used as arguments of aggregate functions, nor in a value: {name}"
+            ));
+        }
+        self.columns = Columns::RowOfAggregate;
+        let of = self.resolve(*arg, None);
+        self.columns = Columns::Group;
+        let of = of?;
+        match functions::aggregate_type(kind, &of.ty) {
+            Some(gives) => self.slot(Some(kind), of, gives, name.name.as_str()),
+            None => invalid(format!("Invalid call to function {name}: it takes no {}", of.ty)),
+        }
+    }
+
+    fn stored(&mut self, fact: StoredFact, of: Source<'_>) -> Result<Typed, PlanError> {
+        let word = match fact {
+            StoredFact::Writetime => "writetime",
+            StoredFact::MaxWritetime => "maxwritetime",
+            StoredFact::Ttl => "ttl",
+        };
+        let Shape::Column(name) = of.shape() else {
+            return invalid(format!("{word} of a part of a column is not supported here"));
+        };
+        let column = column::find(self.table, name.as_str())?;
+        let At::Cell { id, is_static } = column.at else {
+            return invalid(format!(
+                "Cannot use selection function {word} on PRIMARY KEY part {name}"
+            ));
+        };
+        self.named.insert(column.at);
+        if column.ty.is_multicell() {
+            return invalid(format!(
+                "Cannot use selection function {word} on {name}, which is not frozen: its elements have one each"
+            ));
+        }
+        let typed = match fact {
+            StoredFact::Ttl => Typed { ty: CqlType::Int, expr: Expr::Ttl { id, is_static } },
+            StoredFact::Writetime | StoredFact::MaxWritetime => {
+                Typed { ty: CqlType::Bigint, expr: Expr::Writetime { id, is_static } }
+            }
+        };
+        self.leaf(typed, word)
+    }
+
+    /// `m[key]`, `s[element]`. An element of a list has no place in a selection, as in Cassandra.
+    fn element(&mut self, of: Source<'_>, key: Source<'_>) -> Result<Typed, PlanError> {
+        let of_name = name_of(of);
+        let of = self.resolve(of, None)?;
+        let (kind, key_ty, gives) = match &of.ty {
+            CqlType::Map { key, value, .. } => ("key", key, CqlType::clone(value)),
+            CqlType::Set { of, .. } => ("value", of, CqlType::clone(of)),
+            ty => {
+                return invalid(format!(
+                    "Invalid element selection: {of_name} is of type {ty}, not a map or a set"
+                ));
+            }
+        };
+        let name = format!("{kind}({of_name})");
+        let key = self.resolve(key, Some(Wanted { name: &name, ty: key_ty }))?;
+        Ok(self.call(Function::Element, vec![of, key], gives))
+    }
+
+    /// `u.field`.
+    fn field(&mut self, of: Source<'_>, field: &Ident) -> Result<Typed, PlanError> {
+        let of_name = name_of(of);
+        let of = self.resolve(of, None)?;
+        let CqlType::User { of: user, .. } = &of.ty else {
+            return invalid(format!(
+                "Invalid field selection: {of_name} of type {} is not a user type",
+                of.ty
+            ));
+        };
+        let found = user.fields.iter().enumerate().find(|(_, (name, _))| name == field.as_str());
+        let Some((place, (_, ty))) = found else {
+            return invalid(format!("{of_name} of type {} has no field {field}", of.ty));
+        };
+        let ty = ty.clone();
+        Ok(self.call(Function::Field(place), vec![of], ty))
+    }
+
+    fn cast(&mut self, of: Source<'_>, to: &TypeName) -> Result<Typed, PlanError> {
+        let ty = type_named(to)?;
+        let hint = Wanted { name: "a cast", ty: &ty };
+        let wanted = matches!(of.shape(), Shape::Marker(_)).then_some(hint);
+        let of = self.resolve(of, wanted)?;
+        if !functions::can_cast(&of.ty, &ty) {
+            return invalid(format!("{} cannot be cast to {ty}", of.ty));
+        }
+        Ok(Typed { ty: ty.clone(), expr: Expr::Cast { of: Box::new(of), to: ty } })
+    }
+
+    fn arithmetic(
+        &mut self,
+        op: ArithmeticOp,
+        left: Source<'_>,
+        right: Source<'_>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Typed, PlanError> {
+        let (a, b) = (self.operand(left, wanted)?, self.operand(right, wanted)?);
+        // A marker that nothing else gives a type has that of the other operand.
+        let (a, b) = match (a, b) {
+            (Some(a), Some(b)) => (a, b),
+            (Some(a), None) => {
+                let b = self.resolve(right, Some(Wanted { name: "an operand", ty: &a.ty }))?;
+                (a, b)
+            }
+            (None, Some(b)) => {
+                (self.resolve(left, Some(Wanted { name: "an operand", ty: &b.ty }))?, b)
+            }
+            (None, None) => return unknown_type(left),
+        };
+        let is_time = matches!(a.ty, CqlType::Timestamp | CqlType::Date);
+        let negative = op == ArithmeticOp::Subtract;
+        if is_time && b.ty == CqlType::Duration && (negative || op == ArithmeticOp::Add) {
+            let ty = a.ty.clone();
+            return Ok(self.call(Function::AddDuration { negative }, vec![a, b], ty));
+        }
+        let operator = match op {
+            ArithmeticOp::Add => Operator::Add,
+            ArithmeticOp::Subtract => Operator::Subtract,
+            ArithmeticOp::Multiply => Operator::Multiply,
+            ArithmeticOp::Divide => Operator::Divide,
+            ArithmeticOp::Remainder => Operator::Remainder,
+        };
+        match functions::arithmetic_type(&a.ty, &b.ty) {
+            Some(ty) => Ok(self.call(Function::Arithmetic(operator), vec![a, b], ty)),
+            None => invalid(format!(
+                "the '{}' operation is not supported between {} and {}",
+                operator.symbol(),
+                a.ty,
+                b.ty
+            )),
+        }
+    }
+
+    /// An operand; a constant or a marker has the wanted type if that is a number. `None`: a marker without a type.
+    fn operand(
+        &mut self,
+        source: Source<'_>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<Option<Typed>, PlanError> {
+        let wanted = wanted.filter(|wanted| wanted.ty.is_numeric());
+        match (source.shape(), wanted) {
+            (Shape::Marker(_), None) => Ok(None),
+            (Shape::Marker(_), wanted) => self.resolve(source, wanted).map(Some),
+            (Shape::Constant(constant), Some(wanted)) if wanted.ty.constant(constant).is_ok() => {
+                constant_of(constant, Some(wanted)).map(Some)
+            }
+            (Shape::Arithmetic { op, left, right }, wanted) => {
+                self.arithmetic(op, left, right, wanted).map(Some)
+            }
+            _ => self.resolve(source, None).map(Some),
+        }
+    }
+}
+
+fn constant_of(constant: &Constant, wanted: Option<Wanted<'_>>) -> Result<Typed, PlanError> {
+    let natural;
+    let Wanted { name, ty } = match wanted {
+        Some(wanted) => wanted,
+        None => {
+            let Some(ty) = CqlType::of_constant(constant) else {
+                return invalid(
+                    "Cannot infer type for term null in selection clause (try using a cast to force a type)",
+                );
+            };
+            natural = ty;
+            Wanted { name: "a constant", ty: &natural }
+        }
+    };
+    match ty.constant(constant) {
+        Ok(value) => Ok(Typed { ty: ty.clone(), expr: Expr::Constant(value) }),
+        Err(error) => invalid(error.for_column(name)),
+    }
+}
+
+fn unknown_type<T>(source: Source<'_>) -> Result<T, PlanError> {
+    invalid(format!(
+        "Cannot infer type for term {} (try using a cast to force a type)",
+        name_of(source)
+    ))
+}
+
+fn wrong_number<T>(name: &QualifiedName, wanted: usize, found: usize) -> Result<T, PlanError> {
+    invalid(format!(
+        "Invalid number of arguments in call to function {}: {wanted} required but {found} provided",
+        name.name.as_str()
+    ))
+}
+
+/// The type of this name. User-defined types are known by their columns only.
+pub(super) fn type_named(name: &TypeName) -> Result<CqlType, PlanError> {
+    let made = |ty: Result<CqlType, crate::cql::TypeError>| {
+        ty.map_err(|error| PlanError::Invalid(error.to_string()))
+    };
+    match name {
+        TypeName::Native(word) => match CqlType::scalar(word) {
+            Some(ty) => Ok(ty),
+            None => invalid(format!("Unknown type {word}")),
+        },
+        TypeName::List(of) => made(CqlType::list(type_named(of)?, true)),
+        TypeName::Set(of) => made(CqlType::set(type_named(of)?, true)),
+        TypeName::Map(key, value) => made(CqlType::map(type_named(key)?, type_named(value)?, true)),
+        TypeName::Tuple(of) => {
+            let parts: Result<Vec<_>, _> = of.iter().map(type_named).collect();
+            Ok(CqlType::Tuple(parts?.into()))
+        }
+        TypeName::Frozen(of) => Ok(type_named(of)?.freeze()),
+        TypeName::User { .. } | TypeName::Custom(_) => {
+            invalid(format!("{name} cannot be named here: only types that CQL has itself"))
+        }
+    }
+}
+
+/// A number of `LIMIT`, `TTL` and `TIMESTAMP`.
+pub(super) fn whole(value: &Value) -> Option<i64> {
+    let Value::Bytes(bytes) = value else { return None };
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes.as_ref()).ok().map(|n| i64::from(i32::from_be_bytes(n))),
+        _ => <[u8; 8]>::try_from(bytes.as_ref()).ok().map(i64::from_be_bytes),
+    }
+}

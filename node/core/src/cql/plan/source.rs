@@ -1,0 +1,247 @@
+//! Terms and selectables seen alike: most of what can stand in one can stand in the other.
+
+use crate::cql::Constant;
+use crate::cql::ast::{ArithmeticOp, Ident, QualifiedName, Selectable, StoredFact, Term, TypeName};
+use std::fmt::Write as _;
+
+/// An expression, wherever it stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    Term(&'a Term),
+    Selectable(&'a Selectable),
+}
+
+/// What an expression is at its top.
+pub(super) enum Shape<'a> {
+    Constant(&'a Constant),
+    Marker(usize),
+    Column(&'a Ident),
+    CountRows,
+    Function {
+        name: &'a QualifiedName,
+        args: Vec<Source<'a>>,
+    },
+    Stored {
+        fact: StoredFact,
+        of: Source<'a>,
+    },
+    Cast {
+        of: Source<'a>,
+        to: &'a TypeName,
+    },
+    TypeHint {
+        to: &'a TypeName,
+        of: Source<'a>,
+    },
+    List(Vec<Source<'a>>),
+    Set(Vec<Source<'a>>),
+    Map(Vec<(Source<'a>, Source<'a>)>),
+    User(Vec<(&'a Ident, Source<'a>)>),
+    Tuple(Vec<Source<'a>>),
+    Negative(Source<'a>),
+    Arithmetic {
+        op: ArithmeticOp,
+        left: Source<'a>,
+        right: Source<'a>,
+    },
+    Element {
+        of: Source<'a>,
+        key: Source<'a>,
+    },
+    Field {
+        of: Source<'a>,
+        field: &'a Ident,
+    },
+    /// A slice of a collection.
+    Slice,
+}
+
+fn terms(terms: &[Term]) -> Vec<Source<'_>> {
+    terms.iter().map(Source::Term).collect()
+}
+
+fn selectables(of: &[Selectable]) -> Vec<Source<'_>> {
+    of.iter().map(Source::Selectable).collect()
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn shape(self) -> Shape<'a> {
+        match self {
+            Source::Term(term) => of_term(term),
+            Source::Selectable(selectable) => of_selectable(selectable),
+        }
+    }
+
+    /// Whether an aggregate is in it. It is not deeper than the parser allows.
+    pub(super) fn has_aggregate(self) -> bool {
+        match self.shape() {
+            Shape::CountRows => true,
+            Shape::Function { name, args } => {
+                super::function::aggregate_kind(name).is_some()
+                    || args.into_iter().any(Source::has_aggregate)
+            }
+            Shape::Cast { of, .. }
+            | Shape::TypeHint { of, .. }
+            | Shape::Negative(of)
+            | Shape::Element { of, .. }
+            | Shape::Field { of, .. } => of.has_aggregate(),
+            Shape::List(of) | Shape::Set(of) | Shape::Tuple(of) => {
+                of.into_iter().any(Source::has_aggregate)
+            }
+            Shape::Map(of) => of.into_iter().any(|(k, v)| k.has_aggregate() || v.has_aggregate()),
+            Shape::Arithmetic { left, right, .. } => left.has_aggregate() || right.has_aggregate(),
+            _ => false,
+        }
+    }
+}
+
+fn of_term(term: &Term) -> Shape<'_> {
+    match term {
+        Term::Constant(constant) => Shape::Constant(constant),
+        Term::Marker(index) => Shape::Marker(*index),
+        Term::List(of) => Shape::List(terms(of)),
+        Term::Set(of) => Shape::Set(terms(of)),
+        Term::Tuple(of) => Shape::Tuple(terms(of)),
+        Term::Map(of) => {
+            Shape::Map(of.iter().map(|(k, v)| (Source::Term(k), Source::Term(v))).collect())
+        }
+        Term::User(of) => {
+            Shape::User(of.iter().map(|(field, value)| (field, Source::Term(value))).collect())
+        }
+        Term::Function { name, args } => Shape::Function { name, args: terms(args) },
+        Term::TypeHint { of, term } => Shape::TypeHint { to: of, of: Source::Term(term) },
+        Term::Cast { term, to } => Shape::Cast { of: Source::Term(term), to },
+        Term::Negative(of) => Shape::Negative(Source::Term(of)),
+        Term::Arithmetic { op, left, right } => {
+            Shape::Arithmetic { op: *op, left: Source::Term(left), right: Source::Term(right) }
+        }
+    }
+}
+
+fn of_selectable(selectable: &Selectable) -> Shape<'_> {
+    match selectable {
+        Selectable::Column(name) => Shape::Column(name),
+        Selectable::Term(term) => of_term(term),
+        Selectable::CountRows => Shape::CountRows,
+        Selectable::Function { name, args } => Shape::Function { name, args: selectables(args) },
+        Selectable::Stored { fact, of } => {
+            Shape::Stored { fact: *fact, of: Source::Selectable(of) }
+        }
+        Selectable::Cast { of, to } => Shape::Cast { of: Source::Selectable(of), to },
+        Selectable::TypeHint { to, of } => Shape::TypeHint { to, of: Source::Selectable(of) },
+        Selectable::Element { of, key } => {
+            Shape::Element { of: Source::Selectable(of), key: Source::Term(key) }
+        }
+        Selectable::Field { of, field } => Shape::Field { of: Source::Selectable(of), field },
+        Selectable::Slice { .. } => Shape::Slice,
+        Selectable::List(of) => Shape::List(selectables(of)),
+        Selectable::Set(of) => Shape::Set(selectables(of)),
+        Selectable::Map(of) => Shape::Map(
+            of.iter().map(|(k, v)| (Source::Selectable(k), Source::Selectable(v))).collect(),
+        ),
+        Selectable::Tuple(of) => Shape::Tuple(selectables(of)),
+        Selectable::Negative(of) => Shape::Negative(Source::Selectable(of)),
+        Selectable::Arithmetic { op, left, right } => Shape::Arithmetic {
+            op: *op,
+            left: Source::Selectable(left),
+            right: Source::Selectable(right),
+        },
+    }
+}
+
+/// The name of a column of the answer, as Cassandra makes it: `system.token(k)`, `writetime(v)`, `count`.
+pub(super) fn name_of(source: Source<'_>) -> String {
+    let mut out = String::new();
+    write_name(&mut out, source);
+    out
+}
+
+fn write_all(out: &mut String, open: &str, of: Vec<Source<'_>>, close: &str) {
+    out.push_str(open);
+    for (nth, of) in of.into_iter().enumerate() {
+        if nth > 0 {
+            out.push_str(", ");
+        }
+        write_name(out, of);
+    }
+    out.push_str(close);
+}
+
+// Writing to a string cannot fail, so what `write!` gives is dropped.
+fn write_name(out: &mut String, source: Source<'_>) {
+    match source.shape() {
+        Shape::Constant(constant) => {
+            let _ = write!(out, "{constant}");
+        }
+        Shape::Marker(_) => out.push('?'),
+        Shape::Column(name) => out.push_str(name.as_str()),
+        Shape::CountRows => out.push_str("count"),
+        Shape::Function { name, args } => {
+            let keyspace = name.keyspace.as_ref().map_or("system", |keyspace| keyspace.as_str());
+            let _ = write!(out, "{keyspace}.{}", name.name.as_str());
+            write_all(out, "(", args, ")");
+        }
+        Shape::Stored { fact, of } => {
+            out.push_str(match fact {
+                StoredFact::Writetime => "writetime(",
+                StoredFact::MaxWritetime => "maxwritetime(",
+                StoredFact::Ttl => "ttl(",
+            });
+            write_name(out, of);
+            out.push(')');
+        }
+        Shape::Cast { of, to } => {
+            out.push_str("cast(");
+            write_name(out, of);
+            let _ = write!(out, " as {to})");
+        }
+        Shape::TypeHint { to, of } => {
+            let _ = write!(out, "({to})");
+            write_name(out, of);
+        }
+        Shape::List(of) => write_all(out, "[", of, "]"),
+        Shape::Set(of) => write_all(out, "{", of, "}"),
+        Shape::Tuple(of) => write_all(out, "(", of, ")"),
+        Shape::Map(of) => write_pairs(out, of),
+        Shape::User(of) => {
+            out.push('{');
+            for (nth, (field, value)) in of.into_iter().enumerate() {
+                let _ = write!(out, "{}{field}: ", if nth > 0 { ", " } else { "" });
+                write_name(out, value);
+            }
+            out.push('}');
+        }
+        Shape::Negative(of) => {
+            out.push('-');
+            write_name(out, of);
+        }
+        Shape::Arithmetic { op, left, right } => {
+            write_name(out, left);
+            let _ = write!(out, " {op} ");
+            write_name(out, right);
+        }
+        Shape::Element { of, key } => {
+            write_name(out, of);
+            write_all(out, "[", vec![key], "]");
+        }
+        Shape::Field { of, field } => {
+            write_name(out, of);
+            let _ = write!(out, ".{field}");
+        }
+        // It is refused before it needs a name.
+        Shape::Slice => out.push_str("slice"),
+    }
+}
+
+fn write_pairs(out: &mut String, pairs: Vec<(Source<'_>, Source<'_>)>) {
+    out.push('{');
+    for (nth, (key, value)) in pairs.into_iter().enumerate() {
+        if nth > 0 {
+            out.push_str(", ");
+        }
+        write_name(out, key);
+        out.push_str(": ");
+        write_name(out, value);
+    }
+    out.push('}');
+}

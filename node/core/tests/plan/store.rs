@@ -1,0 +1,361 @@
+//! Tables in memory, and how statements are run against them.
+
+use bytes::Bytes;
+use helenus_core::cql::ast::{InsertValues, Modification, Statement, Term};
+use helenus_core::cql::plan::{
+    self, BoundSelect, Catalog, Keys, Moment, PartitionRows, Plan, SelectPlan, Value, WriteAt,
+};
+use helenus_core::cql::{self, CqlType, UserType, collection};
+use helenus_core::schema::{CellColumn, ClusteringColumn, KeyColumn};
+use helenus_core::{
+    ClusteringKey, ColumnId, Columns, GcSeconds, Key, Partition, TableDef, TableId, TableOptions,
+    TimestampMicros, Token, merge, token,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::RangeBounds as _;
+use std::sync::Arc;
+
+pub(crate) type Answer<T> = Result<T, Box<dyn std::error::Error>>;
+type Row = Vec<Option<Bytes>>;
+
+/// The keyspace `ks`, and all that was written.
+pub(crate) struct Store {
+    tables: Vec<Arc<TableDef>>,
+    written: BTreeMap<(TableId, Token, Key), Partition>,
+    pub(crate) timestamp: i64,
+    pub(crate) now: u32,
+}
+
+impl Catalog for Store {
+    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>> {
+        let found = self.tables.iter().find(|t| t.keyspace == keyspace && t.name == name);
+        found.cloned()
+    }
+
+    fn has_keyspace(&self, keyspace: &str) -> bool {
+        keyspace == "ks"
+    }
+}
+
+fn ty(name: &str) -> CqlType {
+    let fields = vec![
+        ("n".to_owned(), CqlType::Int),
+        ("names".to_owned(), CqlType::list(CqlType::Text, true).expect("a list")),
+    ];
+    let user = UserType { keyspace: "ks".to_owned(), name: "user".to_owned(), fields };
+    let user = Arc::new(user);
+    let find = |name: &str| (name == "user").then(|| Arc::clone(&user));
+    CqlType::parse(name, &find).expect("a type")
+}
+
+/// `columns`: name, type, and whether it is static.
+fn table(
+    id: u128,
+    name: &str,
+    key: &[(&str, &str)],
+    clustering: &[(&str, &str, bool)],
+    columns: &[(&str, &str, bool)],
+) -> Arc<TableDef> {
+    let key = key.iter().map(|(name, of)| KeyColumn { name: (*name).to_owned(), ty: ty(of) });
+    let clustering = clustering.iter().map(|(name, of, reversed)| ClusteringColumn {
+        name: (*name).to_owned(),
+        ty: ty(of),
+        reversed: *reversed,
+    });
+    let cells = (0_u32..).zip(columns).map(|(id, (name, of, is_static))| CellColumn {
+        id: ColumnId(id),
+        name: (*name).to_owned(),
+        ty: ty(of),
+        is_static: *is_static,
+    });
+    let cells: Vec<_> = cells.collect();
+    let next_id = u32::try_from(cells.len()).expect("few columns");
+    let columns =
+        Columns { partition_key: key.collect(), clustering: clustering.collect(), cells, next_id };
+    columns.check().expect("columns of a table");
+    Arc::new(TableDef {
+        id: TableId(id),
+        keyspace: "ks".to_owned(),
+        name: name.to_owned(),
+        columns,
+        options: TableOptions::default(),
+        altered: TimestampMicros(0),
+        dropped: false,
+    })
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        let mut short =
+            TableDef::clone(&table(7, "short", &[("k", "int")], &[], &[("v", "int", false)]));
+        short.options.default_time_to_live = 100;
+        let tables = vec![
+            table(1, "kv", &[("k", "text")], &[], &[("v", "int", false), ("w", "text", false)]),
+            table(
+                2,
+                "wide",
+                &[("k", "int")],
+                &[("a", "int", false), ("b", "int", true)],
+                &[("v", "int", false), ("w", "text", false)],
+            ),
+            table(
+                3,
+                "stat",
+                &[("k", "int")],
+                &[("c", "int", false)],
+                &[("s", "text", true), ("v", "int", false)],
+            ),
+            table(
+                4,
+                "pair",
+                &[("x", "int"), ("y", "text")],
+                &[("c", "int", false)],
+                &[("v", "double", false)],
+            ),
+            table(
+                5,
+                "colls",
+                &[("k", "int")],
+                &[],
+                &[
+                    ("l", "frozen<list<int>>", false),
+                    ("s", "frozen<set<text>>", false),
+                    ("m", "frozen<map<text, int>>", false),
+                    ("t", "frozen<tuple<int, text>>", false),
+                    ("open", "list<int>", false),
+                    ("u", "frozen<user>", false),
+                ],
+            ),
+            table(6, "counts", &[("k", "int")], &[], &[("n", "counter", false)]),
+            Arc::new(short),
+            table(
+                8,
+                "times",
+                &[("k", "timeuuid")],
+                &[],
+                &[
+                    ("d", "date", false),
+                    ("ts", "timestamp", false),
+                    ("id", "uuid", false),
+                    ("b", "blob", false),
+                    ("f", "bigint", false),
+                ],
+            ),
+            table(9, "texts", &[("k", "int")], &[("c", "text", false)], &[]),
+        ];
+        Store { tables, written: BTreeMap::new(), timestamp: 0, now: 1000 }
+    }
+}
+
+/// A term of `bind=`, which is bytes once the marker's type is known.
+fn value_of(term: &Term, ty: &CqlType) -> Answer<Value> {
+    Ok(match (term, ty) {
+        (Term::Constant(constant), ty) => ty.constant(constant)?.map_or(Value::Null, Value::Bytes),
+        (Term::List(terms), CqlType::List { of, .. }) => {
+            Value::Bytes(collection::encode_list(&parts(terms, std::iter::repeat(&**of))?)?)
+        }
+        (Term::Tuple(terms), CqlType::Tuple(types)) => {
+            let parts: Vec<_> = parts(terms, types.iter())?.into_iter().map(Some).collect();
+            Value::Bytes(collection::encode_tuple(&parts)?)
+        }
+        (Term::Function { name, .. }, _) if name.name.as_str() == "unset" => Value::Unset,
+        (term, ty) => return Err(format!("cannot bind {term:?} as {ty}").into()),
+    })
+}
+
+fn parts<'a>(terms: &[Term], types: impl Iterator<Item = &'a CqlType>) -> Answer<Vec<Bytes>> {
+    let values = terms.iter().zip(types).map(|(term, ty)| match value_of(term, ty)? {
+        Value::Bytes(bytes) => Ok(bytes),
+        other => Err(format!("{other:?} in a collection").into()),
+    });
+    values.collect()
+}
+
+impl Store {
+    fn plan(&self, text: &str, bound: Option<&str>) -> Answer<(Plan, Vec<Value>)> {
+        let parsed = cql::parse(text)?;
+        let plan = plan::plan(&parsed.statement, &parsed.markers, Some("ks"), self)?;
+        let mut values = Vec::new();
+        if let Some(bound) = bound {
+            let columns: Vec<String> = (0..plan.markers().len()).map(|n| format!("c{n}")).collect();
+            let text = format!("INSERT INTO t ({}) VALUES ({bound})", columns.join(", "));
+            let Statement::Modify(Modification::Insert(insert)) = cql::parse(&text)?.statement
+            else {
+                return Err("no values".into());
+            };
+            let InsertValues::Columns { values: terms, .. } = insert.values else {
+                return Err("no values".into());
+            };
+            // One too few, or too many, is for the plan to refuse.
+            let types =
+                plan.markers().iter().map(|spec| &spec.ty).chain(std::iter::repeat(&CqlType::Int));
+            let pairs: Answer<Vec<Value>> =
+                terms.iter().zip(types).map(|(term, ty)| value_of(term, ty)).collect();
+            values = pairs?;
+        }
+        Ok((plan, values))
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: TimestampMicros(i64::from(self.now) * 1_000_000), random: 7 }
+    }
+
+    fn changes(&self, text: &str, bound: Option<&str>) -> Answer<Vec<(TableId, Key, Partition)>> {
+        let at = WriteAt { timestamp: TimestampMicros(self.timestamp), now: GcSeconds(self.now) };
+        let (plan, values) = self.plan(text, bound)?;
+        Ok(match plan {
+            Plan::Modify(plan) => {
+                let changes = plan.bind(&values, at, self.moment())?;
+                changes.into_iter().map(|(key, update)| (plan.table().id, key, update)).collect()
+            }
+            Plan::Batch(plan) => {
+                let changes = plan.bind(&values, at, self.moment())?;
+                changes.into_iter().map(|(table, key, update)| (table.id, key, update)).collect()
+            }
+            Plan::Select(_) => return Err("not a write".into()),
+        })
+    }
+
+    pub(crate) fn markers(&self, text: &str) -> Answer<String> {
+        let (plan, _) = self.plan(text, None)?;
+        let mut out = String::new();
+        for spec in plan.markers() {
+            writeln!(out, "{}.{}: {} {}", spec.keyspace, spec.table, spec.name, spec.ty)?;
+        }
+        writeln!(out, "partition key: {:?}", plan.partition_key_markers())?;
+        if let Plan::Select(plan) = &plan {
+            let columns = plan.columns().iter().map(|spec| format!("{} {}", spec.name, spec.ty));
+            writeln!(out, "columns: {}", columns.collect::<Vec<_>>().join(" | "))?;
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn written(&self, text: &str, bound: Option<&str>) -> Answer<String> {
+        let mut out = String::new();
+        for (_, key, update) in self.changes(text, bound)? {
+            let mut normal = update.clone();
+            merge::normalise(&mut normal);
+            assert_eq!(normal, update, "an update is in normal form");
+            writeln!(out, "{:?}", key.0)?;
+            if let Some(deletion) = &update.deletion {
+                writeln!(out, "  {deletion:?}")?;
+            }
+            if let Some(row) = &update.static_row {
+                writeln!(out, "  static {row:?}")?;
+            }
+            for range in &update.ranges {
+                writeln!(out, "  {range:?}")?;
+            }
+            for (at, row) in &update.rows {
+                writeln!(out, "  {:02x?} {row:?}", &at.0[..])?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Runs a statement with these values, one for each marker. Refusals of bytes are told from those of the plan.
+    pub(crate) fn run_with(&mut self, text: &str, value: impl FnMut() -> Value) -> Answer<usize> {
+        let at = WriteAt { timestamp: TimestampMicros(self.timestamp), now: GcSeconds(self.now) };
+        let (plan, _) = self.plan(text, None)?;
+        let values: Vec<Value> = std::iter::repeat_with(value).take(plan.markers().len()).collect();
+        Ok(match plan {
+            Plan::Select(plan) => self.read(&plan, &values)?.len(),
+            Plan::Modify(plan) => {
+                let changes = plan.bind(&values, at, self.moment())?;
+                let count = changes.len();
+                for (key, update) in changes {
+                    self.merge(plan.table().id, key, update);
+                }
+                count
+            }
+            Plan::Batch(plan) => {
+                let changes = plan.bind(&values, at, self.moment())?;
+                let count = changes.len();
+                for (table, key, update) in changes {
+                    self.merge(table.id, key, update);
+                }
+                count
+            }
+        })
+    }
+
+    fn merge(&mut self, table: TableId, key: Key, update: Partition) {
+        let held = self.written.entry((table, token::of(&key.0), key)).or_default();
+        merge::merge(held, update);
+    }
+
+    /// Runs a statement; of a `SELECT` the rows, as CQL writes their values.
+    pub(crate) fn run(&mut self, text: &str, bound: Option<&str>) -> Answer<String> {
+        let mut out = String::new();
+        let (plan, values) = self.plan(text, bound)?;
+        let Plan::Select(plan) = plan else {
+            for (table, key, update) in self.changes(text, bound)? {
+                self.merge(table, key, update);
+            }
+            return Ok(out);
+        };
+        let rows = self.read(&plan, &values)?;
+        let names: Vec<&str> = plan.columns().iter().map(|spec| spec.name.as_str()).collect();
+        writeln!(out, "{}", names.join(" | "))?;
+        for row in rows {
+            let values = row.iter().zip(plan.columns());
+            let values: Result<Vec<_>, _> =
+                values.map(|(value, spec)| spec.ty.to_literal(value.as_deref())).collect();
+            writeln!(out, "  {}", values?.join(" | "))?;
+        }
+        Ok(out)
+    }
+
+    /// The rows, which are the same however short the pages are.
+    pub(crate) fn read(&self, plan: &SelectPlan, values: &[Value]) -> Answer<Vec<Row>> {
+        let bound = plan.bind(values, self.moment())?;
+        let whole = self.pages(&bound, plan, usize::MAX)?;
+        for page in 1..4 {
+            assert_eq!(self.pages(&bound, plan, page)?, whole, "in pages of {page}");
+        }
+        Ok(whole)
+    }
+
+    fn pages(&self, bound: &BoundSelect, plan: &SelectPlan, page: usize) -> Answer<Vec<Row>> {
+        let now = GcSeconds(self.now);
+        let mut rows: Vec<(Option<ClusteringKey>, Row)> = Vec::new();
+        for ((table, token, key), partition) in &self.written {
+            let wanted = match &bound.keys {
+                Keys::Some(keys) => keys.contains(key),
+                Keys::Scan { from, until } => (*from, *until).contains(token),
+            };
+            if !wanted || *table != plan.table().id {
+                continue;
+            }
+            let mut left = bound
+                .per_partition_limit
+                .map_or(usize::MAX, |n| usize::try_from(n).expect("a limit"));
+            let mut after = None;
+            loop {
+                let most = page.min(left);
+                let found = bound.rows(key, partition, now, after.as_ref(), most)?;
+                let PartitionRows { rows: found, keys, last, more } = found;
+                assert!(found.len() <= most && (!more || found.len() == most));
+                left -= found.len();
+                let mut keys = keys.into_iter().map(Some).chain(std::iter::repeat(None));
+                rows.extend(found.into_iter().map(|row| (keys.next().flatten(), row)));
+                if !more || left == 0 {
+                    break;
+                }
+                // Or it would go on for ever.
+                assert_ne!(last, after, "a page goes on where the one before it ended");
+                after = last;
+            }
+        }
+        if bound.merges_partitions() {
+            rows.sort_by(|(a, _), (b, _)| if bound.reversed { b.cmp(a) } else { a.cmp(b) });
+        }
+        let mut rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+        if bound.is_aggregate() {
+            rows = vec![bound.aggregate(rows)?];
+        }
+        rows.truncate(bound.limit.map_or(usize::MAX, |n| usize::try_from(n).expect("a limit")));
+        Ok(rows)
+    }
+}
