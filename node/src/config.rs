@@ -26,6 +26,8 @@ pub struct Config {
     pub listen_address: SocketAddr,
     /// `rpc_address`: where clients and operators reach it (gRPC).
     pub rpc_address: SocketAddr,
+    /// `native_transport_address`: where CQL clients reach it; absent: nowhere. Drivers assume one port for all nodes.
+    pub native_transport_address: Option<SocketAddr>,
     /// `metrics_address`: Prometheus over HTTP; absent: none.
     pub metrics_address: Option<SocketAddr>,
     /// `data_directory`.
@@ -215,6 +217,7 @@ impl Default for Config {
             cluster_name: "helenus".to_owned(),
             listen_address: SocketAddr::from(([127, 0, 0, 1], 7000)),
             rpc_address: SocketAddr::from(([127, 0, 0, 1], 9160)),
+            native_transport_address: None,
             metrics_address: None,
             data_directory: PathBuf::from("helenus-data"),
             seeds: Vec::new(),

@@ -10,6 +10,7 @@ pub mod config;
 pub mod seams;
 // A request, top to bottom.
 pub mod server;
+mod cql;
 pub mod coordinator;
 pub mod peers;
 mod inbound;

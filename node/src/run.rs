@@ -2,6 +2,7 @@
 
 use crate::config::{Config, EngineKind};
 use crate::coordinator::{Coordinator, CoordinatorParts, RequestMetrics, Routes};
+use crate::cql::{CqlMetrics, Front, FrontParts};
 use crate::handoff::Handoff;
 use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
@@ -22,7 +23,7 @@ use crate::storage::lsm::{LsmEngine, LsmParts};
 use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics, history};
 use crate::tasks::Tasks;
 use crate::{metrics, serve};
-use helenus_core::NodeId;
+use helenus_core::{Generation, NodeId};
 use prometheus_client::registry::Registry;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -74,6 +75,8 @@ pub struct Ready {
     pub rpc: SocketAddr,
     /// Where peers reach it.
     pub internode: SocketAddr,
+    /// Where CQL clients reach it, if they do.
+    pub native_transport: Option<SocketAddr>,
     /// Where its metrics are, if they are shown.
     pub metrics: Option<SocketAddr>,
 }
@@ -157,6 +160,7 @@ struct Ports {
     rpc: Box<dyn Listener>,
     internode_address: SocketAddr,
     rpc_address: SocketAddr,
+    native: Option<(Box<dyn Listener>, SocketAddr)>,
 }
 
 impl Ports {
@@ -165,7 +169,11 @@ impl Ports {
         let (internode, internode_address) =
             listen(parts, "listen_address", config.listen_address).await?;
         let (rpc, rpc_address) = listen(parts, "rpc_address", config.rpc_address).await?;
-        Ok(Ports { internode, rpc, internode_address, rpc_address })
+        let native = match config.native_transport_address {
+            None => None,
+            Some(address) => Some(listen(parts, "native_transport_address", address).await?),
+        };
+        Ok(Ports { internode, rpc, internode_address, rpc_address, native })
     }
 }
 
@@ -200,11 +208,17 @@ struct Node {
     coordinator: Arc<Coordinator>,
     repairs: Arc<Repairs>,
     intake: Arc<Intake>,
+    cql_metrics: CqlMetrics,
+    generation: Generation,
     registry: Arc<Registry>,
     started: Duration,
 }
 
 impl Node {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the parts, in the order in which they need each other"
+    )]
     fn open(parts: &Parts, ports: &Ports) -> Result<Node, StartError> {
         let config = &parts.config;
         let started = parts.clock.now();
@@ -263,6 +277,7 @@ impl Node {
             config.hints.hints_receive_throttle,
         ));
         let repairs = open_repairs(parts, &coordinator, schema, &mut registry);
+        let cql_metrics = CqlMetrics::register(&mut registry);
         let (registry, tasks) = (Arc::new(registry), owned);
         Ok(Node {
             tasks,
@@ -274,6 +289,8 @@ impl Node {
             coordinator,
             repairs,
             intake,
+            cql_metrics,
+            generation: identity.generation,
             registry,
             started,
         })
@@ -281,7 +298,7 @@ impl Node {
 
     /// Opens the doors.
     async fn serve(&self, parts: &Parts, ports: Ports) -> Result<Ready, StartError> {
-        let Ports { internode, rpc, internode_address, rpc_address } = ports;
+        let Ports { internode, rpc, internode_address, rpc_address, native } = ports;
         let inbound = Inbound {
             replica: Arc::clone(&self.coordinator.replica),
             membership: Arc::clone(&self.membership),
@@ -323,8 +340,26 @@ impl Node {
             ),
         };
         self.membership.settle(SETTLE).await;
+        // Only now: drivers connect again at once, and a node that knows of nobody yet would call everything unavailable.
+        let native_transport = native.as_ref().map(|(_, address)| *address);
+        if let Some((listener, address)) = native {
+            let front = Front::new(FrontParts {
+                coordinator: Arc::clone(&self.coordinator),
+                membership: Arc::clone(&self.membership),
+                keeper: Arc::clone(&self.keeper),
+                clock: Arc::clone(&parts.clock),
+                // As of table ids: another life draws other ones.
+                chance: parts.rng.stream(&format!("cql/{}", self.generation.0)),
+                address,
+                cluster_name: parts.config.cluster_name.clone(),
+                metrics: self.cql_metrics.clone(),
+            });
+            let served = Arc::new(front).serve(listener, Arc::clone(&self.tasks.0));
+            self.tasks.0.spawn(served);
+        }
         let node = self.coordinator.id;
-        Ok(Ready { node, rpc: rpc_address, internode: internode_address, metrics })
+        let (rpc, internode) = (rpc_address, internode_address);
+        Ok(Ready { node, rpc, internode, native_transport, metrics })
     }
 
     async fn stop(self) -> Result<(), StartError> {

@@ -61,6 +61,8 @@ pub struct NodeSpec {
     pub listen: SocketAddr,
     /// Where clients reach it.
     pub rpc: SocketAddr,
+    /// Where CQL clients reach it, if they do.
+    pub native: Option<SocketAddr>,
     /// Where its metrics are.
     pub metrics: SocketAddr,
     /// Its data directory.
@@ -81,6 +83,7 @@ impl NodeSpec {
         NodeSpec {
             listen: address(),
             rpc: address(),
+            native: None,
             metrics: address(),
             data: dir.join(format!("node{nth}")),
             extra: String::new(),
@@ -104,7 +107,8 @@ impl NodeSpec {
             "gossip_interval = \"100ms\"".to_owned(),
             self.extra.clone(),
         ];
-        for line in lines {
+        let native = self.native.map(|native| format!("native_transport_address = \"{native}\""));
+        for line in native.into_iter().chain(lines) {
             writeln!(text, "{line}").expect("text can be written to a string");
         }
         text
@@ -180,8 +184,36 @@ impl Cluster {
         Cluster::start_with(nodes, "").await
     }
 
+    /// As [`Cluster::start`], with CQL on the same port of each node's own address, as drivers expect it.
+    pub async fn start_cql(nodes: u8) -> Cluster {
+        let mut cluster = Cluster::of(nodes, "");
+        let ips: Vec<IpAddr> = cluster.nodes.iter().map(|(spec, _)| spec.listen.ip()).collect();
+        let port = loop {
+            let port = free_port(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            if ips.iter().all(|ip| TcpListener::bind((*ip, port)).is_ok()) {
+                break port;
+            }
+        };
+        for ((spec, _), ip) in cluster.nodes.iter_mut().zip(ips) {
+            spec.native = Some(SocketAddr::new(ip, port));
+        }
+        cluster.start_missing().await;
+        cluster
+    }
+
     /// As [`Cluster::start`], with more lines in every configuration.
     pub async fn start_with(nodes: u8, extra: &str) -> Cluster {
+        let mut cluster = Cluster::of(nodes, extra);
+        cluster.start_missing().await;
+        cluster
+    }
+
+    /// Where CQL clients reach a node of [`Cluster::start_cql`].
+    pub fn native(&self, nth: usize) -> SocketAddr {
+        self.spec(nth).native.expect("the cluster was started with CQL")
+    }
+
+    fn of(nodes: u8, extra: &str) -> Cluster {
         let dir = TempDir::new().expect("a temporary directory can be made");
         let mut specs: Vec<NodeSpec> =
             (1..=nodes).map(|nth| NodeSpec::new(dir.path(), nth)).collect();
@@ -192,9 +224,7 @@ impl Cluster {
             extra.clone_into(&mut spec.extra);
         }
         let nodes = specs.into_iter().map(|spec| (spec, None)).collect();
-        let mut cluster = Cluster { dir, nodes };
-        cluster.start_missing().await;
-        cluster
+        Cluster { dir, nodes }
     }
 
     /// Where the cluster's files are.
@@ -247,6 +277,12 @@ impl Cluster {
     /// `kill -9`.
     pub async fn kill(&mut self, at: usize) {
         self.take(at).kill().await;
+    }
+
+    /// Sends a signal to a node's process.
+    pub async fn signal(&self, at: usize, signal: &str) {
+        let node = self.nodes.get(at).expect("the test names a node that it made");
+        node.1.as_ref().expect("the node runs").signal(signal).await;
     }
 
     /// `kill -9` of all of them, none knowing of the others' end.

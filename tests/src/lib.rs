@@ -2,7 +2,7 @@
 //!
 //! This crate never imports the server. It builds `helenus` and `helenusctl` if they are not fresh ([`binary`]), starts
 //! them as processes ([`Process`]), strings nodes together ([`Cluster`]) and puts load on them while keeping a ledger of
-//! what was acknowledged ([`load`]).
+//! what was acknowledged ([`load`]), or speaks CQL to them ([`cql`]).
 //!
 //! Invariants:
 //! - A test waits by asking until the answer is what it should be, never for a length of time; [`PATIENCE`] only decides
@@ -14,6 +14,7 @@ mod binaries;
 mod process;
 mod cluster;
 pub mod load;
+pub mod cql;
 
 pub use binaries::binary;
 pub use cluster::{Cluster, KEYSPACE, NodeSpec, TABLE, free_port, free_ports, local_keys};

@@ -88,6 +88,17 @@ pub(super) const EVERY: &[Key] = &[
     ),
     Key {
         table: TOP,
+        name: "native_transport_address",
+        about: "Where CQL clients reach it (native protocol v4, v5): the same port on every node. Absent: nowhere.",
+        read: |value, draft| {
+            draft.config.native_transport_address = Some(value.reachable_address()?);
+            Ok(())
+        },
+        write: |config| config.native_transport_address.as_ref().map(text),
+        instance: "\"127.0.0.1:9042\"",
+    },
+    Key {
+        table: TOP,
         name: "metrics_address",
         about: "Where Prometheus finds the metrics (HTTP, /metrics). Absent: nowhere.",
         read: |value, draft| {

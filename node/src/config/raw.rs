@@ -306,6 +306,7 @@ fn finish(draft: &mut Draft) -> Vec<Complaint> {
     let addresses = [
         ("listen_address", Some(config.listen_address)),
         ("rpc_address", Some(config.rpc_address)),
+        ("native_transport_address", config.native_transport_address),
         ("metrics_address", config.metrics_address),
     ];
     for (nth, (key, address)) in addresses.iter().enumerate() {

@@ -50,6 +50,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         cluster_name: "say \"hello\"".to_owned(),
         listen_address: address("10.0.0.1:7001"),
         rpc_address: address("[2001:db8::1]:9161"),
+        native_transport_address: Some(address("10.0.0.1:9142")),
         metrics_address: Some(address("0.0.0.0:9500")),
         data_directory: PathBuf::from("C:\\data\\helenus"),
         seeds: vec![address("10.0.0.2:7000"), address("10.0.0.3:7000")],

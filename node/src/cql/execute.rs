@@ -1,0 +1,390 @@
+//! Statements, carried out: parsed, planned, bound, and handed to the coordinator.
+
+use super::Front;
+use super::answer::{Asked, Work};
+use super::failure::{Refusal, invalid, syntax, unsupported};
+use super::statements::{Known, PREPARED_BYTES_MAX, Planned, Told, id_of, specs};
+use super::system::is_system;
+use super::values::in_order;
+use crate::coordinator::{Change, Unlogged, WriteRequest};
+use crate::schema::SchemaView;
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use helenus_core::cql as language;
+use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
+use helenus_core::cql::plan::{Catalog, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan};
+use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
+use helenus_proto::cql::{
+    Batch, BatchKind, Consistency, ErrorKind, ErrorResponse, Parameters, Prepared, Response,
+    RowsMetadata, Statement, Version, WriteType,
+};
+use rand::Rng as _;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// Different warnings that an answer brings.
+const WARNINGS_MAX: usize = 16;
+/// Writes of one request that are under way at once.
+const WRITES_AT_ONCE: usize = 64;
+
+/// The definitions of this moment.
+struct View<'a> {
+    front: &'a Front,
+    schema: Arc<SchemaView>,
+}
+
+impl Catalog for View<'_> {
+    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>> {
+        if is_system(keyspace) {
+            return self.front.tables.table(keyspace, name);
+        }
+        self.schema.schema.table(keyspace, name).map(|def| Arc::new(def.clone()))
+    }
+
+    fn has_keyspace(&self, keyspace: &str) -> bool {
+        is_system(keyspace) || self.schema.schema.keyspace(keyspace).is_some()
+    }
+}
+
+pub(super) fn planned(error: &PlanError) -> Refusal {
+    let kind = match error {
+        PlanError::Syntax(_) => ErrorKind::Syntax,
+        PlanError::Invalid(_) => ErrorKind::Invalid,
+        PlanError::Corrupt { .. } => ErrorKind::Server,
+    };
+    Box::new(ErrorResponse::new(kind, error.to_string()))
+}
+
+/// How a statement is to be carried out.
+pub(super) struct How<'a> {
+    pub(super) version: Version,
+    pub(super) parameters: Parameters,
+    /// The id of the columns as the client knows them.
+    pub(super) known_metadata: Option<Bytes>,
+    warnings: &'a mut Vec<String>,
+    unlogged: &'a mut Option<Unlogged>,
+}
+
+impl How<'_> {
+    pub(super) fn level(&self) -> Result<Level, Refusal> {
+        level(self.parameters.consistency)
+    }
+}
+
+fn level(consistency: Consistency) -> Result<Level, Refusal> {
+    match consistency {
+        Consistency::Ordinary(level) => Ok(level),
+        Consistency::Serial(serial) => {
+            Err(unsupported(&format!("the level {} yet", serial.name())))
+        }
+    }
+}
+
+impl Front {
+    /// Carries a request out. `unlogged` is set if the answer depends on this node's log.
+    pub(super) async fn execute(
+        self: &Arc<Self>,
+        version: Version,
+        work: Work,
+        warnings: &mut Vec<String>,
+        unlogged: &mut Option<Unlogged>,
+    ) -> Result<Response, Refusal> {
+        let Work { asked, keyspace } = work;
+        match asked {
+            Asked::Query(text, parameters) => {
+                let known = Known {
+                    parsed: language::parse(&text).map_err(|e| syntax(&e))?,
+                    text,
+                    keyspace,
+                    planned: Mutex::default(),
+                    told: None,
+                };
+                let how = How { version, parameters, known_metadata: None, warnings, unlogged };
+                self.carry_out(&known, how).await
+            }
+            Asked::Prepare(text) => self.prepare(version, text, keyspace),
+            Asked::Execute { id, result_metadata_id, parameters } => {
+                let known = self.known(&id)?;
+                self.check_told(&id, &known, version)?;
+                let known_metadata = result_metadata_id;
+                let how = How { version, parameters, known_metadata, warnings, unlogged };
+                self.carry_out(&known, how).await
+            }
+            Asked::Batch(batch) => self.batch(batch, keyspace, warnings, unlogged).await,
+        }
+    }
+
+    fn known(&self, id: &Bytes) -> Result<Arc<Known>, Refusal> {
+        let mut statements = self.statements.lock().expect("nothing panics while it holds this");
+        statements.find(id).ok_or_else(|| unprepared(id))
+    }
+
+    /// Whether clients still know rightly what the statement takes and gives. If its table was dropped and made anew with
+    /// other columns, they have to ask again: what they bind would be taken for something else. In v5 they hear of other
+    /// columns of the result with the result.
+    fn check_told(&self, id: &Bytes, known: &Known, version: Version) -> Result<(), Refusal> {
+        let Some(told) = &known.told else { return Ok(()) };
+        let planned = self.planned(known)?;
+        let same_markers = specs(planned.plan.markers()) == told.markers;
+        if same_markers && (version >= Version::V5 || planned.columns == told.columns) {
+            return Ok(());
+        }
+        self.statements.lock().expect("nothing panics while it holds this").forget(id);
+        Err(unprepared(id))
+    }
+
+    /// What the statement means by the schema of this moment.
+    fn planned(&self, known: &Known) -> Result<Arc<Planned>, Refusal> {
+        let view = View { front: self, schema: self.keeper.store.current() };
+        let mut held = known.planned.lock().expect("nothing panics while it holds this");
+        if let Some(planned) = &*held
+            && planned.schema_version == view.schema.version
+        {
+            return Ok(Arc::clone(planned));
+        }
+        let (statement, markers) = (&known.parsed.statement, &known.parsed.markers);
+        let made = plan(statement, markers, known.keyspace.as_deref(), &view);
+        let made = made.map_err(|e| planned(&e))?;
+        let made = Arc::new(Planned::new(&view.schema.version, made));
+        *held = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn prepare(
+        &self,
+        version: Version,
+        text: String,
+        keyspace: Option<Arc<str>>,
+    ) -> Result<Response, Refusal> {
+        if text.len() > PREPARED_BYTES_MAX {
+            return Err(invalid(format!(
+                "the statement has {} bytes, and one that is prepared may have {PREPARED_BYTES_MAX}: bind its values",
+                text.len()
+            )));
+        }
+        let id = id_of(keyspace.as_deref(), &text);
+        let parsed = language::parse(&text).map_err(|e| syntax(&e))?;
+        let mut known = Known { text, keyspace, parsed, planned: Mutex::default(), told: None };
+        let mut told = None;
+        let answer = match &known.parsed.statement {
+            Parsed::Select(_) | Parsed::Modify(_) | Parsed::Batch(_) => {
+                let planned = self.planned(&known)?;
+                let columns = planned.columns.clone();
+                let result = columns.clone().map_or(RowsMetadata::none(), RowsMetadata::new);
+                let markers = specs(planned.plan.markers());
+                told = Some(Told { markers: Arc::clone(&markers), columns });
+                Prepared {
+                    id: id.clone(),
+                    result_metadata_id: (version >= Version::V5)
+                        .then(|| planned.metadata_id.clone()),
+                    markers,
+                    pk_indexes: planned.plan.partition_key_markers(),
+                    result,
+                }
+            }
+            _ => Prepared {
+                id: id.clone(),
+                result_metadata_id: (version >= Version::V5).then(|| id.clone()),
+                markers: Arc::from([]),
+                pk_indexes: Vec::new(),
+                result: RowsMetadata::none(),
+            },
+        };
+        let mut statements = self.statements.lock().expect("nothing panics while it holds this");
+        known.told = told;
+        match statements.remember(&id, Arc::new(known)) {
+            Ok(forgotten) => self.metrics.forgotten.inc_by(forgotten),
+            Err(()) => {
+                return Err(invalid("another statement has the id of this one: add a blank"));
+            }
+        };
+        self.metrics.prepared.set(i64::try_from(statements.len()).unwrap_or(i64::MAX));
+        Ok(Response::Prepared(answer))
+    }
+
+    async fn carry_out(self: &Arc<Self>, known: &Known, how: How<'_>) -> Result<Response, Refusal> {
+        let keyspace = known.keyspace.as_deref();
+        match &known.parsed.statement {
+            Parsed::Select(_) | Parsed::Modify(_) | Parsed::Batch(_) => {}
+            Parsed::Use(name) => return self.use_keyspace(name.as_str()),
+            Parsed::Describe(asked) => return self.describe(asked, keyspace),
+            Parsed::Unsupported { verb, what } => {
+                return Err(unsupported(&format!("{verb} {what}")));
+            }
+            statement => return self.define(statement, keyspace, how.warnings).await,
+        }
+        let planned = self.planned(known)?;
+        match &planned.plan {
+            Plan::Select(select) => self.select(&planned, select, how).await,
+            Plan::Modify(modify) => self.modify(modify, how).await,
+            Plan::Batch(batch) => {
+                let How { parameters, warnings, unlogged, .. } = how;
+                let values = in_order(parameters.values, planned.plan.markers())?;
+                let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
+                let updates =
+                    batch.bind(&values, at, self.moment()).map_err(|e| self::planned(&e))?;
+                let kind = batch.kind();
+                let logged = kind == AstBatchKind::Logged;
+                self.write_all(updates, logged, level(parameters.consistency)?, warnings, unlogged)
+                    .await
+            }
+        }
+    }
+
+    fn use_keyspace(&self, keyspace: &str) -> Result<Response, Refusal> {
+        let view = View { front: self, schema: self.keeper.store.current() };
+        if view.has_keyspace(keyspace) {
+            return Ok(Response::SetKeyspace { keyspace: keyspace.to_owned() });
+        }
+        Err(invalid(format!("keyspace '{keyspace}' does not exist")))
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        let mut chance = self.chance.lock().expect("nothing panics while it holds this");
+        Moment { now: TimestampMicros(self.clock.wall_micros()), random: chance.random() }
+    }
+
+    fn write_at(&self, timestamp: Option<TimestampMicros>, now: Option<i32>) -> WriteAt {
+        let timestamp = timestamp.unwrap_or_else(|| self.coordinator.next_timestamp());
+        let now = now.and_then(|now| u32::try_from(now).ok()).map(GcSeconds);
+        WriteAt { timestamp, now: now.unwrap_or_else(|| self.coordinator.now_seconds()) }
+    }
+
+    async fn modify(
+        self: &Arc<Self>,
+        modify: &ModifyPlan,
+        how: How<'_>,
+    ) -> Result<Response, Refusal> {
+        let level = how.level()?;
+        let How { parameters, warnings, unlogged, .. } = how;
+        let values = in_order(parameters.values, modify.markers())?;
+        let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
+        let updates = modify.bind(&values, at, self.moment()).map_err(|e| planned(&e))?;
+        let table = modify.table();
+        let updates = updates.into_iter().map(|(key, update)| (Arc::clone(table), key, update));
+        self.write_all(updates.collect(), false, level, warnings, unlogged).await
+    }
+
+    async fn batch(
+        self: &Arc<Self>,
+        batch: Batch,
+        keyspace: Option<Arc<str>>,
+        warnings: &mut Vec<String>,
+        unlogged: &mut Option<Unlogged>,
+    ) -> Result<Response, Refusal> {
+        let level = level(batch.consistency)?;
+        if batch.kind == BatchKind::Counter {
+            return Err(unsupported("counters yet"));
+        }
+        let at = self.write_at(batch.timestamp, batch.now_in_seconds);
+        // One update for each partition, whatever statements it comes from.
+        let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
+        for statement in batch.statements {
+            let known = match statement.statement {
+                Statement::Prepared(id) => {
+                    let known = self.known(&id)?;
+                    self.check_told(&id, &known, Version::V5)?;
+                    known
+                }
+                Statement::Query(text) => Arc::new(Known {
+                    parsed: language::parse(&text).map_err(|e| syntax(&e))?,
+                    text,
+                    keyspace: keyspace.clone(),
+                    planned: Mutex::default(),
+                    told: None,
+                }),
+            };
+            let Parsed::Modify(_) = &known.parsed.statement else {
+                return Err(invalid("a batch takes INSERT, UPDATE and DELETE, and nothing else"));
+            };
+            let planned = self.planned(&known)?;
+            let Plan::Modify(modify) = &planned.plan else { continue };
+            let values = helenus_proto::cql::Values::Positional(statement.values);
+            let values = in_order(values, modify.markers())?;
+            let table = modify.table();
+            for (key, update) in
+                modify.bind(&values, at, self.moment()).map_err(|e| self::planned(&e))?
+            {
+                let place = merged.entry((table.id.0, key));
+                let (_, into) = place.or_insert_with(|| (Arc::clone(table), Partition::default()));
+                helenus_core::merge::merge(into, update);
+            }
+        }
+        let updates = merged.into_iter().map(|((_, key), (table, update))| (table, key, update));
+        let logged = batch.kind == BatchKind::Logged;
+        self.write_all(updates.collect(), logged, level, warnings, unlogged).await
+    }
+
+    /// Writes them all, and answers when every one of them has reached its level, or one cannot.
+    async fn write_all(
+        self: &Arc<Self>,
+        updates: Vec<(Arc<TableDef>, Key, Partition)>,
+        logged: bool,
+        level: Level,
+        warnings: &mut Vec<String>,
+        unlogged: &mut Option<Unlogged>,
+    ) -> Result<Response, Refusal> {
+        if let Some((table, _, _)) = updates.iter().find(|(table, _, _)| is_system(&table.keyspace))
+        {
+            return Err(invalid(format!(
+                "table {}.{} is the system's and cannot be written",
+                table.keyspace, table.name
+            )));
+        }
+        if logged && updates.len() > 1 {
+            return Err(unsupported(
+                "logged batches of several partitions yet: use UNLOGGED, which writes each partition by itself, or keep \
+                 a batch to one partition, where it is atomic",
+            ));
+        }
+        let write_type = match (logged, updates.len()) {
+            (_, 0 | 1) => WriteType::Simple,
+            (_, _) => WriteType::UnloggedBatch,
+        };
+        let mut waiting = updates.into_iter();
+        let mut running = FuturesUnordered::new();
+        let mut failed = None;
+        loop {
+            while running.len() < WRITES_AT_ONCE
+                && failed.is_none()
+                && let Some((table, key, update)) = waiting.next()
+            {
+                let request = WriteRequest {
+                    keyspace: table.keyspace.clone(),
+                    table: table.name.clone(),
+                    key: key.0,
+                    change: Change::Update(table.id, update),
+                    level,
+                    timestamp: None,
+                    timeout: None,
+                };
+                running.push(self.coordinator.write(request));
+            }
+            let Some(written) = running.next().await else { break };
+            match written {
+                Ok(written) => {
+                    *unlogged = written.unlogged(self.coordinator.id, level).or(*unlogged);
+                    for warning in written.warnings {
+                        if warnings.len() < WARNINGS_MAX && !warnings.contains(&warning) {
+                            warnings.push(warning);
+                        }
+                    }
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) => Err(Box::new(self.failure_of(&error, write_type))),
+            None => Ok(Response::Void),
+        }
+    }
+}
+
+fn unprepared(id: &Bytes) -> Refusal {
+    let kind = ErrorKind::Unprepared { id: id.clone() };
+    Box::new(ErrorResponse::new(
+        kind,
+        "this node has no prepared statement of this id: it has restarted, or forgotten it for others, or the table was made \
+         anew",
+    ))
+}

@@ -1,0 +1,133 @@
+//! Our errors in Cassandra's words, with the fields that drivers decide by.
+
+use super::Front;
+use crate::coordinator::{ReplicaFailure, RequestError};
+use crate::schema::ChangeError;
+use helenus_core::Level;
+use helenus_core::cql::SyntaxError;
+use helenus_proto::cql::{
+    Consistency, ErrorKind, ErrorResponse, FailureReason, Failures, WriteType,
+};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Boxed: errors are rare, and large.
+pub(super) type Refusal = Box<ErrorResponse>;
+
+/// The statement is CQL, but cannot be done.
+pub(super) fn invalid(why: impl Into<String>) -> Refusal {
+    Box::new(ErrorResponse::new(ErrorKind::Invalid, why))
+}
+
+/// Not yet, or not ever.
+pub(super) fn unsupported(what: &str) -> Refusal {
+    invalid(format!("Helenus does not support {what}"))
+}
+
+pub(super) fn syntax(error: &SyntaxError) -> Refusal {
+    let kind = match error {
+        // It can be read, and cannot be.
+        SyntaxError::Refused { .. } => ErrorKind::Invalid,
+        _ => ErrorKind::Syntax,
+    };
+    Box::new(ErrorResponse::new(kind, error.to_string()))
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+impl Front {
+    /// A request's error.
+    pub(super) fn failure(&self, error: &RequestError) -> ErrorResponse {
+        self.failure_of(error, WriteType::Simple)
+    }
+
+    /// A request's error; if it was a write, one of this type.
+    pub(super) fn failure_of(&self, error: &RequestError, write_type: WriteType) -> ErrorResponse {
+        let at = |level: &Level| Consistency::Ordinary(*level);
+        let kind = match error {
+            RequestError::Unavailable { level, required, alive } => ErrorKind::Unavailable {
+                consistency: at(level),
+                required: count(*required),
+                alive: count(*alive),
+            },
+            RequestError::Timeout { level, received, block_for, data_present, write } => {
+                let (consistency, received) = (at(level), count(*received));
+                let block_for = count(*block_for);
+                if *write {
+                    let contentions = 0;
+                    ErrorKind::WriteTimeout {
+                        consistency,
+                        received,
+                        block_for,
+                        write_type,
+                        contentions,
+                    }
+                } else {
+                    let data_present = *data_present;
+                    ErrorKind::ReadTimeout { consistency, received, block_for, data_present }
+                }
+            }
+            RequestError::Failure { level, received, block_for, data_present, write, failures } => {
+                let (consistency, received) = (at(level), count(*received));
+                let (block_for, failures) = (count(*block_for), self.failures(failures));
+                if *write {
+                    ErrorKind::WriteFailure {
+                        consistency,
+                        received,
+                        block_for,
+                        failures,
+                        write_type,
+                    }
+                } else {
+                    let data_present = *data_present;
+                    ErrorKind::ReadFailure {
+                        consistency,
+                        received,
+                        block_for,
+                        failures,
+                        data_present,
+                    }
+                }
+            }
+            RequestError::Invalid(_) => ErrorKind::Invalid,
+            RequestError::Overloaded(_) => ErrorKind::Overloaded,
+        };
+        ErrorResponse::new(kind, error.to_string())
+    }
+
+    fn failures(&self, failures: &[ReplicaFailure]) -> Failures {
+        let nodes = self.client_nodes();
+        let reasons = failures.iter().map(|failure| {
+            let address = nodes.get(&failure.node).map(|(address, _)| address.ip());
+            let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            (address, reason(&failure.reason))
+        });
+        Failures::new(reasons.collect())
+    }
+}
+
+fn reason(word: &str) -> FailureReason {
+    match word {
+        "READ_TOO_MANY_TOMBSTONES" => FailureReason::READ_TOO_MANY_TOMBSTONES,
+        "TIMEOUT" => FailureReason::TIMEOUT,
+        "INCOMPATIBLE_SCHEMA" => FailureReason::INCOMPATIBLE_SCHEMA,
+        "READ_SIZE" => FailureReason::READ_SIZE,
+        "NODE_DOWN" => FailureReason::NODE_DOWN,
+        _ => FailureReason::UNKNOWN,
+    }
+}
+
+/// A change of the schema that was not made. `named`: the keyspace, and the table if it is about one.
+pub(super) fn not_changed(error: &ChangeError, named: (&str, &str)) -> Refusal {
+    let kind = match error {
+        ChangeError::Exists { .. } => {
+            ErrorKind::AlreadyExists { keyspace: named.0.to_owned(), table: named.1.to_owned() }
+        }
+        ChangeError::Schema(_) => ErrorKind::Server,
+        ChangeError::BadName(_) | ChangeError::Columns(_) | ChangeError::Missing { .. } => {
+            ErrorKind::Invalid
+        }
+    };
+    Box::new(ErrorResponse::new(kind, error.to_string()))
+}

@@ -1,0 +1,314 @@
+//! `SELECT`: partitions become rows, page by page.
+//!
+//! CAVEAT: a page reads the whole of the partition in which it begins or ends, whatever part of it is asked for.
+
+use super::Front;
+use super::execute::{How, planned};
+use super::failure::{Refusal, invalid};
+use super::paging::Place;
+use super::statements::Planned;
+use super::system::is_system;
+use super::values::in_order;
+use crate::coordinator::{ReadRequest, ScanRequest, Shape, page_bytes};
+use bytes::Bytes;
+use helenus_core::cql::plan::{BoundSelect, Fold, Keys, SelectPlan};
+use helenus_core::{ClusteringKey, GcSeconds, Key, Level, Partition, TableDef, Token, token};
+use helenus_proto::cql::{Columns, Response, Rows, RowsMetadata, Version};
+use std::ops::{Bound, RangeBounds as _};
+use std::sync::Arc;
+
+/// Bytes of cells that end a page, however few rows they are.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// What a cell takes beside its value.
+const CELL_BYTES: usize = 32;
+/// Bytes of cells that a result without paging may have.
+const RESULT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Partitions that are scanned at a time.
+const SCAN_PARTITIONS: usize = 1000;
+
+/// Rows on their way.
+struct Page {
+    rows: Vec<Vec<Option<Bytes>>>,
+    /// An aggregate, instead of rows.
+    fold: Option<Fold>,
+    /// Of each row, if rows of several partitions are put into one order.
+    keys: Vec<ClusteringKey>,
+    bytes: usize,
+    /// Rows that this page still takes.
+    left: usize,
+    remaining: Option<u64>,
+    is_paged: bool,
+    next: Option<Place>,
+}
+
+impl Page {
+    fn is_full(&self) -> bool {
+        self.left == 0 || self.remaining == Some(0) || (self.is_paged && self.bytes >= PAGE_BYTES)
+    }
+
+    /// Takes what there is of a partition, behind `place` if that is one of it. True: the page ends here.
+    fn take(
+        &mut self,
+        bound: &BoundSelect,
+        key: &Key,
+        partition: &Partition,
+        now: GcSeconds,
+        place: Option<&Place>,
+    ) -> Result<bool, Refusal> {
+        let given = place.map_or(0, |place| place.given);
+        let after = place.and_then(|place| place.after.as_ref());
+        let limit = bound.per_partition_limit.map(|limit| limit.saturating_sub(given));
+        let limits = [Some(self.left as u64), self.remaining, limit];
+        let most = limits.into_iter().flatten().min().unwrap_or(u64::MAX);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let found = bound.rows(key, partition, now, after, most).map_err(|e| planned(&e))?;
+        let count = found.rows.len();
+        let cells = found.rows.iter().flatten();
+        let cells = cells.map(|cell| CELL_BYTES + cell.as_ref().map_or(0, Bytes::len));
+        self.bytes = self.bytes.saturating_add(cells.sum());
+        if !self.is_paged && self.bytes > RESULT_BYTES_MAX {
+            return Err(invalid(format!(
+                "the result has more than {RESULT_BYTES_MAX} bytes: read it page by page, or ask for less"
+            )));
+        }
+        self.left = self.left.saturating_sub(count);
+        self.remaining = self.remaining.map(|left| left.saturating_sub(count as u64));
+        match &mut self.fold {
+            None => self.rows.extend(found.rows),
+            Some(fold) => {
+                self.bytes = 0;
+                for row in found.rows {
+                    fold.add(row).map_err(|e| planned(&e))?;
+                }
+            }
+        }
+        if self.fold.is_none() {
+            self.keys.extend(found.keys);
+        }
+        if !self.is_full() {
+            return Ok(false);
+        }
+        let per_partition_left = limit.is_none_or(|limit| limit > count as u64);
+        let after = found.last.filter(|_| found.more && per_partition_left);
+        let given = given.saturating_add(count as u64);
+        self.next = Some(Place { remaining: self.remaining, given, key: key.clone(), after });
+        Ok(true)
+    }
+}
+
+impl Front {
+    pub(super) async fn select(
+        self: &Arc<Self>,
+        planned: &Planned,
+        select: &SelectPlan,
+        how: How<'_>,
+    ) -> Result<Response, Refusal> {
+        let level = how.level();
+        let How { version, parameters, known_metadata, .. } = how;
+        let values = in_order(parameters.values, select.markers())?;
+        let bound = select.bind(&values, self.moment()).map_err(|e| self::planned(&e))?;
+        let place = parameters.paging_state.map(Place::decode).transpose()?;
+        let size = parameters.page_size.filter(|_| !bound.is_aggregate());
+        let left =
+            size.map_or(usize::MAX, |size| usize::try_from(size.get()).unwrap_or(usize::MAX));
+        let merges = bound.merges_partitions() && !bound.is_aggregate();
+        if merges && size.is_some() {
+            return Err(invalid(
+                "Cannot page queries with both ORDER BY and a IN restriction on the partition key; you must either remove the \
+                 ORDER BY or the IN and sort client side, or disable paging for this query",
+            ));
+        }
+        // What is sorted afterwards is cut afterwards.
+        let limit = bound.limit.filter(|_| !bound.is_aggregate() && !merges);
+        let fold = bound.is_aggregate().then(|| bound.fold()).transpose();
+        let mut page = Page {
+            rows: Vec::new(),
+            fold: fold.map_err(|e| self::planned(&e))?,
+            keys: Vec::new(),
+            bytes: 0,
+            left,
+            remaining: place.as_ref().map_or(limit, |place| place.remaining),
+            is_paged: size.is_some(),
+            next: None,
+        };
+        let table = select.table();
+        if is_system(&table.keyspace) {
+            self.read_system(table, &bound, place.as_ref(), &mut page)?;
+        } else {
+            match &bound.keys {
+                Keys::Some(keys) => {
+                    let level = level?;
+                    self.read_keys(table, &bound, keys, level, place.as_ref(), &mut page).await?;
+                }
+                Keys::Scan { .. } => {
+                    let level = level?;
+                    self.scan(table, &bound, level, place.as_ref(), &mut page).await?;
+                }
+            }
+        }
+        let Page { mut rows, fold, keys, remaining, next, .. } = page;
+        if let Some(fold) = fold {
+            rows = vec![bound.finish(fold).map_err(|e| self::planned(&e))?];
+        }
+        if merges {
+            let mut sorted: Vec<_> = keys.into_iter().zip(rows).collect();
+            sorted.sort_by(|(a, _), (b, _)| if bound.reversed { b.cmp(a) } else { a.cmp(b) });
+            let limit = bound.limit.and_then(|limit| usize::try_from(limit).ok());
+            sorted.truncate(limit.unwrap_or(usize::MAX));
+            rows = sorted.into_iter().map(|(_, row)| row).collect();
+        }
+        let columns = planned.columns.clone().unwrap_or_else(|| Arc::from([]));
+        let changed = version >= Version::V5
+            && known_metadata.is_some_and(|known| known != planned.metadata_id);
+        let columns = if parameters.skip_metadata && !changed {
+            Columns::Counted(u32::try_from(columns.len()).unwrap_or(u32::MAX))
+        } else {
+            Columns::Described(columns)
+        };
+        let next = next.filter(|_| remaining != Some(0));
+        let metadata = RowsMetadata {
+            columns,
+            paging_state: next.map(|place| place.encode()),
+            new_metadata_id: changed.then(|| planned.metadata_id.clone()),
+        };
+        Ok(Response::Rows(Rows { metadata, rows }))
+    }
+
+    fn read_system(
+        &self,
+        table: &TableDef,
+        bound: &BoundSelect,
+        place: Option<&Place>,
+        page: &mut Page,
+    ) -> Result<(), Refusal> {
+        let now = self.coordinator.now_seconds();
+        let mut partitions = self.system_partitions(table);
+        partitions.sort_by_key(|(key, _)| (token::of(&key.0), key.clone()));
+        let wanted = |key: &Key| match &bound.keys {
+            Keys::Some(keys) => keys.contains(key),
+            Keys::Scan { from, until } => {
+                (from.as_ref(), until.as_ref()).contains(&token::of(&key.0))
+            }
+        };
+        let at = |key: &Key| (token::of(&key.0), key.clone());
+        for (key, partition) in partitions.iter().filter(|(key, _)| wanted(key)) {
+            let place = match place {
+                Some(place) if at(key) < at(&place.key) => continue,
+                Some(place) if place.key == *key && place.after.is_none() => continue,
+                Some(place) => Some(place).filter(|place| place.key == *key),
+                None => None,
+            };
+            if page.take(bound, key, partition, now, place)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_one(
+        self: &Arc<Self>,
+        table: &TableDef,
+        key: &Key,
+        level: Level,
+    ) -> Result<(Partition, GcSeconds), Refusal> {
+        let request = ReadRequest {
+            keyspace: table.keyspace.clone(),
+            table: table.name.clone(),
+            key: key.0.clone(),
+            level,
+            timeout: None,
+            shape: Shape::Of(table.id),
+        };
+        let found = self.coordinator.read(request).await;
+        let found = found.map_err(|error| Box::new(self.failure(&error)))?;
+        Ok((found.partition, found.at))
+    }
+
+    async fn read_keys(
+        self: &Arc<Self>,
+        table: &TableDef,
+        bound: &BoundSelect,
+        keys: &[Key],
+        level: Level,
+        place: Option<&Place>,
+        page: &mut Page,
+    ) -> Result<(), Refusal> {
+        // Behind the key at which the page before ended, or from that key on if it was not through.
+        let from = place.map_or(0, |place| {
+            let order = |key: &Key| (token::of(&key.0), key.clone());
+            let last = order(&place.key);
+            let goes_on = place.after.is_some();
+            keys.partition_point(|key| order(key) < last || (!goes_on && *key == place.key))
+        });
+        let keys = keys.get(from..).unwrap_or_default();
+        for (nth, key) in keys.iter().enumerate() {
+            let (partition, now) = self.read_one(table, key, level).await?;
+            let place = place.filter(|place| place.key == *key);
+            if page.take(bound, key, &partition, now, place)? {
+                // The last row of the last key: there is no page behind this one.
+                let is_last = nth + 1 == keys.len();
+                page.next = page.next.take().filter(|next| !is_last || next.after.is_some());
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(
+        self: &Arc<Self>,
+        table: &TableDef,
+        bound: &BoundSelect,
+        level: Level,
+        place: Option<&Place>,
+        page: &mut Page,
+    ) -> Result<(), Refusal> {
+        let Keys::Scan { from, until } = &bound.keys else { return Ok(()) };
+        let last = match *until {
+            Bound::Unbounded => Token::MAX,
+            Bound::Included(token) => token,
+            Bound::Excluded(Token::MIN) => return Ok(()),
+            Bound::Excluded(Token(token)) => Token(token - 1),
+        };
+        let mut after = match place {
+            None => match *from {
+                Bound::Unbounded => Bytes::new(),
+                // Before every key of this token.
+                Bound::Included(token) => page_bytes(token, &Key(Bytes::new())),
+                Bound::Excluded(Token::MAX) => return Ok(()),
+                Bound::Excluded(Token(token)) => page_bytes(Token(token + 1), &Key(Bytes::new())),
+            },
+            Some(place) => {
+                if place.after.is_some() {
+                    let (partition, now) = self.read_one(table, &place.key, level).await?;
+                    if page.take(bound, &place.key, &partition, now, Some(place))? {
+                        return Ok(());
+                    }
+                }
+                page_bytes(token::of(&place.key.0), &place.key)
+            }
+        };
+        loop {
+            let request = ScanRequest {
+                keyspace: table.keyspace.clone(),
+                table: table.name.clone(),
+                level,
+                limit: page.left.clamp(1, SCAN_PARTITIONS),
+                page: after,
+                node_local: false,
+                shape: Shape::Of(table.id),
+                until: last,
+            };
+            let found = self.coordinator.scan(request).await;
+            let found = found.map_err(|error| Box::new(self.failure(&error)))?;
+            for (key, partition) in &found.partitions {
+                if page.take(bound, key, partition, found.at, None)? {
+                    return Ok(());
+                }
+            }
+            if found.next_page.is_empty() {
+                return Ok(());
+            }
+            after = found.next_page;
+        }
+    }
+}
