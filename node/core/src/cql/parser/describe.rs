@@ -1,4 +1,4 @@
-//! `DESCRIBE`.
+//! How `DESCRIBE` is read.
 
 use super::{Outcome, Parser, Sign};
 use crate::cql::ast::{Describe, Described, QualifiedName};
