@@ -24,12 +24,7 @@ pub(super) fn unsupported(what: &str) -> Refusal {
 }
 
 pub(super) fn syntax(error: &SyntaxError) -> Refusal {
-    let kind = match error {
-        // It can be read, and cannot be.
-        SyntaxError::Refused { .. } => ErrorKind::Invalid,
-        _ => ErrorKind::Syntax,
-    };
-    Box::new(ErrorResponse::new(kind, error.to_string()))
+    Box::new(ErrorResponse::new(ErrorKind::Syntax, error.to_string()))
 }
 
 fn count(number: usize) -> u32 {

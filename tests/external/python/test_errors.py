@@ -125,10 +125,10 @@ def invalid(version):
 
 @test
 def no_primary_key(version):
-    """A table without a primary key is InvalidRequest: its syntax is right."""
+    """A table without a primary key is refused as it is read: a SyntaxException here, InvalidRequest in Cassandra."""
     with session(version) as on:
         name, _ = table(on, f"keyless{version}")
-        raises(InvalidRequest, lambda: on.execute(f"CREATE TABLE {name}.bad (k int)"), "primary key")
+        raises(SyntaxException, lambda: on.execute(f"CREATE TABLE {name}.bad (k int)"), "primary key")
 
 
 @test
