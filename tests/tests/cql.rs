@@ -136,6 +136,16 @@ async fn pages_go_on_at_any_node_and_after_a_restart() {
         }
     }
     assert_eq!(found, 40);
+    let count =
+        "SELECT count(*) FROM store.orders WHERE customer IN ('ann', 'nobody') ORDER BY nth";
+    let thirty = Some(Bytes::copy_from_slice(&30_i64.to_be_bytes()));
+    assert_eq!(cql.rows(count).await, [[thirty]]);
+    let nobody = "SELECT count(*) FROM store.orders WHERE customer IN ('no', 'body') ORDER BY nth";
+    assert_eq!(cql.rows(nobody).await, [[Some(Bytes::from_static(&[0; 8]))]]);
+    // A stretch of the ring and the one behind it hold everything once.
+    let upto = "SELECT nth FROM store.orders WHERE token(customer) <= 0";
+    let behind = "SELECT nth FROM store.orders WHERE token(customer) > 0";
+    assert_eq!(cql.rows(upto).await.len() + cql.rows(behind).await.len(), 150);
     let damaged = page(7, Some(Bytes::from_static(b"not a state")));
     let answer = cql.query("SELECT nth FROM store.orders", damaged).await;
     assert!(matches!(answer, Response::Error(error) if error.kind == ErrorKind::Protocol));
@@ -202,6 +212,17 @@ async fn a_node_that_restarted_asks_for_statements_to_be_prepared_again() {
     let again = cql.prepare("SELECT nth FROM store.orders WHERE customer = ?").await;
     assert_eq!(again.id, select.id);
     assert!(rows(cql.execute(&select, bound(&[b"ann"])).await).rows.is_empty());
+    // A marker's type is another one now: what the client would bind would be taken for something else.
+    let insert = cql.prepare("INSERT INTO store.orders (customer, nth) VALUES ('bob', ?)").await;
+    cql.run("DROP TABLE store.orders").await;
+    cql.run("CREATE TABLE store.orders (customer text, nth float, PRIMARY KEY (customer, nth))")
+        .await;
+    let nth = bound(&[&7_i32.to_be_bytes()]);
+    let Response::Error(error) = cql.execute(&insert, nth).await else {
+        panic!("an int was taken for a float");
+    };
+    assert_eq!(error.kind, ErrorKind::Unprepared { id: insert.id.clone() });
+    assert!(cql.rows("SELECT * FROM store.orders").await.is_empty());
     // The table is another one now: the statement means that one, and says that its columns are others (v5).
     let mut newer = Cql::connect(cluster.native(0), Version::V5, None).await;
     let all = newer.prepare("SELECT * FROM store.orders").await;
@@ -251,6 +272,42 @@ async fn what_breaks_the_protocol_is_answered_and_the_node_lives() {
     while cql.next().await.is_some() {}
     let mut cql = Cql::connect(address, Version::V5, Some(Compression::Lz4)).await;
     assert_eq!(cql.rows("SELECT key FROM system.local").await, [[text("local")]]);
+}
+
+#[tokio::test]
+async fn a_client_may_ask_for_more_at_once_than_is_worked_on_at_once() {
+    let cluster = Cluster::start_cql(1).await;
+    let mut cql = Cql::connect(cluster.native(0), Version::V4, None).await;
+    // 3,000 times OPTIONS, in one write and before any answer is read.
+    let mut asked = Vec::new();
+    for stream in 0..3000_i16 {
+        asked.extend([0x04, 0]);
+        asked.extend(stream.to_be_bytes());
+        asked.extend([0x05, 0, 0, 0, 0]);
+    }
+    cql.send_raw(&asked).await;
+    for stream in 0..3000_i16 {
+        let answer = cql.next().await.unwrap();
+        assert_eq!((answer.header.stream, answer.header.opcode), (stream, Opcode::Supported));
+    }
+    // And statements, which take work.
+    let mut asked = Vec::new();
+    let text = b"SELECT key FROM system.local";
+    for stream in 0..3000_i16 {
+        asked.extend([0x04, 0]);
+        asked.extend(stream.to_be_bytes());
+        asked.extend([0x07, 0, 0, 0, 35, 0, 0, 0, 28]);
+        asked.extend(text);
+        asked.extend([0, 1, 0]);
+    }
+    cql.send_raw(&asked).await;
+    let mut answered = std::collections::BTreeSet::new();
+    for _ in 0..3000 {
+        let answer = cql.next().await.unwrap();
+        assert_eq!(answer.header.opcode, Opcode::Result);
+        answered.insert(answer.header.stream);
+    }
+    assert_eq!(answered.len(), 3000);
 }
 
 #[tokio::test]

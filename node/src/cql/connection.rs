@@ -72,9 +72,10 @@ impl Connection {
         let started_by = Instant::now() + STARTUP_PATIENCE;
         let mut sending = BytesMut::new();
         let mut sent_by = Instant::now();
+        let mut answered = None;
         loop {
             let all_begun = self.take_in();
-            self.collect();
+            self.give_what_is_ready(answered.take());
             if sending.is_empty() && !self.outbound.is_empty() {
                 sending = self.outbound.take();
                 sent_by = Instant::now() + WRITE_PATIENCE;
@@ -93,8 +94,8 @@ impl Connection {
             tokio::select! {
                 // Answers first: they make room. A run replays because the order is this one.
                 biased;
-                Some(answered) = self.running.next(), if !self.running.is_empty() => {
-                    self.give(vec![answered]);
+                Some(first) = self.running.next(), if !self.running.is_empty() => {
+                    answered = Some(first);
                 }
                 sent = writer.write_buf(&mut sending), if !sending.is_empty() => match sent {
                     Ok(0) | Err(_) => return,
@@ -183,19 +184,16 @@ impl Connection {
         self.closing |= !fault.connection_survives();
     }
 
-    /// Gives out what is answered already.
-    fn collect(&mut self) {
-        let mut ready = Vec::new();
+    /// Writes the log, then the answers that there are, `first` among them. If the log cannot be written, no write among
+    /// them may count this node's copy.
+    fn give_what_is_ready(&mut self, first: Option<Answered>) {
+        let mut ready: Vec<Answered> = first.into_iter().collect();
         while let Some(Some(answered)) = self.running.next().now_or_never() {
             ready.push(answered);
         }
-        if !ready.is_empty() {
-            self.give(ready);
+        if ready.is_empty() {
+            return;
         }
-    }
-
-    /// Writes the log, then the answers. If the log cannot be written, no write among them may count this node's copy.
-    fn give(&mut self, ready: Vec<Answered>) {
         let written = self.front.coordinator.replica.engine.commit();
         if let Err(error) = &written {
             tracing::error!(%error, "the log could not be written");

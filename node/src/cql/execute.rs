@@ -3,14 +3,13 @@
 use super::Front;
 use super::answer::{Asked, Work};
 use super::failure::{Refusal, invalid, syntax, unsupported};
-use super::statements::{Known, PREPARED_BYTES_MAX, Planned, Told, id_of, specs};
+use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
 use super::system::is_system;
 use super::values::in_order;
 use crate::coordinator::{Change, Unlogged, WriteRequest};
 use crate::schema::SchemaView;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use helenus_core::cql as language;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
 use helenus_core::cql::plan::{Catalog, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan};
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
@@ -20,7 +19,7 @@ use helenus_proto::cql::{
 };
 use rand::Rng as _;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Different warnings that an answer brings.
 const WARNINGS_MAX: usize = 16;
@@ -46,7 +45,7 @@ impl Catalog for View<'_> {
     }
 }
 
-pub(super) fn planned(error: &PlanError) -> Refusal {
+pub(super) fn not_planned(error: &PlanError) -> Refusal {
     let kind = match error {
         PlanError::Syntax(_) => ErrorKind::Syntax,
         PlanError::Invalid(_) => ErrorKind::Invalid,
@@ -92,23 +91,18 @@ impl Front {
         let Work { asked, keyspace } = work;
         match asked {
             Asked::Query(text, parameters) => {
-                let known = Known {
-                    parsed: language::parse(&text).map_err(|e| syntax(&e))?,
-                    text,
-                    keyspace,
-                    planned: Mutex::default(),
-                    told: None,
-                };
+                let known = Known::new(text, keyspace).map_err(|e| syntax(&e))?;
                 let how = How { version, parameters, known_metadata: None, warnings, unlogged };
-                self.carry_out(&known, how).await
+                let planned = self.planned(&known)?;
+                self.carry_out(&known, planned, how).await
             }
             Asked::Prepare(text) => self.prepare(version, text, keyspace),
             Asked::Execute { id, result_metadata_id, parameters } => {
                 let known = self.known(&id)?;
-                self.check_told(&id, &known, version)?;
+                let planned = self.planned_as_told(&id, &known, version)?;
                 let known_metadata = result_metadata_id;
                 let how = How { version, parameters, known_metadata, warnings, unlogged };
-                self.carry_out(&known, how).await
+                self.carry_out(&known, planned, how).await
             }
             Asked::Batch(batch) => self.batch(batch, keyspace, warnings, unlogged).await,
         }
@@ -119,35 +113,43 @@ impl Front {
         statements.find(id).ok_or_else(|| unprepared(id))
     }
 
-    /// Whether clients still know rightly what the statement takes and gives. If its table was dropped and made anew with
+    /// What a prepared statement means now, if that is what clients were told. If its table was dropped and made anew with
     /// other columns, they have to ask again: what they bind would be taken for something else. In v5 they hear of other
     /// columns of the result with the result.
-    fn check_told(&self, id: &Bytes, known: &Known, version: Version) -> Result<(), Refusal> {
-        let Some(told) = &known.told else { return Ok(()) };
+    fn planned_as_told(
+        &self,
+        id: &Bytes,
+        known: &Known,
+        version: Version,
+    ) -> Result<Option<Arc<Planned>>, Refusal> {
         let planned = self.planned(known)?;
-        let same_markers = specs(planned.plan.markers()) == told.markers;
-        if same_markers && (version >= Version::V5 || planned.columns == told.columns) {
-            return Ok(());
+        let (Some(now), Some(told)) = (&planned, known.told.get()) else { return Ok(planned) };
+        let same_columns = version >= Version::V5 || now.columns == told.columns;
+        if Arc::ptr_eq(now, told) || (same_columns && now.markers == told.markers) {
+            return Ok(planned);
         }
         self.statements.lock().expect("nothing panics while it holds this").forget(id);
         Err(unprepared(id))
     }
 
-    /// What the statement means by the schema of this moment.
-    fn planned(&self, known: &Known) -> Result<Arc<Planned>, Refusal> {
+    /// What the statement means by the schema of this moment; `None`: it is none that reads or writes.
+    fn planned(&self, known: &Known) -> Result<Option<Arc<Planned>>, Refusal> {
+        let (statement, markers) = (&known.parsed.statement, &known.parsed.markers);
+        if !matches!(statement, Parsed::Select(_) | Parsed::Modify(_) | Parsed::Batch(_)) {
+            return Ok(None);
+        }
         let view = View { front: self, schema: self.keeper.store.current() };
         let mut held = known.planned.lock().expect("nothing panics while it holds this");
         if let Some(planned) = &*held
-            && planned.schema_version == view.schema.version
+            && Arc::ptr_eq(&planned.schema, &view.schema)
         {
-            return Ok(Arc::clone(planned));
+            return Ok(Some(Arc::clone(planned)));
         }
-        let (statement, markers) = (&known.parsed.statement, &known.parsed.markers);
         let made = plan(statement, markers, known.keyspace.as_deref(), &view);
-        let made = made.map_err(|e| planned(&e))?;
-        let made = Arc::new(Planned::new(&view.schema.version, made));
+        let made = made.map_err(|e| not_planned(&e))?;
+        let made = Arc::new(Planned::new(view.schema, made));
         *held = Some(Arc::clone(&made));
-        Ok(made)
+        Ok(Some(made))
     }
 
     fn prepare(
@@ -163,35 +165,29 @@ impl Front {
             )));
         }
         let id = id_of(keyspace.as_deref(), &text);
-        let parsed = language::parse(&text).map_err(|e| syntax(&e))?;
-        let mut known = Known { text, keyspace, parsed, planned: Mutex::default(), told: None };
-        let mut told = None;
-        let answer = match &known.parsed.statement {
-            Parsed::Select(_) | Parsed::Modify(_) | Parsed::Batch(_) => {
-                let planned = self.planned(&known)?;
-                let columns = planned.columns.clone();
-                let result = columns.clone().map_or(RowsMetadata::none(), RowsMetadata::new);
-                let markers = specs(planned.plan.markers());
-                told = Some(Told { markers: Arc::clone(&markers), columns });
-                Prepared {
-                    id: id.clone(),
-                    result_metadata_id: (version >= Version::V5)
-                        .then(|| planned.metadata_id.clone()),
-                    markers,
-                    pk_indexes: planned.plan.partition_key_markers(),
-                    result,
-                }
-            }
-            _ => Prepared {
+        let known = Known::new(text, keyspace).map_err(|e| syntax(&e))?;
+        let planned = self.planned(&known)?;
+        let is_v5 = version >= Version::V5;
+        let answer = match &planned {
+            Some(planned) => Prepared {
                 id: id.clone(),
-                result_metadata_id: (version >= Version::V5).then(|| id.clone()),
+                result_metadata_id: is_v5.then(|| planned.metadata_id.clone()),
+                markers: Arc::clone(&planned.markers),
+                pk_indexes: planned.plan.partition_key_markers(),
+                result: planned.columns.clone().map_or(RowsMetadata::none(), RowsMetadata::new),
+            },
+            None => Prepared {
+                id: id.clone(),
+                result_metadata_id: is_v5.then(|| id.clone()),
                 markers: Arc::from([]),
                 pk_indexes: Vec::new(),
                 result: RowsMetadata::none(),
             },
         };
+        if let Some(planned) = planned {
+            known.told.get_or_init(|| planned);
+        }
         let mut statements = self.statements.lock().expect("nothing panics while it holds this");
-        known.told = told;
         match statements.remember(&id, Arc::new(known)) {
             Ok(forgotten) => self.metrics.forgotten.inc_by(forgotten),
             Err(()) => {
@@ -202,18 +198,21 @@ impl Front {
         Ok(Response::Prepared(answer))
     }
 
-    async fn carry_out(self: &Arc<Self>, known: &Known, how: How<'_>) -> Result<Response, Refusal> {
+    async fn carry_out(
+        self: &Arc<Self>,
+        known: &Known,
+        planned: Option<Arc<Planned>>,
+        how: How<'_>,
+    ) -> Result<Response, Refusal> {
         let keyspace = known.keyspace.as_deref();
-        match &known.parsed.statement {
-            Parsed::Select(_) | Parsed::Modify(_) | Parsed::Batch(_) => {}
-            Parsed::Use(name) => return self.use_keyspace(name.as_str()),
-            Parsed::Describe(asked) => return self.describe(asked, keyspace),
-            Parsed::Unsupported { verb, what } => {
-                return Err(unsupported(&format!("{verb} {what}")));
-            }
-            statement => return self.define(statement, keyspace, how.warnings).await,
-        }
-        let planned = self.planned(known)?;
+        let Some(planned) = planned else {
+            return match &known.parsed.statement {
+                Parsed::Use(name) => self.use_keyspace(name.as_str()),
+                Parsed::Describe(asked) => self.describe(asked, keyspace),
+                Parsed::Unsupported { verb, what } => Err(unsupported(&format!("{verb} {what}"))),
+                statement => self.define(statement, keyspace, how.warnings).await,
+            };
+        };
         match &planned.plan {
             Plan::Select(select) => self.select(&planned, select, how).await,
             Plan::Modify(modify) => self.modify(modify, how).await,
@@ -222,7 +221,7 @@ impl Front {
                 let values = in_order(parameters.values, planned.plan.markers())?;
                 let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
                 let updates =
-                    batch.bind(&values, at, self.moment()).map_err(|e| self::planned(&e))?;
+                    batch.bind(&values, at, self.moment()).map_err(|e| not_planned(&e))?;
                 let kind = batch.kind();
                 let logged = kind == AstBatchKind::Logged;
                 self.write_all(updates, logged, level(parameters.consistency)?, warnings, unlogged)
@@ -259,7 +258,7 @@ impl Front {
         let How { parameters, warnings, unlogged, .. } = how;
         let values = in_order(parameters.values, modify.markers())?;
         let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
-        let updates = modify.bind(&values, at, self.moment()).map_err(|e| planned(&e))?;
+        let updates = modify.bind(&values, at, self.moment()).map_err(|e| not_planned(&e))?;
         let table = modify.table();
         let updates = updates.into_iter().map(|(key, update)| (Arc::clone(table), key, update));
         self.write_all(updates.collect(), false, level, warnings, unlogged).await
@@ -280,30 +279,28 @@ impl Front {
         // One update for each partition, whatever statements it comes from.
         let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
         for statement in batch.statements {
-            let known = match statement.statement {
+            let planned = match statement.statement {
                 Statement::Prepared(id) => {
                     let known = self.known(&id)?;
-                    self.check_told(&id, &known, Version::V5)?;
-                    known
+                    self.planned_as_told(&id, &known, Version::V5)?
                 }
-                Statement::Query(text) => Arc::new(Known {
-                    parsed: language::parse(&text).map_err(|e| syntax(&e))?,
-                    text,
-                    keyspace: keyspace.clone(),
-                    planned: Mutex::default(),
-                    told: None,
-                }),
+                Statement::Query(text) => {
+                    let known = Known::new(text, keyspace.clone()).map_err(|e| syntax(&e))?;
+                    self.planned(&known)?
+                }
             };
-            let Parsed::Modify(_) = &known.parsed.statement else {
+            let modify = planned.as_ref().and_then(|planned| match &planned.plan {
+                Plan::Modify(modify) => Some(modify),
+                Plan::Select(_) | Plan::Batch(_) => None,
+            });
+            let Some(modify) = modify else {
                 return Err(invalid("a batch takes INSERT, UPDATE and DELETE, and nothing else"));
             };
-            let planned = self.planned(&known)?;
-            let Plan::Modify(modify) = &planned.plan else { continue };
             let values = helenus_proto::cql::Values::Positional(statement.values);
             let values = in_order(values, modify.markers())?;
             let table = modify.table();
             for (key, update) in
-                modify.bind(&values, at, self.moment()).map_err(|e| self::planned(&e))?
+                modify.bind(&values, at, self.moment()).map_err(|e| not_planned(&e))?
             {
                 let place = merged.entry((table.id.0, key));
                 let (_, into) = place.or_insert_with(|| (Arc::clone(table), Partition::default()));

@@ -196,7 +196,7 @@ impl Front {
     }
 
     /// Room for a request of so many bytes among those in flight.
-    fn admit_bytes(self: &Arc<Self>, bytes: usize) -> Option<Bytes> {
+    fn admit_bytes(self: &Arc<Self>, bytes: usize) -> Option<Room> {
         let before = self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
         // One is always taken, however large: its size has a limit of its own.
         if before > 0 && before.saturating_add(bytes) > IN_FLIGHT_BYTES_MAX {
@@ -204,7 +204,7 @@ impl Front {
             self.metrics.requests_refused.inc();
             return None;
         }
-        Some(Bytes(Arc::clone(self), bytes))
+        Some(Room(Arc::clone(self), bytes))
     }
 }
 
@@ -218,10 +218,10 @@ impl Drop for Place {
     }
 }
 
-/// A request's bytes, given back when dropped.
-struct Bytes(Arc<Front>, usize);
+/// A request's bytes among those in flight, given back when dropped.
+struct Room(Arc<Front>, usize);
 
-impl Drop for Bytes {
+impl Drop for Room {
     fn drop(&mut self) {
         self.0.in_flight_bytes.fetch_sub(self.1, Ordering::Relaxed);
     }

@@ -3,7 +3,7 @@
 //! CAVEAT: a page reads the whole of the partition in which it begins or ends, whatever part of it is asked for.
 
 use super::Front;
-use super::execute::{How, planned};
+use super::execute::{How, not_planned};
 use super::failure::{Refusal, invalid};
 use super::paging::Place;
 use super::statements::Planned;
@@ -61,7 +61,7 @@ impl Page {
         let limits = [Some(self.left as u64), self.remaining, limit];
         let most = limits.into_iter().flatten().min().unwrap_or(u64::MAX);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let found = bound.rows(key, partition, now, after, most).map_err(|e| planned(&e))?;
+        let found = bound.rows(key, partition, now, after, most).map_err(|e| not_planned(&e))?;
         let count = found.rows.len();
         let cells = found.rows.iter().flatten();
         let cells = cells.map(|cell| CELL_BYTES + cell.as_ref().map_or(0, Bytes::len));
@@ -78,7 +78,7 @@ impl Page {
             Some(fold) => {
                 self.bytes = 0;
                 for row in found.rows {
-                    fold.add(row).map_err(|e| planned(&e))?;
+                    fold.add(row).map_err(|e| not_planned(&e))?;
                 }
             }
         }
@@ -106,7 +106,7 @@ impl Front {
         let level = how.level();
         let How { version, parameters, known_metadata, .. } = how;
         let values = in_order(parameters.values, select.markers())?;
-        let bound = select.bind(&values, self.moment()).map_err(|e| self::planned(&e))?;
+        let bound = select.bind(&values, self.moment()).map_err(|e| not_planned(&e))?;
         let place = parameters.paging_state.map(Place::decode).transpose()?;
         let size = parameters.page_size.filter(|_| !bound.is_aggregate());
         let left =
@@ -123,7 +123,7 @@ impl Front {
         let fold = bound.is_aggregate().then(|| bound.fold()).transpose();
         let mut page = Page {
             rows: Vec::new(),
-            fold: fold.map_err(|e| self::planned(&e))?,
+            fold: fold.map_err(|e| not_planned(&e))?,
             keys: Vec::new(),
             bytes: 0,
             left,
@@ -148,7 +148,7 @@ impl Front {
         }
         let Page { mut rows, fold, keys, remaining, next, .. } = page;
         if let Some(fold) = fold {
-            rows = vec![bound.finish(fold).map_err(|e| self::planned(&e))?];
+            rows = vec![bound.finish(fold).map_err(|e| not_planned(&e))?];
         }
         if merges {
             let mut sorted: Vec<_> = keys.into_iter().zip(rows).collect();
@@ -287,12 +287,15 @@ impl Front {
                 page_bytes(token::of(&place.key.0), &place.key)
             }
         };
+        // With a small LIMIT, no more than might do; behind filters these may be too few, and then it is many.
+        let mut wanted =
+            page.remaining.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
         loop {
             let request = ScanRequest {
                 keyspace: table.keyspace.clone(),
                 table: table.name.clone(),
                 level,
-                limit: page.left.clamp(1, SCAN_PARTITIONS),
+                limit: page.left.min(wanted).clamp(1, SCAN_PARTITIONS),
                 page: after,
                 node_local: false,
                 shape: Shape::Of(table.id),
@@ -309,6 +312,7 @@ impl Front {
                 return Ok(());
             }
             after = found.next_page;
+            wanted = usize::MAX;
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Prepared statements of this node: any connection may execute what another one has prepared.
 
+use crate::schema::SchemaView;
 use bytes::Bytes;
-use helenus_core::cql::Parsed;
 use helenus_core::cql::plan::Plan;
+use helenus_core::cql::{Parsed, SyntaxError, parse};
 use helenus_proto::cql::ColumnSpec;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Statements that are remembered.
@@ -22,24 +23,25 @@ pub(super) struct Known {
     /// Where its names without a keyspace belong.
     pub(super) keyspace: Option<Arc<str>>,
     pub(super) parsed: Parsed,
-    /// What it means by the schema of that version; `None`: it is none that reads or writes.
+    /// What it meant when it was last asked for.
     pub(super) planned: Mutex<Option<Arc<Planned>>>,
-    /// What clients were told of it when it was prepared.
-    pub(super) told: Option<Told>,
+    /// What it meant when it was prepared, and clients were told of it.
+    pub(super) told: OnceLock<Arc<Planned>>,
 }
 
-/// What PREPARED said.
-#[derive(Debug)]
-pub(super) struct Told {
-    pub(super) markers: Arc<[ColumnSpec]>,
-    pub(super) columns: Option<Arc<[ColumnSpec]>>,
+impl Known {
+    pub(super) fn new(text: String, keyspace: Option<Arc<str>>) -> Result<Known, SyntaxError> {
+        let parsed = parse(&text)?;
+        Ok(Known { text, keyspace, parsed, planned: Mutex::default(), told: OnceLock::new() })
+    }
 }
 
-/// What a statement means by one version of the schema.
+/// What a statement means by one schema.
 #[derive(Debug)]
 pub(super) struct Planned {
-    pub(super) schema_version: String,
+    pub(super) schema: Arc<SchemaView>,
     pub(super) plan: Plan,
+    pub(super) markers: Arc<[ColumnSpec]>,
     /// Of the result; none if it has no rows.
     pub(super) columns: Option<Arc<[ColumnSpec]>>,
     /// Names `columns`.
@@ -47,19 +49,20 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    pub(super) fn new(schema_version: &str, plan: Plan) -> Planned {
+    pub(super) fn new(schema: Arc<SchemaView>, plan: Plan) -> Planned {
+        let markers = specs(plan.markers());
         let columns = match &plan {
             Plan::Select(select) => Some(specs(select.columns())),
             Plan::Modify(_) | Plan::Batch(_) => None,
         };
         let described = format!("{columns:?}");
         let metadata_id = Bytes::copy_from_slice(&xxh3_128(described.as_bytes()).to_be_bytes());
-        Planned { schema_version: schema_version.to_owned(), plan, columns, metadata_id }
+        Planned { schema, plan, markers, columns, metadata_id }
     }
 }
 
 /// Columns as they travel.
-pub(super) fn specs(columns: &[helenus_core::cql::plan::ColumnSpec]) -> Arc<[ColumnSpec]> {
+fn specs(columns: &[helenus_core::cql::plan::ColumnSpec]) -> Arc<[ColumnSpec]> {
     let spec = |column: &helenus_core::cql::plan::ColumnSpec| ColumnSpec {
         keyspace: Arc::from(column.keyspace.as_str()),
         table: Arc::from(column.table.as_str()),
@@ -130,10 +133,9 @@ impl Statements {
 mod tests {
     use super::*;
 
+    /// A statement that says `text` in a comment.
     fn known(text: &str) -> Arc<Known> {
-        let parsed = helenus_core::cql::parse("USE ks").unwrap();
-        let (text, planned) = (text.to_owned(), Mutex::default());
-        Arc::new(Known { text, keyspace: None, parsed, planned, told: None })
+        Arc::new(Known::new(format!("USE ks /* {text} */"), None).unwrap())
     }
 
     #[test]

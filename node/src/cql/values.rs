@@ -1,38 +1,25 @@
 //! What a client bound to a statement's markers.
 
 use super::failure::{Refusal, invalid};
-use helenus_core::cql::plan::{self, ColumnSpec};
+use helenus_core::cql::plan::ColumnSpec;
 use helenus_proto::cql::{Value, Values};
-
-fn of(value: Value) -> plan::Value {
-    match value {
-        Value::Null => plan::Value::Null,
-        Value::Unset => plan::Value::Unset,
-        Value::Bytes(bytes) => plan::Value::Bytes(bytes),
-    }
-}
+use std::collections::BTreeMap;
 
 /// One value for each marker, in the order of the markers.
-pub(super) fn in_order(
-    values: Values,
-    markers: &[ColumnSpec],
-) -> Result<Vec<plan::Value>, Refusal> {
-    let wrong = |given: usize| {
-        invalid(format!(
-            "there were {} markers(?) in CQL but {given} bound variables",
-            markers.len()
-        ))
-    };
+pub(super) fn in_order(values: Values, markers: &[ColumnSpec]) -> Result<Vec<Value>, Refusal> {
     match values {
-        Values::Positional(values) if values.len() == markers.len() => {
-            Ok(values.into_iter().map(of).collect())
-        }
-        Values::Positional(values) => Err(wrong(values.len())),
+        Values::Positional(values) if values.len() == markers.len() => Ok(values),
+        Values::Positional(values) => Err(invalid(format!(
+            "there were {} markers(?) in CQL but {} bound variables",
+            markers.len(),
+            values.len()
+        ))),
         Values::Named(named) => {
+            // Of two of one name the first counts.
+            let named: BTreeMap<String, Value> = named.into_iter().rev().collect();
             let find = |marker: &ColumnSpec| {
-                let found = named.iter().find(|(name, _)| *name == marker.name);
-                let found = found.map(|(_, value)| of(value.clone()));
-                found.ok_or_else(|| invalid(format!("no value was bound to `{}`", marker.name)))
+                let value = named.get(&marker.name).cloned();
+                value.ok_or_else(|| invalid(format!("no value was bound to `{}`", marker.name)))
             };
             markers.iter().map(find).collect()
         }

@@ -218,6 +218,8 @@ struct Peers {
     credit: Mutex<Duration>,
     /// Pages asked to deliver.
     pages: std::sync::atomic::AtomicUsize,
+    /// Pages on their way, and the most that there were at once.
+    on_the_way: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Peers {
@@ -246,8 +248,15 @@ impl Deliver for Peers {
         self.pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let refuse = self.refuse.load(std::sync::atomic::Ordering::Relaxed);
         let credit = *self.credit.lock().unwrap();
+        let on_the_way = Arc::clone(&self.on_the_way);
+        {
+            let mut pages = on_the_way.lock().unwrap();
+            pages.0 += 1;
+            pages.1 = pages.1.max(pages.0);
+        }
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
+            on_the_way.lock().unwrap().0 -= 1;
             if refuse { Err(DeliverError { reason: "timeout".to_owned() }) } else { Ok(credit) }
         })
     }

@@ -73,16 +73,8 @@ pub enum Problem {
     },
 }
 
-/// A value bound to a marker: `[value]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Value {
-    /// `null`: what is there is deleted.
-    Null,
-    /// Nothing is said: what is there stays.
-    Unset,
-    /// The bytes of a value of the marker's type.
-    Bytes(Bytes),
-}
+/// A value bound to a marker, `[value]`: the planner's own.
+pub use helenus_core::cql::plan::Value;
 
 /// Names and opaque bytes for a query handler: `[bytes map]`.
 pub type CustomPayload = BTreeMap<String, Option<Bytes>>;

@@ -13,8 +13,7 @@
 //! say is a filter, which is allowed only with `ALLOW FILTERING`.
 //!
 //! **Not supported here**, and refused in so many words: writes of collections and user-defined types that are not frozen,
-//! counters, conditions (`IF`), `JSON`, `LIKE`, slices of
-//! collections in a selection.
+//! counters, conditions (`IF`), `JSON`, `LIKE`, slices of collections in a selection.
 //!
 //! Source: Cassandra 4.1's CQL reference; sentences of refusals are Cassandra's in sense.
 
@@ -72,7 +71,7 @@ pub struct ColumnSpec {
 }
 
 /// What a client bound to a marker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// Null: what is written so is deleted.
     Null,

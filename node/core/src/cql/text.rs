@@ -5,12 +5,13 @@
 #[cfg(test)]
 mod tests;
 
+use super::ast::Ident;
 use super::calendar::{self, EPOCH_DATE};
 use super::collection::{Elements, Pairs, Parts};
 use super::decimal::{DIGITS_MAX, Decimal, is_printable};
 use super::duration::Duration;
 use super::order::is_true;
-use super::types::{CqlType, quoted_if_needed};
+use super::types::CqlType;
 use super::uuid;
 use super::value::{ValueError, array};
 use num_bigint::BigInt;
@@ -176,7 +177,9 @@ impl Writer<'_> {
                 json_string(self.out, &format!("\"{name}\""));
             }
             true => json_string(self.out, name),
-            false => self.out.push_str(&quoted_if_needed(name)),
+            false => {
+                let _ = write!(self.out, "{}", Ident::quoted(name));
+            }
         }
         self.out.push_str(": ");
     }

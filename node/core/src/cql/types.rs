@@ -1,13 +1,12 @@
 //! The types of columns: what they are called, and where they may stand.
 
-mod name;
 mod parse;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use name::quoted_if_needed;
 pub use parse::TypeError;
 
+use super::ast::Ident;
 use std::fmt;
 use std::sync::Arc;
 
@@ -260,7 +259,7 @@ impl fmt::Display for CqlType {
                 }
                 f.write_str(">")?;
             }
-            CqlType::User { of, .. } => f.write_str(&quoted_if_needed(&of.name))?,
+            CqlType::User { of, .. } => write!(f, "{}", Ident::quoted(&of.name))?,
             // Every other one is in `SCALARS`, which a test makes sure of.
             _ => {}
         }

@@ -1,9 +1,10 @@
 //! Rows of the system's tables, written by the names of their columns.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use helenus_core::cql::{CqlType, clustering, collection, partition_key};
 use helenus_core::{
-    Cell, ColumnId, Content, Key, Liveness, Partition, Row, TableDef, TimestampMicros,
+    Cell, ClusteringKey, ColumnId, Content, Key, Liveness, Partition, Row, TableDef,
+    TimestampMicros,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -69,7 +70,7 @@ impl Cells {
 pub(super) struct Made<'a> {
     def: &'a TableDef,
     clustering: Vec<(CqlType, bool)>,
-    partitions: BTreeMap<Key, BTreeMap<Vec<u8>, Row>>,
+    partitions: BTreeMap<Key, BTreeMap<ClusteringKey, Row>>,
 }
 
 impl<'a> Made<'a> {
@@ -100,18 +101,13 @@ impl<'a> Made<'a> {
             made.cells.push((ColumnId(column.id.0), Cell { timestamp: WRITTEN, content }));
         }
         assert!(values.is_empty(), "{} has no columns {:?}", self.def.name, values.keys());
-        self.partitions.entry(partition).or_default().insert(row.0.to_vec(), made);
+        self.partitions.entry(partition).or_default().insert(row, made);
     }
 
     pub(super) fn partitions(self) -> Vec<(Key, Partition)> {
-        let partition = |rows: BTreeMap<Vec<u8>, Row>| {
-            let rows = rows.into_iter().map(|(key, row)| {
-                let mut bytes = BytesMut::with_capacity(key.len());
-                bytes.put_slice(&key);
-                (helenus_core::ClusteringKey(bytes.freeze()), row)
-            });
-            Partition { rows: rows.collect(), ..Partition::default() }
-        };
-        self.partitions.into_iter().map(|(key, rows)| (key, partition(rows))).collect()
+        let partitions = self.partitions.into_iter().map(|(key, rows)| {
+            (key, Partition { rows: rows.into_iter().collect(), ..Partition::default() })
+        });
+        partitions.collect()
     }
 }

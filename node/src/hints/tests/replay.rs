@@ -110,3 +110,30 @@ async fn the_nodes_throttle_holds_for_all_targets_together() {
     assert!((80..=110).contains(&(to_a + to_b)), "{to_a} + {to_b}");
     assert!(to_a.abs_diff(to_b) < 20, "{to_a} + {to_b}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn pages_are_sent_ahead_only_while_nothing_holds_them_back() {
+    let throttle = |bytes_per_s| HintsConfig {
+        hinted_handoff_throttle: bytes_per_s,
+        hinted_handoff_throttle_total: 0,
+        ..config(16 * 1024 * KIB, NEWEST)
+    };
+    let half_second = Duration::from_millis(500);
+    for (config, credit, at_once) in [
+        (throttle(0), Duration::ZERO, 4),
+        (throttle(8 * 1024 * KIB), Duration::ZERO, 1),
+        (throttle(0), half_second, 1),
+    ] {
+        let node = Node::new(1, config);
+        let peers = Arc::new(Peers::default());
+        *peers.credit.lock().unwrap() = credit;
+        node.start(&peers);
+        for i in 0..8000 {
+            node.append(A, &format!("k{i:04}"), 996).unwrap();
+        }
+        peers.up(A);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(node.account(A).delivered, 8000);
+        assert_eq!(peers.on_the_way.lock().unwrap().1, at_once);
+    }
+}
