@@ -17,8 +17,10 @@
 //! RANGES   | count, then each: kinds u8 (start + 3 * end: 0 open, 1 included, 2 excluded) | [bytes start] | [bytes end] | deletion |
 //! ROWS     | count, then each: bytes clustering_key | row |
 //!
-//! row      | flags u8 | LIVENESS time [EXPIRING expiry] | DELETION deletion | CELLS count, cells |
+//! row      | flags u8 | LIVENESS time [EXPIRING expiry] | DELETION deletion | CELLS count, cells | COMPLEX count, columns |
 //! cell     | kind u8 (0 value, 1 expiring, 2 tombstone) | column varint | time | [expiry] | bytes value, or second |
+//! complex  | column varint | flags u8 (1 deletion, 2 elements) | [deletion] | [count, elements] |
+//! element  | kind u8 | bytes path | time | [expiry] | bytes value, or second |
 //! deletion | time | second |
 //! expiry   | ttl_s varint | second |
 //! bytes    | length varint | so many bytes |
@@ -62,6 +64,13 @@ mod row_flag {
     pub(super) const EXPIRING: u8 = 2;
     pub(super) const DELETION: u8 = 4;
     pub(super) const CELLS: u8 = 8;
+    pub(super) const COMPLEX: u8 = 16;
+}
+
+/// Flags of a complex column.
+mod complex_flag {
+    pub(super) const DELETION: u8 = 1;
+    pub(super) const ELEMENTS: u8 = 2;
 }
 
 /// What a cell's first byte says.

@@ -1,4 +1,4 @@
-//! The data model: partition -> rows -> cells, each with its version.
+//! The data model: partition -> rows -> cells, each with its version; a cell may have a place within its column.
 //!
 //! A [`Partition`] is both what is stored and what is written: a write is a small partition that is merged into the
 //! larger one. Merging (`merge`) is the join of a lattice, so replicas, memtables, SSTables, hints, read repair and
@@ -123,6 +123,26 @@ pub struct Row {
     pub deletion: Option<Deletion>,
     /// Invariant: sorted by column, unique.
     pub cells: Vec<(ColumnId, Cell)>,
+    /// The columns that are more than one cell. Invariant: sorted by column, unique, none of them empty.
+    pub complex: Vec<(ColumnId, Complex)>,
+}
+
+/// A column whose elements are written one by one (Cassandra's complex column): a collection that is not frozen. Two
+/// clients that add to one set at the same time each write their own cells, so neither undoes the other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Complex {
+    /// A deletion of all elements there were: what writing the column as a whole begins with.
+    pub deletion: Option<Deletion>,
+    /// Each under its path, whose meaning is the type's: a set's element, a map's key, a list's place (a timeuuid).
+    /// Invariant: sorted by path, unique, none covered by `deletion`.
+    pub elements: Vec<(Bytes, Cell)>,
+}
+
+impl Complex {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.deletion.is_none() && self.elements.is_empty()
+    }
 }
 
 /// An end of a range of clustering keys.
@@ -179,6 +199,7 @@ impl Partition {
             liveness: Some(Liveness { timestamp, expiry }),
             deletion: None,
             cells: vec![(ColumnId::VALUE, cell)],
+            complex: Vec::new(),
         };
         Partition { rows: vec![(ClusteringKey::default(), row)], ..Partition::default() }
     }

@@ -43,8 +43,8 @@ pub mod compaction;
 pub mod cql;
 
 pub use data::{
-    Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Key, Liveness, Mutation,
-    Partition, RangeTombstone, Row,
+    Bound, Cell, ClusteringKey, ColumnId, Complex, Content, Deletion, Expiry, Key, Liveness,
+    Mutation, Partition, RangeTombstone, Row,
 };
 pub use level::Level;
 pub use schema::{

@@ -14,7 +14,8 @@
 //! | value | the greater bytes |
 //! | TTL | the longer (only to make the order total) |
 //!
-//! A deletion of a row, a range or a partition covers all that is as old as itself or older.
+//! A deletion of a row, a range or a partition covers all that is as old as itself or older, and so does that of a
+//! complex column's elements.
 //!
 //! **Normal form.** Equal sets of writes must give *equal* partitions, because that is what digests compare. So merging
 //! drops whatever a deletion covers, including smaller deletions; keeps range tombstones sorted, disjoint and never
@@ -39,7 +40,8 @@ pub use views::{
 };
 
 use crate::data::{
-    Cell, ClusteringKey, ColumnId, Content, Deletion, Liveness, Partition, RangeTombstone, Row,
+    Cell, ClusteringKey, ColumnId, Complex, Content, Deletion, Liveness, Partition, RangeTombstone,
+    Row,
 };
 use crate::types::TimestampMicros;
 use std::cmp::Ordering;
@@ -94,11 +96,13 @@ fn put_timestamp(partition: &Partition) -> Option<(&ClusteringKey, TimestampMicr
     let Partition { deletion: None, static_row: None, ranges, rows } = partition else {
         return None;
     };
-    let [(key, Row { liveness: Some(liveness), deletion: None, cells })] = rows.as_slice() else {
+    let [(key, Row { liveness: Some(liveness), deletion: None, cells, complex })] = rows.as_slice()
+    else {
         return None;
     };
     let [(ColumnId::VALUE, cell)] = cells.as_slice() else { return None };
-    (ranges.is_empty() && liveness.timestamp == cell.timestamp).then_some((key, cell.timestamp))
+    let alone = ranges.is_empty() && complex.is_empty();
+    (alone && liveness.timestamp == cell.timestamp).then_some((key, cell.timestamp))
 }
 
 /// Merges two versions of one row. Deletions around the row are the caller's business ([`merge`] sees to them).
@@ -108,13 +112,23 @@ pub fn merge_row(into: &mut Row, other: Row) {
         (Some(a), Some(b)) => Some(if compare_liveness(&a, &b) == Ordering::Less { b } else { a }),
         (a, b) => a.or(b),
     };
-    join_sorted(&mut into.cells, other.cells, |cell, other| {
-        if compare(cell, &other) == Ordering::Less {
-            *cell = other;
-        }
-    });
+    join_sorted(&mut into.cells, other.cells, keep_greater);
+    join_sorted(&mut into.complex, other.complex, merge_complex);
     if into.deletion.is_some() {
         keep_above(into, None);
+    }
+}
+
+/// Merges two versions of one complex column.
+fn merge_complex(into: &mut Complex, other: Complex) {
+    into.deletion = into.deletion.max(other.deletion);
+    join_sorted(&mut into.elements, other.elements, keep_greater);
+    keep_complex_above(into, None);
+}
+
+fn keep_greater(cell: &mut Cell, other: Cell) {
+    if compare(cell, &other) == Ordering::Less {
+        *cell = other;
     }
 }
 
@@ -172,14 +186,14 @@ pub fn normalise(partition: &mut Partition) {
             .iter()
             .map(|(_, row)| row)
             .chain(&partition.static_row)
-            .all(|row| row.cells.is_sorted_by(|(a, _), (b, _)| a < b));
+            .all(is_row_sorted);
     if !sorted {
         for row in partition.rows.iter_mut().map(|(_, row)| row).chain(&mut partition.static_row) {
-            sort_and_join(&mut row.cells, |cell, other| {
-                if compare(cell, &other) == Ordering::Less {
-                    *cell = other;
-                }
-            });
+            sort_and_join(&mut row.cells, keep_greater);
+            for (_, complex) in &mut row.complex {
+                sort_and_join(&mut complex.elements, keep_greater);
+            }
+            sort_and_join(&mut row.complex, merge_complex);
         }
         sort_and_join(&mut partition.rows, merge_row);
     }
@@ -187,6 +201,13 @@ pub fn normalise(partition: &mut Partition) {
         partition.ranges = ranges::normalise(&partition.ranges);
     }
     drop_covered(partition);
+}
+
+/// Whether a row's cells and its columns' elements are sorted, without twins.
+fn is_row_sorted(row: &Row) -> bool {
+    row.cells.is_sorted_by(|(a, _), (b, _)| a < b)
+        && row.complex.is_sorted_by(|(a, _), (b, _)| a < b)
+        && row.complex.iter().all(|(_, it)| it.elements.is_sorted_by(|(a, _), (b, _)| a < b))
 }
 
 /// Sorts by key; entries with the same key are joined.
@@ -253,12 +274,28 @@ fn keep_above(row: &mut Row, floor: Option<TimestampMicros>) -> bool {
         }
         row.cells.retain(|(_, cell)| Some(cell.timestamp) > floor);
     }
+    row.complex.retain_mut(|(_, complex)| keep_complex_above(complex, floor));
     !is_row_empty(row)
+}
+
+/// Drops what is not newer than `floor` or than the column's own deletion. Says whether anything is left.
+fn keep_complex_above(complex: &mut Complex, floor: Option<TimestampMicros>) -> bool {
+    if timestamp_of(complex.deletion) <= floor {
+        complex.deletion = None;
+    }
+    let floor = floor.max(timestamp_of(complex.deletion));
+    if floor.is_some() {
+        complex.elements.retain(|(_, cell)| Some(cell.timestamp) > floor);
+    }
+    !complex.is_empty()
 }
 
 /// Whether a row says nothing.
 pub(crate) fn is_row_empty(row: &Row) -> bool {
-    row.liveness.is_none() && row.deletion.is_none() && row.cells.is_empty()
+    row.liveness.is_none()
+        && row.deletion.is_none()
+        && row.cells.is_empty()
+        && row.complex.is_empty()
 }
 
 /// Up to this many entries are inserted one by one; more are merged in one pass over both lists.
@@ -332,18 +369,38 @@ pub(crate) fn difference(newer: &Partition, older: &Partition) -> Partition {
 
 fn row_difference(newer: &Row, older: Option<&Row>) -> Row {
     let Some(older) = older else { return newer.clone() };
-    let known = |column: &ColumnId| {
-        let at = older.cells.binary_search_by(|(c, _)| c.cmp(column)).ok()?;
-        older.cells.get(at).map(|(_, cell)| cell)
-    };
     Row {
         liveness: newer.liveness.filter(|l| older.liveness != Some(*l)),
         deletion: newer.deletion.filter(|d| older.deletion != Some(*d)),
-        cells: newer
-            .cells
+        cells: cells_difference(&newer.cells, &older.cells),
+        complex: newer
+            .complex
             .iter()
-            .filter(|(column, cell)| known(column) != Some(cell))
-            .cloned()
+            .map(|(column, complex)| {
+                let held = find(&older.complex, column);
+                (
+                    *column,
+                    held.map_or_else(|| complex.clone(), |it| complex_difference(complex, it)),
+                )
+            })
+            .filter(|(_, missing)| !missing.is_empty())
             .collect(),
     }
+}
+
+fn complex_difference(newer: &Complex, older: &Complex) -> Complex {
+    Complex {
+        deletion: newer.deletion.filter(|d| older.deletion != Some(*d)),
+        elements: cells_difference(&newer.elements, &older.elements),
+    }
+}
+
+fn cells_difference<K: Ord + Clone>(newer: &[(K, Cell)], older: &[(K, Cell)]) -> Vec<(K, Cell)> {
+    newer.iter().filter(|(key, cell)| find(older, key) != Some(cell)).cloned().collect()
+}
+
+/// What a list that is sorted by key has under `key`.
+fn find<'a, K: Ord, V>(entries: &'a [(K, V)], key: &K) -> Option<&'a V> {
+    let at = entries.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+    entries.get(at).map(|(_, value)| value)
 }

@@ -7,8 +7,8 @@ use common::Outcome;
 use helenus_core::merge;
 use helenus_core::reconcile::{Reconciled, reconcile};
 use helenus_core::{
-    Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, GcSeconds, NodeId, Partition,
-    RangeTombstone, Row, TimestampMicros,
+    Bound, Cell, ClusteringKey, ColumnId, Complex, Content, Deletion, Expiry, GcSeconds, NodeId,
+    Partition, RangeTombstone, Row, TimestampMicros,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -52,6 +52,32 @@ enum Command {
         ts: i64,
         #[arg(key)]
         at: Option<u32>,
+        #[arg(key)]
+        row: Option<String>,
+    },
+    /// Adds an element to the collection of a row.
+    AddElement {
+        replica: String,
+        element: String,
+        #[arg(key)]
+        ts: i64,
+        #[arg(key)]
+        row: Option<String>,
+    },
+    /// Deletes an element of it.
+    DeleteElement {
+        replica: String,
+        element: String,
+        #[arg(key)]
+        ts: i64,
+        #[arg(key)]
+        row: Option<String>,
+    },
+    /// Deletes all its elements.
+    DeleteElements {
+        replica: String,
+        #[arg(key)]
+        ts: i64,
         #[arg(key)]
         row: Option<String>,
     },
@@ -107,6 +133,15 @@ fn one_row(row: Option<&String>, content: Row) -> Partition {
     Partition { rows: vec![(key, content)], ..Partition::default() }
 }
 
+/// The column that is a collection.
+const COLLECTION: ColumnId = ColumnId(1);
+
+fn one_element(element: &str, ts: i64, content: Content) -> Row {
+    let cell = Cell { timestamp: TimestampMicros(ts), content };
+    let elements = vec![(Bytes::copy_from_slice(element.as_bytes()), cell)];
+    Row { complex: vec![(COLLECTION, Complex { deletion: None, elements })], ..Row::default() }
+}
+
 fn seconds(at: Option<u32>) -> GcSeconds {
     GcSeconds(at.unwrap_or(0))
 }
@@ -139,6 +174,19 @@ fn write(command: &Command) -> Option<(&String, Partition)> {
             let content = Content::Tombstone { deleted_at: seconds(*at) };
             let cell = Cell { timestamp: TimestampMicros(*ts), content };
             let deleted = Row { cells: vec![(ColumnId::VALUE, cell)], ..Row::default() };
+            (replica, one_row(row.as_ref(), deleted))
+        }
+        Command::AddElement { replica, element, ts, row } => {
+            let content = Content::Value { value: Bytes::new(), expiry: None };
+            (replica, one_row(row.as_ref(), one_element(element, *ts, content)))
+        }
+        Command::DeleteElement { replica, element, ts, row } => {
+            let content = Content::Tombstone { deleted_at: seconds(None) };
+            (replica, one_row(row.as_ref(), one_element(element, *ts, content)))
+        }
+        Command::DeleteElements { replica, ts, row } => {
+            let complex = Complex { deletion: Some(deletion(*ts, None)), elements: Vec::new() };
+            let deleted = Row { complex: vec![(COLLECTION, complex)], ..Row::default() };
             (replica, one_row(row.as_ref(), deleted))
         }
         Command::DeleteRange { replica, from, to, ts } => {
@@ -177,6 +225,17 @@ fn describe_row(row: &Row) -> String {
             Content::Tombstone { deleted_at } => format!(" null since {}", deleted_at.0),
         };
         out += &format!("@{}", cell.timestamp.0);
+    }
+    for (_, complex) in &row.complex {
+        out += " {";
+        if let Some(deletion) = complex.deletion {
+            out += &format!(" all deleted@{}", deletion.timestamp.0);
+        }
+        for (path, cell) in &complex.elements {
+            let sign = if matches!(cell.content, Content::Value { .. }) { '+' } else { '-' };
+            out += &format!(" {sign}{}@{}", text(path), cell.timestamp.0);
+        }
+        out += " }";
     }
     out
 }

@@ -38,7 +38,7 @@ pub(crate) fn write(
         (ColumnId(column), Cell { timestamp, content: Content::Value { value, expiry } })
     });
     let liveness = Some(Liveness { timestamp, expiry });
-    let row = Row { liveness, deletion: None, cells: cells.collect() };
+    let row = Row { liveness, cells: cells.collect(), ..Row::default() };
     let rows = vec![(ClusteringKey::default(), row)];
     let update = Partition { rows, ..Partition::default() };
     let token = token::of(&key);

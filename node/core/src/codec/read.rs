@@ -1,8 +1,8 @@
 //! From bytes to partitions. Every read is checked, every count is capped by what remains, nothing is trusted.
 
-use super::{VERSION, flag, kind, row_flag};
+use super::{VERSION, complex_flag, flag, kind, row_flag};
 use crate::data::{
-    Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Liveness, Partition,
+    Bound, Cell, ClusteringKey, ColumnId, Complex, Content, Deletion, Expiry, Liveness, Partition,
     RangeTombstone, Row,
 };
 use crate::merge;
@@ -242,9 +242,9 @@ impl Reader<'_> {
     }
 
     fn row(&mut self) -> Result<Row, CodecError> {
-        use row_flag::{CELLS, DELETION, EXPIRING, LIVENESS};
+        use row_flag::{CELLS, COMPLEX, DELETION, EXPIRING, LIVENESS};
         let flags = self.u8("a row")?;
-        if flags == 0 || flags & !(LIVENESS | EXPIRING | DELETION | CELLS) != 0 {
+        if flags == 0 || flags & !(LIVENESS | EXPIRING | DELETION | CELLS | COMPLEX) != 0 {
             return Err(self.invalid("unknown flags of a row, or none"));
         }
         let mut row = Row::default();
@@ -262,15 +262,46 @@ impl Reader<'_> {
             let count = self.count(4, "the cells")?;
             row.cells.reserve(count.min(RESERVED_MAX));
             for _ in 0..count {
-                row.cells.push(self.cell()?);
+                let kind = self.u8("a cell")?;
+                let column = ColumnId(self.u32("a column")?);
+                row.cells.push((column, self.cell(kind)?));
+            }
+        }
+        if flags & COMPLEX != 0 {
+            let count = self.count(4, "the complex columns")?;
+            row.complex.reserve(count.min(RESERVED_MAX));
+            for _ in 0..count {
+                let column = ColumnId(self.u32("a column")?);
+                row.complex.push((column, self.complex()?));
             }
         }
         Ok(row)
     }
 
-    fn cell(&mut self) -> Result<(ColumnId, Cell), CodecError> {
-        let kind = self.u8("a cell")?;
-        let column = ColumnId(self.u32("a column")?);
+    fn complex(&mut self) -> Result<Complex, CodecError> {
+        use complex_flag::{DELETION, ELEMENTS};
+        let flags = self.u8("a complex column")?;
+        if flags == 0 || flags & !(DELETION | ELEMENTS) != 0 {
+            return Err(self.invalid("unknown flags of a complex column, or none"));
+        }
+        let mut complex = Complex::default();
+        if flags & DELETION != 0 {
+            complex.deletion = Some(self.deletion()?);
+        }
+        if flags & ELEMENTS != 0 {
+            let count = self.count(4, "the elements")?;
+            complex.elements.reserve(count.min(RESERVED_MAX));
+            for _ in 0..count {
+                let kind = self.u8("an element")?;
+                let path = self.bytes("an element's path")?;
+                complex.elements.push((path, self.cell(kind)?));
+            }
+        }
+        Ok(complex)
+    }
+
+    /// What follows a cell's place.
+    fn cell(&mut self, kind: u8) -> Result<Cell, CodecError> {
         let timestamp = self.time()?;
         let content = match kind {
             kind::VALUE => Content::Value { value: self.bytes("a value")?, expiry: None },
@@ -281,6 +312,6 @@ impl Reader<'_> {
             kind::TOMBSTONE => Content::Tombstone { deleted_at: self.second()? },
             _ => return Err(self.invalid("an unknown kind of cell")),
         };
-        Ok((column, Cell { timestamp, content }))
+        Ok(Cell { timestamp, content })
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::Expiry;
+use crate::data::{Cell, ClusteringKey, ColumnId, Complex, Content, Deletion, Expiry, Row};
 use crate::merge::arbitrary as any;
 use crate::merge::normalise;
 use crate::types::{GcSeconds, TimestampMicros};
@@ -105,7 +105,7 @@ fn every_prefix_of_an_encoding_is_truncated() {
     let put = Partition::put(TimestampMicros(1_700_000_000_000_000), Bytes::from("value"), None);
     let mut other = Partition::delete(TimestampMicros(3), GcSeconds(7));
     crate::merge::merge(&mut other, put.clone());
-    for partition in [put, other] {
+    for partition in [put, other, whole_set()] {
         let bytes = encode(&partition);
         for len in 0..bytes.len() {
             let error = decode(bytes.slice(..len)).unwrap_err();
@@ -155,6 +155,37 @@ fn a_count_is_only_a_claim() {
     let bytes = [VERSION, flag::ROWS, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10, 0, 1];
     let error = decode(Bytes::copy_from_slice(&bytes)).unwrap_err();
     assert!(matches!(error, CodecError::Truncated { .. }), "{error}");
+}
+
+/// A row whose column 3 is a set, written as a whole: {"tea"}.
+fn whole_set() -> Partition {
+    let deletion = Some(Deletion { timestamp: TimestampMicros(6), deleted_at: GcSeconds(9) });
+    let content = Content::Value { value: Bytes::new(), expiry: None };
+    let element = Cell { timestamp: TimestampMicros(7), content };
+    let complex = Complex { deletion, elements: vec![(Bytes::from_static(b"tea"), element)] };
+    let row = Row { complex: vec![(ColumnId(3), complex)], ..Row::default() };
+    Partition { rows: vec![(ClusteringKey::default(), row)], ..Partition::default() }
+}
+
+#[test]
+fn elements_have_these_bytes() {
+    // Stored, and compared between nodes of different builds: if this changes, so must the version byte.
+    let partition = [VERSION, flag::ROWS, 1, 0];
+    let column = [row_flag::COMPLEX, 1, 3, complex_flag::DELETION | complex_flag::ELEMENTS];
+    let element = [1, kind::VALUE, 3, b't', b'e', b'a', 2, 0];
+    let expected = [&partition[..], &column, &[12, 18], &element].concat();
+    assert_eq!(encode(&whole_set()), expected);
+    assert_eq!(decode(Bytes::from(expected)), Ok(whole_set()));
+}
+
+#[test]
+fn a_complex_column_that_says_nothing_is_refused() {
+    let start = [VERSION, flag::ROWS, 1, 0, row_flag::COMPLEX, 1, 3];
+    for (flags, rest) in [(0, &[0, 0][..]), (4, &[0, 0]), (complex_flag::ELEMENTS, &[0, 0])] {
+        let bytes = [&start[..], &[flags], rest].concat();
+        let error = decode(Bytes::from(bytes)).unwrap_err();
+        assert!(matches!(error, CodecError::Invalid { .. }), "{flags}: {error}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! From partitions to bytes.
 
-use super::{VERSION, flag, kind, row_flag};
+use super::{VERSION, complex_flag, flag, kind, row_flag};
 use crate::data::{
-    Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Liveness, Partition, Row,
+    Bound, Cell, ClusteringKey, ColumnId, Complex, Content, Deletion, Expiry, Liveness, Partition,
+    Row,
 };
 use crate::types::{GcSeconds, TimestampMicros};
 use crate::varint;
@@ -81,12 +82,17 @@ const PLAIN_OVERHEAD: usize = 2 + 10 + 5 + 5 + 5;
 
 /// About how many bytes the encoding takes, rather more than less: one allocation instead of several.
 fn roughly(partition: &Partition) -> usize {
+    let cell = |cell: &Cell| match &cell.content {
+        Content::Value { value, .. } => 16 + value.len(),
+        Content::Tombstone { .. } => 16,
+    };
+    let complex = |complex: &Complex| {
+        let elements = complex.elements.iter().map(|(path, it)| 4 + path.len() + cell(it));
+        24 + elements.sum::<usize>()
+    };
     let row = |row: &Row| {
-        let cells = row.cells.iter().map(|(_, cell)| match &cell.content {
-            Content::Value { value, .. } => 16 + value.len(),
-            Content::Tombstone { .. } => 16,
-        });
-        24 + cells.sum::<usize>()
+        let cells = row.cells.iter().map(|(_, it)| cell(it)).sum::<usize>();
+        24 + cells + row.complex.iter().map(|(_, it)| complex(it)).sum::<usize>()
     };
     let rows = partition.rows.iter().map(|(key, r)| 4 + key.0.len() + row(r));
     PLAIN_OVERHEAD
@@ -100,18 +106,16 @@ fn as_plain(partition: &Partition) -> Option<(TimestampMicros, &[u8], Option<Exp
     let Partition { deletion: None, static_row: None, ranges, rows } = partition else {
         return None;
     };
-    let [(ClusteringKey(key), Row { liveness: Some(liveness), deletion: None, cells })] =
-        rows.as_slice()
-    else {
-        return None;
-    };
+    let [(ClusteringKey(key), row)] = rows.as_slice() else { return None };
+    let Row { liveness: Some(liveness), deletion: None, cells, complex } = row else { return None };
     let [(ColumnId::VALUE, Cell { timestamp, content: Content::Value { value, expiry } })] =
         cells.as_slice()
     else {
         return None;
     };
     let alike = *liveness == Liveness { timestamp: *timestamp, expiry: *expiry };
-    (ranges.is_empty() && key.is_empty() && alike).then_some((*timestamp, value.as_ref(), *expiry))
+    let alone = ranges.is_empty() && complex.is_empty();
+    (alone && key.is_empty() && alike).then_some((*timestamp, value.as_ref(), *expiry))
 }
 
 fn plain(out: &mut impl BufMut, timestamp: TimestampMicros, value: &[u8], expiry: Option<Expiry>) {
@@ -181,6 +185,7 @@ impl<B: BufMut> Writer<'_, B> {
             (expiry.is_some(), row_flag::EXPIRING),
             (row.deletion.is_some(), row_flag::DELETION),
             (!row.cells.is_empty(), row_flag::CELLS),
+            (!row.complex.is_empty(), row_flag::COMPLEX),
         ] {
             flags |= if set { bit } else { 0 };
         }
@@ -197,18 +202,47 @@ impl<B: BufMut> Writer<'_, B> {
         if !row.cells.is_empty() {
             self.varint(row.cells.len() as u64);
             for (column, cell) in &row.cells {
-                self.cell(*column, cell);
+                self.kind(cell);
+                self.varint(u64::from(column.0));
+                self.content(cell);
+            }
+        }
+        if !row.complex.is_empty() {
+            self.varint(row.complex.len() as u64);
+            for (column, complex) in &row.complex {
+                self.complex(*column, complex);
             }
         }
     }
 
-    fn cell(&mut self, column: ColumnId, cell: &Cell) {
+    fn complex(&mut self, column: ColumnId, complex: &Complex) {
+        self.varint(u64::from(column.0));
+        let deletion = if complex.deletion.is_some() { complex_flag::DELETION } else { 0 };
+        let elements = if complex.elements.is_empty() { 0 } else { complex_flag::ELEMENTS };
+        self.out.put_u8(deletion | elements);
+        if let Some(deletion) = complex.deletion {
+            self.deletion(deletion);
+        }
+        if !complex.elements.is_empty() {
+            self.varint(complex.elements.len() as u64);
+            for (path, cell) in &complex.elements {
+                self.kind(cell);
+                self.bytes(path);
+                self.content(cell);
+            }
+        }
+    }
+
+    fn kind(&mut self, cell: &Cell) {
         self.out.put_u8(match cell.content {
             Content::Value { expiry: None, .. } => kind::VALUE,
             Content::Value { expiry: Some(_), .. } => kind::EXPIRING,
             Content::Tombstone { .. } => kind::TOMBSTONE,
         });
-        self.varint(u64::from(column.0));
+    }
+
+    /// What follows a cell's place: its time and what it holds.
+    fn content(&mut self, cell: &Cell) {
         self.time(cell.timestamp);
         match &cell.content {
             Content::Value { value, expiry } => {

@@ -2,7 +2,7 @@
 
 use super::normalise;
 use crate::data::{
-    Bound, Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Liveness, Partition,
+    Bound, Cell, ClusteringKey, ColumnId, Complex, Content, Deletion, Expiry, Liveness, Partition,
     RangeTombstone, Row,
 };
 use crate::types::{GcSeconds, TimestampMicros};
@@ -44,6 +44,11 @@ pub(crate) fn deletion() -> impl Strategy<Value = Deletion> {
     (timestamp(), second()).prop_map(|(timestamp, deleted_at)| Deletion { timestamp, deleted_at })
 }
 
+fn complex() -> impl Strategy<Value = Complex> {
+    (option::weighted(0.4, deletion()), vec((bytes(), cell()), 0..4))
+        .prop_map(|(deletion, elements)| Complex { deletion, elements })
+}
+
 fn row() -> impl Strategy<Value = Row> {
     let liveness =
         (timestamp(), expiry()).prop_map(|(timestamp, expiry)| Liveness { timestamp, expiry });
@@ -51,14 +56,19 @@ fn row() -> impl Strategy<Value = Row> {
         option::weighted(0.4, liveness),
         option::weighted(0.2, deletion()),
         vec(((0..3_u32).prop_map(ColumnId), cell()), 0..4),
+        vec(((3..5_u32).prop_map(ColumnId), complex()), 0..3),
     )
-        .prop_map(|(liveness, deletion, cells)| Row { liveness, deletion, cells })
+        .prop_map(|(liveness, deletion, cells, mut complex)| {
+            complex.retain(|(_, it)| !it.is_empty());
+            Row { liveness, deletion, cells, complex }
+        })
 }
 
 /// What a key-value table may hold: one row with no clustering key and one column.
 pub(crate) fn key_value() -> impl Strategy<Value = Partition> {
     (option::weighted(0.2, deletion()), row()).prop_map(|(deletion, mut row)| {
         row.cells.truncate(1);
+        row.complex.clear();
         row.cells.iter_mut().for_each(|(column, _)| *column = ColumnId::VALUE);
         let rows = vec![(ClusteringKey::default(), row)];
         let mut partition = Partition { deletion, rows, ..Partition::default() };

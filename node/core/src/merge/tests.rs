@@ -62,6 +62,35 @@ fn naive_cells(parts: &[Partition], key: Option<&ClusteringKey>) -> Vec<(ColumnI
     winners.into_iter().collect()
 }
 
+/// The winners among one column's elements, found by looking at every version there is.
+fn naive_elements(
+    parts: &[Partition],
+    key: &ClusteringKey,
+    column: ColumnId,
+) -> Vec<(Bytes, Cell)> {
+    let complex = || {
+        let rows = parts.iter().flat_map(|part| &part.rows).filter(|(k, _)| k == key);
+        rows.flat_map(|(_, row)| &row.complex).filter(|(c, _)| *c == column).map(|(_, it)| it)
+    };
+    let deletions = complex().filter_map(|it| it.deletion).map(|d| d.timestamp);
+    let floor = naive_floor(parts, Some(key)).max(deletions.max());
+    let mut winners: std::collections::BTreeMap<Bytes, Cell> = Default::default();
+    for (path, cell) in complex().flat_map(|it| &it.elements) {
+        if Some(cell.timestamp) > floor {
+            let best = winners.entry(path.clone()).or_insert_with(|| cell.clone());
+            if compare(best, cell) == Ordering::Less {
+                *best = cell.clone();
+            }
+        }
+    }
+    winners.into_iter().collect()
+}
+
+fn elements_at(partition: &Partition, key: &ClusteringKey, column: ColumnId) -> Vec<(Bytes, Cell)> {
+    let rows = partition.rows.iter().filter(|(k, _)| k == key).flat_map(|(_, row)| &row.complex);
+    rows.filter(|(c, _)| *c == column).flat_map(|(_, it)| it.elements.clone()).collect()
+}
+
 fn cells_at(partition: &Partition, key: Option<&ClusteringKey>) -> Vec<(ColumnId, Cell)> {
     let rows = partition.rows.iter().filter(|(k, _)| Some(k) == key).map(|(_, row)| row);
     rows.chain(partition.static_row.iter().filter(|_| key.is_none()))
@@ -127,6 +156,10 @@ proptest! {
         for key in ["", "a", "b", "bb", "c"] {
             let key = ClusteringKey(Bytes::from_static(key.as_bytes()));
             prop_assert_eq!(cells_at(&all, Some(&key)), naive_cells(&parts, Some(&key)));
+            for column in [3, 4].map(ColumnId) {
+                let naive = naive_elements(&parts, &key, column);
+                prop_assert_eq!(elements_at(&all, &key, column), naive);
+            }
         }
     }
 

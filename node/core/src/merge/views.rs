@@ -4,7 +4,7 @@
 //! then answer alike, and their digests agree.
 
 use super::{is_empty, is_row_empty};
-use crate::data::{Cell, ColumnId, Content, Expiry, Partition, Row};
+use crate::data::{Cell, ColumnId, Complex, Content, Expiry, Partition, Row};
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
 
@@ -33,7 +33,7 @@ pub fn live_value(partition: &Partition, now: GcSeconds) -> Option<(&Bytes, Time
 /// Whether a reader sees this row: it was inserted, or one of its cells has a value.
 pub fn row_is_live(row: &Row, now: GcSeconds) -> bool {
     row.liveness.is_some_and(|l| !expired(l.expiry, now))
-        || row.cells.iter().any(|(_, cell)| value_at(cell, now).is_some())
+        || all_cells(row).any(|cell| value_at(cell, now).is_some())
 }
 
 /// Whether a reader sees anything in this partition.
@@ -41,14 +41,29 @@ pub fn is_live(partition: &Partition, now: GcSeconds) -> bool {
     rows(partition).any(|row| row_is_live(row, now))
 }
 
-/// About what a partition takes in an answer: what can be large in it is its values.
+/// About what a partition takes in an answer: what can be large in it is its values, and its elements' paths.
 pub fn value_bytes(partition: &Partition) -> usize {
-    let cells = rows(partition).flat_map(|row| &row.cells);
-    let sizes = cells.map(|(_, cell)| match &cell.content {
+    let sizes = rows(partition).flat_map(all_cells).map(|cell| match &cell.content {
         Content::Value { value, .. } => value.len(),
         Content::Tombstone { .. } => 0,
     });
-    sizes.sum()
+    let paths = rows(partition).flat_map(elements).map(|(path, _)| path.len());
+    sizes.sum::<usize>() + paths.sum::<usize>()
+}
+
+/// The elements of a row's complex columns.
+fn elements(row: &Row) -> impl Iterator<Item = &(Bytes, Cell)> {
+    row.complex.iter().flat_map(|(_, complex)| &complex.elements)
+}
+
+/// A row's cells, be they columns or elements of one.
+fn all_cells(row: &Row) -> impl Iterator<Item = &Cell> {
+    row.cells.iter().map(|(_, cell)| cell).chain(elements(row).map(|(_, cell)| cell))
+}
+
+fn all_cells_mut(row: &mut Row) -> impl Iterator<Item = &mut Cell> {
+    let elements = row.complex.iter_mut().flat_map(|(_, complex)| &mut complex.elements);
+    row.cells.iter_mut().map(|(_, cell)| cell).chain(elements.map(|(_, cell)| cell))
 }
 
 fn rows(partition: &Partition) -> impl Iterator<Item = &Row> {
@@ -84,13 +99,14 @@ pub struct Statistics {
     pub rows: u64,
     /// Cells, tombstones included.
     pub cells: u64,
-    /// Tombstones of cells, rows, ranges and partitions.
+    /// Tombstones of cells, complex columns, rows, ranges and partitions.
     pub tombstones: u64,
     /// Values with a TTL: tombstones to be.
     pub expiring: u64,
     /// The earliest second from which something here, a tombstone or a value with a TTL, counts as deleted.
     pub min_deleted_at: Option<GcSeconds>,
-    /// Something here is not part of a key-value table's only row: a clustering key, a static row, another column.
+    /// Something here is not part of a key-value table's only row: a clustering key, a static row, another column, a
+    /// complex one.
     pub beyond_value: bool,
     /// Values and rows without a TTL: what never goes by itself.
     pub lasting: u64,
@@ -102,7 +118,10 @@ impl Statistics {
     /// Counts one more partition.
     pub fn add(&mut self, partition: &Partition) {
         let ranges = partition.ranges.iter().map(|range| range.deletion);
-        let deletions = rows(partition).filter_map(|row| row.deletion);
+        let deletions = rows(partition).flat_map(|row| {
+            let complex = row.complex.iter().filter_map(|(_, complex)| complex.deletion);
+            row.deletion.into_iter().chain(complex)
+        });
         for deletion in partition.deletion.into_iter().chain(ranges).chain(deletions) {
             self.timestamp(deletion.timestamp);
             self.tombstone(deletion.deleted_at);
@@ -112,11 +131,12 @@ impl Statistics {
         for row in rows(partition) {
             self.rows += 1;
             self.beyond_value |= row.cells.iter().any(|(column, _)| *column != ColumnId::VALUE);
+            self.beyond_value |= !row.complex.is_empty();
             if let Some(liveness) = row.liveness {
                 self.timestamp(liveness.timestamp);
                 self.lasts_until(liveness.expiry.map(|expiry| expiry.expires_at));
             }
-            for (_, cell) in &row.cells {
+            for cell in all_cells(row) {
                 self.cells += 1;
                 self.timestamp(cell.timestamp);
                 match &cell.content {
@@ -210,7 +230,7 @@ impl Statistics {
 /// tombstone.
 pub fn expire(partition: &mut Partition, now: GcSeconds) {
     for row in rows_mut(partition) {
-        for (_, cell) in &mut row.cells {
+        for cell in all_cells_mut(row) {
             if let Content::Value { expiry: Some(expiry), .. } = cell.content
                 && expiry.expires_at <= now
             {
@@ -235,14 +255,21 @@ pub fn purge(partition: &mut Partition, gc_before: GcSeconds, max_purgeable: Tim
     };
     partition.deletion = partition.deletion.filter(|d| !old(d.timestamp, d.deleted_at));
     partition.ranges.retain(|range| !old(range.deletion.timestamp, range.deletion.deleted_at));
+    let kept = |cell: &Cell| match cell.content {
+        Content::Tombstone { deleted_at } => !old(cell.timestamp, deleted_at),
+        Content::Value { .. } => true,
+    };
+    let keep_complex = |complex: &mut Complex| {
+        complex.deletion = complex.deletion.filter(|d| !old(d.timestamp, d.deleted_at));
+        complex.elements.retain(|(_, cell)| kept(cell));
+        !complex.is_empty()
+    };
     let keep = |row: &mut Row| {
         row.deletion = row.deletion.filter(|d| !old(d.timestamp, d.deleted_at));
         row.liveness =
             row.liveness.filter(|l| !l.expiry.is_some_and(|e| old(l.timestamp, e.expires_at)));
-        row.cells.retain(|(_, cell)| match cell.content {
-            Content::Tombstone { deleted_at } => !old(cell.timestamp, deleted_at),
-            Content::Value { .. } => true,
-        });
+        row.cells.retain(|(_, cell)| kept(cell));
+        row.complex.retain_mut(|(_, complex)| keep_complex(complex));
         !is_row_empty(row)
     };
     partition.rows.retain_mut(|(_, row)| keep(row));

@@ -94,7 +94,7 @@ impl<'a> Made<'a> {
         let row: Vec<Option<&[u8]>> = row.iter().map(|value| Some(&value[..])).collect();
         let row = clustering::encode(&self.clustering, &row).expect("each value is of its type");
         let liveness = Some(Liveness { timestamp: WRITTEN, expiry: None });
-        let mut made = Row { liveness, deletion: None, cells: Vec::new() };
+        let mut made = Row { liveness, ..Row::default() };
         for column in &columns.cells {
             let Some(value) = values.remove(column.name.as_str()) else { continue };
             let content = Content::Value { value, expiry: None };

@@ -4,7 +4,7 @@ use crate::data::Shown;
 use crate::out;
 use bytes::Bytes;
 use helenus_core::codec;
-use helenus_core::data::{Bound, Cell, Content, Deletion, Expiry, Partition, Row};
+use helenus_core::data::{Bound, Cell, Complex, Content, Deletion, Expiry, Partition, Row};
 use helenus_core::{ClusteringKey, ColumnId};
 use serde::Serialize;
 
@@ -21,13 +21,17 @@ pub(super) fn summary(update: &Bytes) -> String {
         return format!("delete, at {}", out::moment(deletion.timestamp.0));
     }
     if let (None, None, [], [(_, row)]) = (deletion, static_row, ranges.as_slice(), rows.as_slice())
-        && let (None, [(ColumnId::VALUE, cell)]) = (row.deletion, row.cells.as_slice())
+        && let (None, [(ColumnId::VALUE, cell)], []) =
+            (row.deletion, row.cells.as_slice(), row.complex.as_slice())
         && let Content::Value { value, expiry } = &cell.content
     {
         let ttl = expiry.map(|expiry| format!(", for {} s", expiry.ttl_s)).unwrap_or_default();
         return format!("put {} bytes{ttl}, at {}", value.len(), out::moment(cell.timestamp.0));
     }
-    let cells = rows.iter().map(|(_, row)| row).chain(static_row).map(|row| row.cells.len());
+    let cells = rows.iter().map(|(_, row)| row).chain(static_row).map(|row| {
+        let elements = row.complex.iter().map(|(_, complex)| complex.elements.len());
+        row.cells.len() + elements.sum::<usize>()
+    });
     let cells: usize = cells.sum();
     let whole = if deletion.is_some() { "delete, then " } else { "" };
     format!("{whole}{} rows, {cells} cells, {} range deletions", rows.len(), ranges.len())
@@ -82,6 +86,25 @@ struct ShownRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     deletion: Option<Deleted>,
     cells: Vec<ShownCell>,
+    /// Columns whose elements are written one by one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    collections: Vec<ShownCollection>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownCollection {
+    column: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deletion: Option<Deleted>,
+    elements: Vec<ShownElement>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownElement {
+    /// A set's element, a map's key, a list's place.
+    path_hex: String,
+    #[serde(flatten)]
+    content: ShownContent,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +117,12 @@ struct Inserted {
 #[derive(Debug, Serialize)]
 struct ShownCell {
     column: u32,
+    #[serde(flatten)]
+    content: ShownContent,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownContent {
     timestamp_us: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Shown>,
@@ -147,22 +176,33 @@ fn row(key: &ClusteringKey, row: Row) -> ShownRow {
         clustering_key_hex: crate::input::hex(&key.0),
         inserted,
         deletion: row.deletion.map(deleted),
-        cells: row.cells.into_iter().map(|(column, it)| cell(column, it)).collect(),
+        cells: row
+            .cells
+            .into_iter()
+            .map(|(column, it)| ShownCell { column: column.0, content: content(it) })
+            .collect(),
+        collections: row.complex.into_iter().map(|(column, it)| collection(column, it)).collect(),
     }
 }
 
-fn cell(column: ColumnId, cell: Cell) -> ShownCell {
+fn collection(column: ColumnId, complex: Complex) -> ShownCollection {
+    let elements = complex.elements.into_iter().map(|(path, cell)| ShownElement {
+        path_hex: crate::input::hex(&path),
+        content: content(cell),
+    });
+    ShownCollection {
+        column: column.0,
+        deletion: complex.deletion.map(deleted),
+        elements: elements.collect(),
+    }
+}
+
+fn content(cell: Cell) -> ShownContent {
     let (value, expiry, deleted_at_s) = match cell.content {
         Content::Value { value, expiry } => (Some(Shown::new(&value, false)), expiry, None),
         Content::Tombstone { deleted_at } => (None, None, Some(deleted_at.0)),
     };
-    ShownCell {
-        column: column.0,
-        timestamp_us: cell.timestamp.0,
-        value,
-        expiry: expiry.map(lives),
-        deleted_at_s,
-    }
+    ShownContent { timestamp_us: cell.timestamp.0, value, expiry: expiry.map(lives), deleted_at_s }
 }
 
 #[cfg(test)]
@@ -190,6 +230,25 @@ mod tests {
         let text = summary(&codec::encode(&delete));
         assert_eq!(text, "delete, at 1970-01-01T00:00:00.000070Z");
         assert_eq!(json(&delete)["deletion"]["deleted_at_s"], 9);
+    }
+
+    #[test]
+    fn elements_are_counted_and_told_with_their_paths() {
+        let timestamp = TimestampMicros(70);
+        let content = Content::Value { value: Bytes::new(), expiry: None };
+        let complex = Complex {
+            deletion: Some(Deletion { timestamp: TimestampMicros(69), deleted_at: GcSeconds(9) }),
+            elements: vec![(Bytes::from_static(b"tea"), Cell { timestamp, content })],
+        };
+        let row = Row { complex: vec![(ColumnId(3), complex)], ..Row::default() };
+        let rows = vec![(ClusteringKey::default(), row)];
+        let partition = Partition { rows, ..Partition::default() };
+        assert_eq!(summary(&codec::encode(&partition)), "1 rows, 1 cells, 0 range deletions");
+        let collection = &json(&partition)["rows"][0]["collections"][0];
+        assert_eq!(collection["column"], 3);
+        assert_eq!(collection["deletion"]["timestamp_us"], 69);
+        assert_eq!(collection["elements"][0]["path_hex"], "746561");
+        assert_eq!(collection["elements"][0]["timestamp_us"], 70);
     }
 
     #[test]

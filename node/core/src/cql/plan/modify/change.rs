@@ -353,7 +353,7 @@ impl Change {
         }
         let liveness = (self.kind == Kind::Insert)
             .then_some(Liveness { timestamp: stamp.timestamp, expiry: stamp.expiry });
-        let row = Row { liveness, deletion: None, cells: of_rows };
+        let row = Row { liveness, cells: of_rows, ..Row::default() };
         if row == Row::default() {
             return Ok(partition);
         }

@@ -118,7 +118,13 @@ impl KeyModel {
             if times.chain(row.liveness.map(|l| l.timestamp)).any(|t| known(t).is_none()) {
                 return Some("nobody wrote this row".to_owned());
             }
-            if let Some((_, cell)) = row.cells.iter().find(|(_, cell)| odd(cell)) {
+            let complex = || row.complex.iter().map(|(_, complex)| complex);
+            if complex().filter_map(|it| it.deletion).any(|d| known(d.timestamp).is_none()) {
+                return Some("nobody deleted this column".to_owned());
+            }
+            let elements = complex().flat_map(|it| &it.elements).map(|(_, cell)| cell);
+            let mut cells = row.cells.iter().map(|(_, cell)| cell).chain(elements);
+            if let Some(cell) = cells.find(|cell| odd(cell)) {
                 return Some(format!("nobody wrote this cell: {cell:?}"));
             }
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use helenus_core::data::{
-    Bound, Cell, ClusteringKey, Content, Deletion, Expiry, Liveness, RangeTombstone, Row,
+    Bound, Cell, ClusteringKey, Complex, Content, Deletion, Expiry, Liveness, RangeTombstone, Row,
 };
 use helenus_core::{ColumnId, GcSeconds, Key, Partition, TimestampMicros, Token};
 use rand::Rng as _;
@@ -69,7 +69,15 @@ pub(super) fn make(
     let mut value = Bytes::new();
     let mut dies_at = Some(now.0);
     let update = match rng.random_range(0..100) {
-        0..15 => Partition::delete(timestamp, now),
+        0..13 => Partition::delete(timestamp, now),
+        13..15 => {
+            let complex = Complex { deletion: Some(deletion), elements: Vec::new() };
+            let row = Row { complex: vec![(ColumnId(7), complex)], ..Row::default() };
+            Partition {
+                rows: vec![(clustering(rng.random_range(0..4)), row)],
+                ..Partition::default()
+            }
+        }
         15..19 => Partition {
             ranges: vec![RangeTombstone {
                 start: Bound::Included(clustering(rng.random_range(0..2))),
@@ -118,7 +126,14 @@ fn rows(
     let liveness = rng.random_bool(0.7).then_some(Liveness { timestamp, expiry });
     let cell = || Cell { timestamp, content: Content::Value { value: value.clone(), expiry } };
     let cells = (1..=rng.random_range(1..3)).map(|column| (ColumnId(column), cell()));
-    let row = Row { liveness, deletion: None, cells: cells.collect() };
+    // A column written element by element, each under its own path.
+    let complex = rng.random_bool(0.5).then(|| {
+        let paths = 0..rng.random_range(1..4_u8);
+        let elements = paths.map(|path| (Bytes::copy_from_slice(&[path]), cell()));
+        (ColumnId(7), Complex { deletion: None, elements: elements.collect() })
+    });
+    let cells = cells.collect();
+    let row = Row { liveness, deletion: None, cells, complex: complex.into_iter().collect() };
     let count = rng.random_range(1..3);
     Partition {
         rows: (first..first + count).map(|n| (clustering(n), row.clone())).collect(),
