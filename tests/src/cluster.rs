@@ -186,7 +186,12 @@ impl Cluster {
 
     /// As [`Cluster::start`], with CQL on the same port of each node's own address, as drivers expect it.
     pub async fn start_cql(nodes: u8) -> Cluster {
-        let mut cluster = Cluster::of(nodes, "");
+        Cluster::start_cql_with(nodes, "").await
+    }
+
+    /// As [`Cluster::start_cql`], with more lines in every configuration.
+    pub async fn start_cql_with(nodes: u8, extra: &str) -> Cluster {
+        let mut cluster = Cluster::of(nodes, extra);
         let ips: Vec<IpAddr> = cluster.nodes.iter().map(|(spec, _)| spec.listen.ip()).collect();
         let port = loop {
             let port = free_port(IpAddr::V4(Ipv4Addr::LOCALHOST));

@@ -26,6 +26,8 @@ pub mod uuid;
 mod order;
 pub mod clustering;
 pub mod partition_key;
+// Where the elements of a collection lie that is not frozen.
+pub mod elements;
 // What is made of them.
 pub mod functions;
 // What a statement does: keys to read, partitions to write, rows to answer with.

@@ -127,6 +127,14 @@ pub struct Row {
     pub complex: Vec<(ColumnId, Complex)>,
 }
 
+impl Row {
+    /// What is known of a column that is more than one cell.
+    pub fn complex(&self, column: ColumnId) -> Option<&Complex> {
+        let at = self.complex.binary_search_by(|(id, _)| id.cmp(&column)).ok()?;
+        self.complex.get(at).map(|(_, complex)| complex)
+    }
+}
+
 /// A column whose elements are written one by one (Cassandra's complex column): a collection that is not frozen. Two
 /// clients that add to one set at the same time each write their own cells, so neither undoes the other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

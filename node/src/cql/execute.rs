@@ -11,13 +11,12 @@ use crate::schema::SchemaView;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
-use helenus_core::cql::plan::{Catalog, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan};
+use helenus_core::cql::plan::{Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan};
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
 use helenus_proto::cql::{
     Batch, BatchKind, Consistency, ErrorKind, ErrorResponse, Parameters, Prepared, Response,
     RowsMetadata, Statement, Version, WriteType,
 };
-use rand::Rng as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -220,12 +219,15 @@ impl Front {
                 let How { parameters, warnings, unlogged, .. } = how;
                 let values = in_order(parameters.values, planned.plan.markers())?;
                 let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
+                let (level, moment) = (level(parameters.consistency)?, self.moment());
+                let mut held = Held::new();
+                let wanted = batch.reads(&values, moment).map_err(|e| not_planned(&e))?;
+                self.read_before(&mut held, wanted, level).await?;
                 let updates =
-                    batch.bind(&values, at, self.moment()).map_err(|e| not_planned(&e))?;
+                    batch.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
                 let kind = batch.kind();
                 let logged = kind == AstBatchKind::Logged;
-                self.write_all(updates, logged, level(parameters.consistency)?, warnings, unlogged)
-                    .await
+                self.write_all(updates, logged, level, warnings, unlogged).await
             }
         }
     }
@@ -239,8 +241,8 @@ impl Front {
     }
 
     pub(super) fn moment(&self) -> Moment {
-        let mut chance = self.chance.lock().expect("nothing panics while it holds this");
-        Moment { now: TimestampMicros(self.clock.wall_micros()), random: chance.random() }
+        let mut moments = self.moments.lock().expect("nothing panics while it holds this");
+        moments.next(self.clock.wall_micros())
     }
 
     fn write_at(&self, timestamp: Option<TimestampMicros>, now: Option<i32>) -> WriteAt {
@@ -258,7 +260,10 @@ impl Front {
         let How { parameters, warnings, unlogged, .. } = how;
         let values = in_order(parameters.values, modify.markers())?;
         let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
-        let updates = modify.bind(&values, at, self.moment()).map_err(|e| not_planned(&e))?;
+        let (moment, mut held) = (self.moment(), Held::new());
+        let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
+        self.read_before(&mut held, wanted, level).await?;
+        let updates = modify.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
         let table = modify.table();
         let updates = updates.into_iter().map(|(key, update)| (Arc::clone(table), key, update));
         self.write_all(updates.collect(), false, level, warnings, unlogged).await
@@ -278,6 +283,7 @@ impl Front {
         let at = self.write_at(batch.timestamp, batch.now_in_seconds);
         // One update for each partition, whatever statements it comes from.
         let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
+        let mut held = Held::new();
         for statement in batch.statements {
             let planned = match statement.statement {
                 Statement::Prepared(id) => {
@@ -298,9 +304,11 @@ impl Front {
             };
             let values = helenus_proto::cql::Values::Positional(statement.values);
             let values = in_order(values, modify.markers())?;
-            let table = modify.table();
+            let (table, moment) = (modify.table(), self.moment());
+            let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
+            self.read_before(&mut held, wanted, level).await?;
             for (key, update) in
-                modify.bind(&values, at, self.moment()).map_err(|e| not_planned(&e))?
+                modify.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?
             {
                 let place = merged.entry((table.id.0, key));
                 let (_, into) = place.or_insert_with(|| (Arc::clone(table), Partition::default()));

@@ -13,7 +13,7 @@
 //! statements (the one that was not used for longest is forgotten, and prepared again by its clients).
 //!
 //! CAVEAT: what is not supported is refused with Invalid and a sentence. That is today: conditional statements, serial
-//! reads, counters, collections that are not frozen, user-defined types, ALTER, TRUNCATE, and logged batches of several
+//! reads, counters, user-defined types, ALTER, TRUNCATE, and logged batches of several
 //! partitions. A request to trace is passed over.
 
 mod answer;
@@ -22,6 +22,8 @@ mod definition;
 mod description;
 mod execute;
 mod failure;
+mod held;
+mod moments;
 mod paging;
 mod select;
 mod statements;
@@ -34,6 +36,7 @@ use crate::schema::Keeper;
 use crate::seams::clock::Clock;
 use crate::seams::net::Listener;
 use crate::tasks::Tasks;
+use moments::Moments;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -122,7 +125,7 @@ pub(crate) struct Front {
     membership: Arc<Membership>,
     keeper: Arc<Keeper>,
     clock: Arc<dyn Clock>,
-    chance: Mutex<SmallRng>,
+    moments: Mutex<Moments>,
     address: SocketAddr,
     cluster_name: String,
     metrics: CqlMetrics,
@@ -155,7 +158,7 @@ impl Front {
             membership,
             keeper,
             clock,
-            chance: Mutex::new(chance),
+            moments: Mutex::new(Moments::new(chance)),
             address,
             cluster_name,
             metrics,

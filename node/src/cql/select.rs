@@ -205,7 +205,7 @@ impl Front {
         Ok(())
     }
 
-    async fn read_one(
+    pub(super) async fn read_one(
         self: &Arc<Self>,
         table: &TableDef,
         key: &Key,

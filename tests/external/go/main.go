@@ -104,6 +104,7 @@ func setUp() {
 			"wide double, slim float, addr inet, tiny tinyint, words frozen<list<text>>, counts frozen<map<text, int>>, "+
 			"at timestamp, id uuid, made timeuuid, huge varint)",
 		"CREATE TABLE "+keyspace+".rows (k int, c int, v text, PRIMARY KEY (k, c)) WITH CLUSTERING ORDER BY (c DESC)",
+		"CREATE TABLE "+keyspace+".parts (k int PRIMARY KEY, words set<text>, counts map<text, int>, steps list<int>)",
 		"CREATE TABLE "+keyspace+".load (k int PRIMARY KEY, v text)")
 }
 
@@ -138,6 +139,23 @@ type where struct{ address string }
 
 func (w *where) ObserveQuery(_ context.Context, query gocql.ObservedQuery) {
 	w.address = query.Host.ConnectAddress().String()
+}
+
+// elements: those of collections are written one by one and read together.
+func elements(session *gocql.Session) {
+	change := "UPDATE parts SET words = words + ?, counts[?] = ?, steps = steps + ? WHERE k = 1"
+	for n := 0; n < 3; n++ {
+		word := fmt.Sprintf("word%d", n)
+		must(session.Query(change, []string{word}, word, n, []int{n}).Exec(), "adding")
+	}
+	must(session.Query("UPDATE parts SET words = words - ?, steps[?] = ? WHERE k = 1", []string{"word1"}, 0, 7).Exec(), "changing")
+	must(session.Query("DELETE counts[?] FROM parts WHERE k = 1", "word0").Exec(), "deleting")
+	var words []string
+	var counts map[string]int
+	var steps []int
+	must(session.Query("SELECT words, counts, steps FROM parts WHERE k = 1").Scan(&words, &counts, &steps), "select")
+	found := fmt.Sprint(words, counts, steps)
+	check(found == "[word0 word2] map[word1:1 word2:2] [7 1 2]", "found %s", found)
 }
 
 // tokenAware: with one copy of each row, writes go to the node that owns the row's token.
@@ -365,6 +383,7 @@ func main() {
 		}{
 			{"token-aware writes reach the owner", tokenAware},
 			{"values of all kinds", kinds},
+			{"elements of collections", elements},
 			{"batches", batches},
 			{"pages", pages},
 			{"mistakes", mistakes},

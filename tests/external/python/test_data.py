@@ -7,7 +7,7 @@ import math
 import time
 import uuid
 
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, InvalidRequest
 from cassandra.protocol import ProtocolException
 from cassandra.query import BatchStatement, BatchType, SimpleStatement
 from cassandra.util import Date, Duration, Time, uuid_from_time
@@ -155,6 +155,50 @@ def literals(version):
         equal(tuple(plain(v) for v in row), wanted, "row")
         row = on.execute(f"SELECT m AS other FROM {name}.t WHERE k = %s", (1,)).one()
         equal(dict(row.other), {"a": 1}, "renamed column, value written by the driver")
+
+
+@test
+def elements(version):
+    """Elements of sets, maps and lists are written one by one, and read together, each with its own version and TTL."""
+    with session(version) as on:
+        name = keyspace(on, f"elements{version}")
+        on.execute(
+            f"CREATE TABLE {name}.t (k int PRIMARY KEY, s set<text>, m map<text, int>, l list<int>, d set<decimal>, e list<frozen<set<int>>>)"
+        )
+        row = on.prepare(f"SELECT s, m, l FROM {name}.t WHERE k = 1")
+
+        def read():
+            return tuple(plain(v) for v in on.execute(row).one())
+
+        insert = on.prepare(f"INSERT INTO {name}.t (k, s, m, l) VALUES (1, ?, ?, ?)")
+        on.execute(insert, ({"a", "b"}, {"x": 1, "y": 2}, [1, 2]))
+        equal(read(), ({"a", "b"}, {"x": 1, "y": 2}, [1, 2]), "a whole row")
+        on.execute(f"UPDATE {name}.t SET s = s + {{'c'}}, m['z'] = 3, l = l + [3] WHERE k = 1")
+        add = on.prepare(f"UPDATE {name}.t SET s = s + ?, m = m + ?, l = ? + l WHERE k = 1")
+        on.execute(add, ({"d"}, {"x": 7}, [-1, 0]))
+        equal(read(), ({"a", "b", "c", "d"}, {"x": 7, "y": 2, "z": 3}, [-1, 0, 1, 2, 3]), "elements that were added")
+        take = on.prepare(f"UPDATE {name}.t SET s = s - ?, m = m - ?, l = l - ? WHERE k = 1")
+        on.execute(take, ({"a", "nope"}, {"y"}, [0, 2]))
+        equal(read(), ({"b", "c", "d"}, {"x": 7, "z": 3}, [-1, 1, 3]), "elements that were taken away")
+        place = on.prepare(f"UPDATE {name}.t SET l[?] = ?, m[?] = ? WHERE k = 1")
+        on.execute(place, (1, 10, "z", None))
+        on.execute(f"DELETE s['b'], l[0] FROM {name}.t WHERE k = 1")
+        equal(read(), ({"c", "d"}, {"x": 7}, [10, 3]), "elements that were changed by their keys")
+        raises(InvalidRequest, lambda: on.execute(place, (5, 1, "z", None)), "index 5", "size 2")
+        raises(InvalidRequest, lambda: on.execute(f"SELECT writetime(s) FROM {name}.t"), "writetime", "collection")
+        equal(on.execute(f"SELECT m['x'] FROM {name}.t WHERE k = 1").one()[0], 7, "one element")
+        on.execute(insert, ({"new"}, None, []))
+        equal(read(), ({"new"}, None, None), "a whole value, and none")
+        on.execute(f"UPDATE {name}.t USING TTL 1 SET s = s + {{'brief'}} WHERE k = 1")
+        eventually("the TTL of one element", lambda: read()[0] == {"new"})
+        on.execute(f"DELETE s FROM {name}.t WHERE k = 1")
+        equal(read(), (None, None, None), "nothing is left, and the row outlives it")
+        decimals = f"UPDATE {name}.t SET d = d + {{1.0, 1.00, 2}}, e = [{{1}}, {{2, 3}}] WHERE k = 2"
+        on.execute(decimals)
+        found = on.execute(f"SELECT d, e FROM {name}.t WHERE k = 2").one()
+        equal((len(found.d), [set(part) for part in found.e]), (2, [{1}, {2, 3}]), "elements of other types")
+        kept = on.execute(f"SELECT k FROM {name}.t WHERE d CONTAINS 2 ALLOW FILTERING").all()
+        equal([row.k for row in kept], [2], "CONTAINS")
 
 
 @test

@@ -26,8 +26,6 @@ UNSUPPORTED = {
     "DELETE FROM {t} WHERE k = 1 AND c = 1 IF EXISTS": "conditional",
     "BEGIN BATCH INSERT INTO {t} (k, c) VALUES (1, 1) IF NOT EXISTS APPLY BATCH": "conditional",
     "CREATE TABLE {ks}.counted (k int PRIMARY KEY, n counter)": "counter",
-    "CREATE TABLE {ks}.listed (k int PRIMARY KEY, l list<int>)": "frozen",
-    "CREATE TABLE {ks}.mapped (k int PRIMARY KEY, m map<text, int>)": "frozen",
     "CREATE TYPE {ks}.pair (a int, b int)": "user-defined types",
     "ALTER TABLE {t} ADD w int": "ALTER TABLE",
     "ALTER KEYSPACE {ks} WITH durable_writes = false": "ALTER KEYSPACE",

@@ -112,9 +112,6 @@ fn column_type(column: &ColumnDef) -> Result<CqlType, DefineError> {
     if ty.is_counter() {
         return Err(DefineError::Counter { column: name.clone() });
     }
-    if ty.is_multicell() {
-        return Err(DefineError::Unfrozen { column: name.clone(), ty });
-    }
     Ok(ty)
 }
 

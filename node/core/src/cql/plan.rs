@@ -12,8 +12,10 @@
 //! one column or several, in either order): reading walks them, and a range deletion writes them down. What no range can
 //! say is a filter, which is allowed only with `ALLOW FILTERING`.
 //!
-//! **Not supported here**, and refused in so many words: writes of collections and user-defined types that are not frozen,
-//! counters, conditions (`IF`), `JSON`, `LIKE`, slices of collections in a selection.
+//! What changes a list by its places reads before it writes: whoever binds asks `reads()` first, and hands in what was
+//! found ([`Held`]).
+//!
+//! **Not supported here**, and refused in so many words: user-defined types that are not frozen, counters, conditions (`IF`), `JSON`, `LIKE`, slices of collections in a selection.
 //!
 //! Source: Cassandra 4.1's CQL reference; sentences of refusals are Cassandra's in sense.
 
@@ -42,11 +44,13 @@ pub use slices::Slice;
 
 use super::ast::{Marker, QualifiedName, Statement};
 use super::types::CqlType;
-use crate::schema::TableDef;
+use crate::data::{Key, Partition};
+use crate::schema::{TableDef, TableId};
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
 use error::invalid;
 use markers::Markers;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Finds definitions. System tables are definitions like others.
@@ -98,6 +102,9 @@ pub struct WriteAt {
     /// The second that TTLs and `gc_grace` count from.
     pub now: GcSeconds,
 }
+
+/// What was read before a write that depends on it; of a partition that nobody knows, an empty one.
+pub type Held = BTreeMap<(TableId, Key), Partition>;
 
 /// A statement whose names and types are known.
 #[derive(Debug, Clone)]

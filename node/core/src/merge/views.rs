@@ -12,7 +12,8 @@ fn expired(expiry: Option<Expiry>, now: GcSeconds) -> bool {
     expiry.is_some_and(|e| e.expires_at <= now)
 }
 
-fn value_at(cell: &Cell, now: GcSeconds) -> Option<&Bytes> {
+/// What a cell holds for a reader at this second, if that is a value.
+pub fn value_at(cell: &Cell, now: GcSeconds) -> Option<&Bytes> {
     match &cell.content {
         Content::Value { value, expiry } if !expired(*expiry, now) => Some(value),
         _ => None,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use helenus_core::cql::ast::{InsertValues, Modification, Statement, Term};
 use helenus_core::cql::plan::{
-    self, BoundSelect, Catalog, Keys, Moment, PartitionRows, Plan, SelectPlan, Value, WriteAt,
+    self, BoundSelect, Catalog, Held, Keys, Moment, PartitionRows, Plan, SelectPlan, Value, WriteAt,
 };
 use helenus_core::cql::{self, CqlType, UserType, collection};
 use helenus_core::schema::{CellColumn, ClusteringColumn, KeyColumn};
@@ -11,6 +11,7 @@ use helenus_core::{
     ClusteringKey, ColumnId, Columns, GcSeconds, Key, Partition, TableDef, TableId, TableOptions,
     TimestampMicros, Token, merge, token,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::RangeBounds as _;
@@ -25,6 +26,7 @@ pub(crate) struct Store {
     written: BTreeMap<(TableId, Token, Key), Partition>,
     pub(crate) timestamp: i64,
     pub(crate) now: u32,
+    moments: Cell<i64>,
 }
 
 impl Catalog for Store {
@@ -143,8 +145,22 @@ impl Default for Store {
                 ],
             ),
             table(9, "texts", &[("k", "int")], &[("c", "text", false)], &[]),
+            table(
+                10,
+                "open",
+                &[("k", "int")],
+                &[("c", "int", false)],
+                &[
+                    ("ss", "set<int>", true),
+                    ("sl", "list<int>", true),
+                    ("l", "list<int>", false),
+                    ("s", "set<decimal>", false),
+                    ("m", "map<text, int>", false),
+                    ("v", "int", false),
+                ],
+            ),
         ];
-        Store { tables, written: BTreeMap::new(), timestamp: 0, now: 1000 }
+        Store { tables, written: BTreeMap::new(), timestamp: 0, now: 1000, moments: Cell::new(0) }
     }
 }
 
@@ -158,6 +174,9 @@ fn value_of(term: &Term, ty: &CqlType) -> Answer<Value> {
         (Term::Tuple(terms), CqlType::Tuple(types)) => {
             let parts: Vec<_> = parts(terms, types.iter())?.into_iter().map(Some).collect();
             Value::Bytes(collection::encode_tuple(&parts)?)
+        }
+        (Term::Set(terms), CqlType::Set { of, .. }) => {
+            Value::Bytes(collection::encode_set(of, parts(terms, std::iter::repeat(&**of))?)?)
         }
         (Term::Function { name, .. }, _) if name.name.as_str() == "unset" => Value::Unset,
         (term, ty) => return Err(format!("cannot bind {term:?} as {ty}").into()),
@@ -198,7 +217,21 @@ impl Store {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: TimestampMicros(i64::from(self.now) * 1_000_000), random: 7 }
+        // No two statements have the same one.
+        let now = i64::from(self.now) * 1_000_000 + self.moments.get();
+        self.moments.set(self.moments.get() + 1);
+        Moment { now: TimestampMicros(now), random: 7 }
+    }
+
+    /// What a statement wants to be read before.
+    fn held(&self, wanted: Vec<(Arc<TableDef>, Key)>) -> Held {
+        let found = |table: TableId, key: &Key| {
+            self.written.get(&(table, token::of(&key.0), key.clone())).cloned().unwrap_or_default()
+        };
+        wanted
+            .into_iter()
+            .map(|(table, key)| ((table.id, key.clone()), found(table.id, &key)))
+            .collect()
     }
 
     fn changes(&self, text: &str, bound: Option<&str>) -> Answer<Vec<(TableId, Key, Partition)>> {
@@ -206,11 +239,13 @@ impl Store {
         let (plan, values) = self.plan(text, bound)?;
         Ok(match plan {
             Plan::Modify(plan) => {
-                let changes = plan.bind(&values, at, self.moment())?;
+                let held = self.held(plan.reads(&values, self.moment())?);
+                let changes = plan.bind(&values, at, self.moment(), &held)?;
                 changes.into_iter().map(|(key, update)| (plan.table().id, key, update)).collect()
             }
             Plan::Batch(plan) => {
-                let changes = plan.bind(&values, at, self.moment())?;
+                let held = self.held(plan.reads(&values, self.moment())?);
+                let changes = plan.bind(&values, at, self.moment(), &held)?;
                 changes.into_iter().map(|(table, key, update)| (table.id, key, update)).collect()
             }
             Plan::Select(_) => return Err("not a write".into()),
@@ -262,7 +297,8 @@ impl Store {
         Ok(match plan {
             Plan::Select(plan) => self.read(&plan, &values)?.len(),
             Plan::Modify(plan) => {
-                let changes = plan.bind(&values, at, self.moment())?;
+                let held = self.held(plan.reads(&values, self.moment())?);
+                let changes = plan.bind(&values, at, self.moment(), &held)?;
                 let count = changes.len();
                 for (key, update) in changes {
                     self.merge(plan.table().id, key, update);
@@ -270,7 +306,8 @@ impl Store {
                 count
             }
             Plan::Batch(plan) => {
-                let changes = plan.bind(&values, at, self.moment())?;
+                let held = self.held(plan.reads(&values, self.moment())?);
+                let changes = plan.bind(&values, at, self.moment(), &held)?;
                 let count = changes.len();
                 for (table, key, update) in changes {
                     self.merge(table.id, key, update);

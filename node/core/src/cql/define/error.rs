@@ -1,7 +1,7 @@
 //! Why a statement defines nothing.
 
+use crate::cql::TypeError;
 use crate::cql::ast::Ident;
-use crate::cql::{CqlType, TypeError};
 use crate::schema::{ColumnsError, OptionError};
 use thiserror::Error;
 
@@ -36,17 +36,6 @@ pub enum DefineError {
     Counter {
         /// The column.
         column: Ident,
-    },
-    /// A collection of cells.
-    #[error(
-        "column {column} of type {ty}: collections whose elements are written one by one are not supported yet; write \
-         frozen<{ty}>, which is read and written as a whole"
-    )]
-    Unfrozen {
-        /// The column.
-        column: Ident,
-        /// Its type.
-        ty: CqlType,
     },
     /// `COMPACT STORAGE`.
     #[error("COMPACT STORAGE is not supported: leave it out (Cassandra made it obsolete in 4.0)")]
@@ -172,7 +161,6 @@ impl DefineError {
             | DefineError::Type(_)
             | DefineError::UserType { .. }
             | DefineError::Counter { .. }
-            | DefineError::Unfrozen { .. }
             | DefineError::CompactStorage
             | DefineError::KeyUnknown { .. }
             | DefineError::KeyTwice { .. }

@@ -96,8 +96,11 @@ fn columns_that_cannot_be_are_refused_by_name() {
         ("(k int PRIMARY KEY, s int static)", "column `s` is static, and the table has no"),
         ("(k duration PRIMARY KEY)", "column `k` of type duration cannot be part"),
         ("(k int PRIMARY KEY, n counter)", "column n is a counter, and counters are not supported"),
-        ("(k int PRIMARY KEY, tags set<text>)", "write frozen<set<text>>"),
-        ("(tags list<int> PRIMARY KEY)", "write frozen<list<int>>"),
+        (
+            "(tags list<int> PRIMARY KEY)",
+            "`tags` of type list<int> cannot be part of a primary key",
+        ),
+        ("(k int, m map<int, int>, PRIMARY KEY (k, m))", "several cells (freeze it)"),
         ("(k int PRIMARY KEY, a address)", "column a: address is no type of CQL, and user-defined"),
         ("(k int PRIMARY KEY, a frozen<ks.\"A\">)", "column a: ks.\"A\" is no type of CQL"),
         ("(k int PRIMARY KEY, l list<list<int>>)", "column l: non-frozen list<int> is not allowed"),

@@ -6,8 +6,9 @@ use super::markers::{Markers, check_count};
 use super::modify::{Change, timestamp_of};
 use super::resolve::{Resolver, Wanted};
 use super::source::Source;
-use super::{ColumnSpec, Moment, Names, PlanError, Value, WriteAt};
+use super::{ColumnSpec, Held, Moment, Names, PlanError, Value, WriteAt};
 use crate::cql::ast::{Batch, BatchKind, IntValue, Term};
+use crate::cql::elements::Places;
 use crate::cql::types::CqlType;
 use crate::data::{Key, Partition};
 use crate::merge;
@@ -91,7 +92,26 @@ impl BatchPlan {
         first.partition_key_markers()
     }
 
-    /// What is written, in normal form, one update for each partition, in the order in which they are first named.
+    /// The partitions that must be read before it is bound: see [`ModifyPlan::reads`](super::ModifyPlan::reads).
+    ///
+    /// # Errors
+    /// As of [`ModifyPlan::bind`](super::ModifyPlan::bind), where keys are concerned.
+    pub fn reads(
+        &self,
+        values: &[Value],
+        moment: Moment,
+    ) -> Result<Vec<(Arc<TableDef>, Key)>, PlanError> {
+        check_count(&self.markers, values)?;
+        let mut wanted = Vec::new();
+        for change in &*self.changes {
+            let keys = change.reads(values, moment)?;
+            wanted.extend(keys.into_iter().map(|key| (Arc::clone(&change.table), key)));
+        }
+        Ok(wanted)
+    }
+
+    /// What is written, in normal form, one update for each partition, in the order in which they are first named. `held`
+    /// is what [`BatchPlan::reads`] asked for: no statement sees what another one of the batch writes.
     ///
     /// # Errors
     /// As of [`ModifyPlan::bind`](super::ModifyPlan::bind).
@@ -100,6 +120,7 @@ impl BatchPlan {
         values: &[Value],
         at: WriteAt,
         moment: Moment,
+        held: &Held,
     ) -> Result<Vec<(Arc<TableDef>, Key, Partition)>, PlanError> {
         check_count(&self.markers, values)?;
         let mut at = at;
@@ -108,8 +129,9 @@ impl BatchPlan {
             at.timestamp = own.unwrap_or(at.timestamp);
         }
         let mut updates = Updates::default();
+        let mut places = Places::new(moment.now, moment.random);
         for change in &*self.changes {
-            for (key, partition) in change.bind(values, at, moment)? {
+            for (key, partition) in change.bind(values, at, moment, held, &mut places)? {
                 updates.add(&change.table, key, partition);
             }
         }

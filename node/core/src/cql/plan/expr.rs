@@ -51,6 +51,12 @@ pub(super) enum Expr {
         to: CqlType,
     },
     Column(At),
+    /// A collection that is not frozen: what its elements come to.
+    Elements {
+        id: ColumnId,
+        is_static: bool,
+        ty: CqlType,
+    },
     Writetime {
         id: ColumnId,
         is_static: bool,
@@ -130,6 +136,10 @@ impl Expr {
                 Ok(functions::cast(&of.ty, to, of.expr.eval(env)?.as_deref())?)
             }
             Expr::Column(at) => Ok(env.row.and_then(|row| row.value(*at))),
+            Expr::Elements { id, is_static, ty } => match env.row {
+                Some(row) => row.elements(*id, *is_static, ty),
+                None => Ok(None),
+            },
             Expr::Writetime { id, is_static } => {
                 let written = env.row.and_then(|row| row.writetime(*id, *is_static));
                 Ok(written.map(|micros| Bytes::copy_from_slice(&micros.to_be_bytes())))

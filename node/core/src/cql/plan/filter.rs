@@ -78,24 +78,33 @@ impl Filter {
 }
 
 impl BoundFilter {
-    pub(super) fn accepts(&self, row: &RowView<'_>) -> bool {
-        let Some(found) = row.value(self.at) else { return false };
+    pub(super) fn accepts(&self, row: &RowView<'_>) -> Result<bool, PlanError> {
+        let found = match self.at {
+            At::Cell { id, is_static } if self.ty.is_multicell() => {
+                row.elements(id, is_static, &self.ty)?
+            }
+            at => row.value(at),
+        };
+        Ok(found.is_some_and(|found| self.holds(&found)))
+    }
+
+    fn holds(&self, found: &[u8]) -> bool {
         match &self.test {
             BoundTest::Compare { op: Operator::Contains, value } => {
-                contains(&self.ty, &found, value)
+                contains(&self.ty, found, value)
             }
             BoundTest::Compare { op: Operator::ContainsKey, value } => {
-                contains_key(&self.ty, &found, value)
+                contains_key(&self.ty, found, value)
             }
-            BoundTest::Compare { op, value } => holds(*op, self.ty.compare(&found, value)),
+            BoundTest::Compare { op, value } => holds(*op, self.ty.compare(found, value)),
             BoundTest::In(values) => {
-                values.iter().any(|value| self.ty.compare(&found, value) == Ordering::Equal)
+                values.iter().any(|value| self.ty.compare(found, value) == Ordering::Equal)
             }
             BoundTest::Entry { key, op, value } => {
                 let CqlType::Map { key: key_ty, value: value_ty, .. } = &self.ty else {
                     return false;
                 };
-                let Ok(pairs) = Pairs::new(&found) else { return false };
+                let Ok(pairs) = Pairs::new(found) else { return false };
                 pairs.flatten().any(|(k, v)| {
                     key_ty.compare(k, key) == Ordering::Equal
                         && holds(*op, value_ty.compare(v, value))

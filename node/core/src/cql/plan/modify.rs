@@ -1,16 +1,19 @@
 //! `INSERT`, `UPDATE` and `DELETE` become partitions to merge in.
 //!
 //! An `INSERT` says that its row exists (liveness), an `UPDATE` does not. A null deletes a cell, an unset value leaves it as
-//! it is. Deletions are as small as they can be said: a cell, a row, a range of rows, the partition.
+//! it is. Deletions are as small as they can be said: a cell, the elements of a
+//! collection, a row, a range of rows, the partition.
 
 mod change;
 mod condition;
+mod elements;
 
 pub(super) use change::{Change, timestamp_of};
 
 use super::markers::{Markers, check_count};
-use super::{ColumnSpec, Moment, Names, PlanError, Value, WriteAt};
+use super::{ColumnSpec, Held, Moment, Names, PlanError, Value, WriteAt};
 use crate::cql::ast::Modification;
+use crate::cql::elements::Places;
 use crate::data::{Key, Partition};
 use crate::schema::TableDef;
 use std::sync::Arc;
@@ -52,8 +55,22 @@ impl ModifyPlan {
         self.change.partition_key_markers()
     }
 
+    /// The partitions that must be read before it is bound, because it changes a list by its places. Mostly none.
+    ///
+    /// # Errors
+    /// As of [`ModifyPlan::bind`], where keys are concerned.
+    pub fn reads(
+        &self,
+        values: &[Value],
+        moment: Moment,
+    ) -> Result<Vec<(Arc<TableDef>, Key)>, PlanError> {
+        check_count(&self.markers, values)?;
+        let keys = self.change.reads(values, moment)?;
+        Ok(keys.into_iter().map(|key| (Arc::clone(&self.change.table), key)).collect())
+    }
+
     /// What is written, in normal form: distinct keys, in the order of their tokens. Perhaps nothing, if all that an `UPDATE`
-    /// sets is unset.
+    /// sets is unset. `held` is what [`ModifyPlan::reads`] asked for.
     ///
     /// # Errors
     /// A value that its type does not have, a null in a key, a key that is too long, a TTL or a timestamp that cannot be, a
@@ -63,8 +80,10 @@ impl ModifyPlan {
         values: &[Value],
         at: WriteAt,
         moment: Moment,
+        held: &Held,
     ) -> Result<Vec<(Key, Partition)>, PlanError> {
         check_count(&self.markers, values)?;
-        self.change.bind(values, at, moment)
+        let mut places = Places::new(moment.now, moment.random);
+        self.change.bind(values, at, moment, held, &mut places)
     }
 }

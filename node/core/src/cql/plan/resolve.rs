@@ -268,7 +268,14 @@ impl<'a, 'm> Resolver<'a, 'm> {
     /// The column's value in the row.
     pub(super) fn of_row(&mut self, column: &Column) -> Result<Typed, PlanError> {
         self.named.insert(column.at);
-        let typed = Typed { ty: column.ty.clone(), expr: Expr::Column(column.at) };
+        let ty = column.ty.clone();
+        let expr = match column.at {
+            At::Cell { id, is_static } if ty.is_multicell() => {
+                Expr::Elements { id, is_static, ty: ty.clone() }
+            }
+            at => Expr::Column(at),
+        };
+        let typed = Typed { ty, expr };
         self.leaf(typed, &column.name)
     }
 
@@ -379,7 +386,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
         self.named.insert(column.at);
         if column.ty.is_multicell() {
             return invalid(format!(
-                "Cannot use selection function {word} on {name}, which is not frozen: its elements have one each"
+                "Cannot use selection function {word} on non-frozen collection {name}: its elements have one each"
             ));
         }
         let typed = match fact {

@@ -6,9 +6,11 @@ use super::expr::Env;
 use super::select::{BoundSelect, Inner};
 use super::{PlanError, Value};
 use crate::cql::functions::{Aggregate, AggregateKind};
-use crate::cql::{clustering, partition_key};
+use crate::cql::types::CqlType;
+use crate::cql::{clustering, elements, partition_key};
 use crate::data::{Cell, ClusteringKey, ColumnId, Content, Expiry, Key, Partition, Row};
 use crate::merge::row_is_live;
+use crate::schema::TableDef;
 use crate::types::GcSeconds;
 use bytes::Bytes;
 
@@ -29,6 +31,7 @@ pub struct PartitionRows {
 /// A row, and what belongs to all rows of its partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowView<'a> {
+    table: &'a TableDef,
     partition_key: &'a [Bytes],
     clustering: &'a [Option<Bytes>],
     static_row: Option<&'a Row>,
@@ -59,6 +62,19 @@ impl<'a> RowView<'a> {
                 self.live(id, is_static).map(|(_, value, _)| value.clone())
             }
         }
+    }
+
+    /// A collection that is not frozen.
+    pub(super) fn elements(
+        &self,
+        id: ColumnId,
+        is_static: bool,
+        ty: &CqlType,
+    ) -> Result<Option<Bytes>, PlanError> {
+        let row = if is_static { self.static_row } else { self.row };
+        let Some(complex) = row.and_then(|row| row.complex(id)) else { return Ok(None) };
+        elements::value(ty, complex, self.now)
+            .map_err(|error| corrupt(self.table, error.to_string()))
     }
 
     pub(super) fn writetime(&self, id: ColumnId, is_static: bool) -> Option<i64> {
@@ -142,6 +158,7 @@ impl BoundSelect {
         let none = vec![None; plan.clustering.len()];
         // Of a partition without rows.
         let of_partition = RowView {
+            table: &plan.table,
             partition_key: &partition_key,
             clustering: &none,
             static_row,
@@ -159,7 +176,7 @@ impl BoundSelect {
             } else {
                 static_is_live && !plan.restrictions.about_rows
             };
-            if after.is_none() && is_row && self.accepts(&of_partition) {
+            if after.is_none() && is_row && self.accepts(&of_partition)? {
                 sink.row(&ClusteringKey::default(), &of_partition)?;
                 sink.finish()?;
                 sink.out.last = None;
@@ -170,7 +187,7 @@ impl BoundSelect {
             let values = clustering::decode(&plan.clustering, at)
                 .map_err(|error| self.corrupt(error.to_string()))?;
             let row = RowView { clustering: &values, row: Some(row), ..of_partition };
-            if self.accepts(&row) && !sink.row(at, &row)? {
+            if self.accepts(&row)? && !sink.row(at, &row)? {
                 break;
             }
         }
@@ -230,13 +247,17 @@ impl BoundSelect {
         self.finish(fold)
     }
 
-    fn accepts(&self, row: &RowView<'_>) -> bool {
-        self.filters.iter().all(|filter| filter.accepts(row))
+    fn accepts(&self, row: &RowView<'_>) -> Result<bool, PlanError> {
+        for filter in &self.filters {
+            if !filter.accepts(row)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn corrupt(&self, what: String) -> PlanError {
-        let table = &self.plan.table;
-        PlanError::Corrupt { table: format!("{}.{}", table.keyspace, table.name), what }
+        corrupt(&self.plan.table, what)
     }
 
     /// What is stored in the slices, in the order that is asked for, after `after`.
@@ -272,6 +293,10 @@ impl BoundSelect {
             forward.chain(backward.rev())
         })
     }
+}
+
+fn corrupt(table: &TableDef, what: String) -> PlanError {
+    PlanError::Corrupt { table: format!("{}.{}", table.keyspace, table.name), what }
 }
 
 /// Where rows that were found go.

@@ -1,10 +1,14 @@
 //! One statement's change, alone or in a batch.
 
+mod cells;
+
 use super::condition;
+use super::elements::{Elements, Write};
 use crate::cql::ast::{
     Assignment, Delete, Insert, InsertValues, Modification, Place, Relation, Update, Using,
 };
 use crate::cql::clustering;
+use crate::cql::elements::Places;
 use crate::cql::plan::column::{self, At, Column};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
@@ -15,16 +19,16 @@ use crate::cql::plan::restrict::{
 };
 use crate::cql::plan::select::{missing_before, number};
 use crate::cql::plan::source::Source;
-use crate::cql::plan::{Moment, Names, PlanError, Value, WriteAt};
+use crate::cql::plan::{Held, Moment, Names, PlanError, Value, WriteAt};
 use crate::cql::types::CqlType;
 use crate::data::{
-    Cell, ClusteringKey, ColumnId, Content, Deletion, Expiry, Key, Liveness, Partition,
-    RangeTombstone, Row,
+    Cell, ClusteringKey, Content, Deletion, Expiry, Key, Partition, RangeTombstone, Row,
 };
 use crate::merge;
 use crate::schema::TableDef;
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
+use cells::{Target, What};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,13 +52,6 @@ pub(in crate::cql::plan) struct Change {
     cells: Vec<Target>,
 }
 
-#[derive(Debug)]
-struct Target {
-    id: ColumnId,
-    is_static: bool,
-    value: Expr,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Insert,
@@ -65,18 +62,18 @@ enum Kind {
 
 /// When, and for how long.
 #[derive(Debug, Clone, Copy)]
-struct Stamp {
-    timestamp: TimestampMicros,
-    now: GcSeconds,
+pub(super) struct Stamp {
+    pub(super) timestamp: TimestampMicros,
+    pub(super) now: GcSeconds,
     expiry: Option<Expiry>,
 }
 
 impl Stamp {
-    fn deletion(self) -> Deletion {
+    pub(super) fn deletion(self) -> Deletion {
         Deletion { timestamp: self.timestamp, deleted_at: self.now }
     }
 
-    fn cell(self, value: Option<Bytes>) -> Cell {
+    pub(super) fn cell(self, value: Option<Bytes>) -> Cell {
         let content = match value {
             Some(value) => Content::Value { value, expiry: self.expiry },
             None => Content::Tombstone { deleted_at: self.now },
@@ -125,12 +122,14 @@ impl Change {
         let mut seen = Vec::with_capacity(columns.len());
         for (name, value) in columns.iter().zip(values) {
             let column = column::find(&table, name.as_str())?;
-            seen.push((column.at, name));
+            seen.push((column.at, name, true));
             check_writable(&column)?;
             let wanted = Wanted { name: &column.name, ty: &column.ty };
             let value = resolver.value(Source::Term(value), wanted)?;
             match column.at {
-                At::Cell { id, is_static } => cells.push(Target { id, is_static, value }),
+                At::Cell { id, is_static } => {
+                    cells.push(Target { id, is_static, what: What::value(&column, value) });
+                }
                 at => {
                     let of = Of::One(Tuple::Parts(vec![value]));
                     keys.insert(at, Choice { names: vec![column.name], of });
@@ -171,29 +170,26 @@ impl Change {
         let mut cells = Vec::with_capacity(update.assignments.len());
         let mut seen = Vec::with_capacity(update.assignments.len());
         for assignment in &update.assignments {
-            let (name, value) = match assignment {
-                Assignment::Set { column, value } => (column, Some(value)),
-                Assignment::Add { column, .. }
-                | Assignment::Prepend { column, .. }
-                | Assignment::Subtract { column, .. }
-                | Assignment::SetElement { column, .. }
-                | Assignment::SetField { column, .. } => (column, None),
-            };
+            let (Assignment::Set { column: name, .. }
+            | Assignment::Add { column: name, .. }
+            | Assignment::Prepend { column: name, .. }
+            | Assignment::Subtract { column: name, .. }
+            | Assignment::SetElement { column: name, .. }
+            | Assignment::SetField { column: name, .. }) = assignment;
             let column = column::find(&table, name.as_str())?;
-            seen.push((column.at, name));
+            seen.push((column.at, name, matches!(assignment, Assignment::Set { .. })));
             check_writable(&column)?;
             let At::Cell { id, is_static } = column.at else {
                 return invalid(format!("PRIMARY KEY part {name} found in SET part"));
             };
-            let Some(value) = value else {
-                return invalid(format!(
-                    "Invalid operation on column {name} of type {}: a value that is kept whole is set with = and no more",
-                    column.ty
-                ));
+            let what = match assignment {
+                Assignment::Set { value, .. } => {
+                    let wanted = Wanted { name: &column.name, ty: &column.ty };
+                    What::value(&column, resolver.value(Source::Term(value), wanted)?)
+                }
+                other => What::Elements(Elements::change(&column, other, &mut resolver)?),
             };
-            let wanted = Wanted { name: &column.name, ty: &column.ty };
-            let value = resolver.value(Source::Term(value), wanted)?;
-            cells.push(Target { id, is_static, value });
+            cells.push(Target { id, is_static, what });
         }
         check_unique(seen)?;
         let restrictions = restrictions(&update.relations, &mut resolver, "UPDATE")?;
@@ -230,13 +226,12 @@ impl Change {
                 ));
             };
             check_writable(&column)?;
-            if deletion.place != Place::Whole {
-                return invalid(format!(
-                    "Invalid deletion of a part of column {name} of type {}: it is kept whole",
-                    column.ty
-                ));
-            }
-            cells.push(Target { id, is_static, value: Expr::Constant(None) });
+            let what = if deletion.place == Place::Whole && !column.ty.is_multicell() {
+                What::Cell(Expr::Constant(None))
+            } else {
+                What::Elements(Elements::delete(&column, &deletion.place, &mut resolver)?)
+            };
+            cells.push(Target { id, is_static, what });
         }
         let restrictions = restrictions(&delete.relations, &mut resolver, "DELETE")?;
         let conditional = condition::resolve(&delete.condition, &mut resolver)?;
@@ -267,12 +262,36 @@ impl Change {
         markers.unwrap_or_default()
     }
 
-    /// See [`ModifyPlan::bind`](super::ModifyPlan::bind).
+    /// The partitions that must be read before it is bound: where it changes a list by its places, all that it writes.
+    pub(in crate::cql::plan) fn reads(
+        &self,
+        values: &[Value],
+        moment: Moment,
+    ) -> Result<Vec<Key>, PlanError> {
+        if self.reads_rows() {
+            restrict::keys(&self.partitions, &Env::bound(values, moment))
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    fn reads_rows(&self) -> bool {
+        let reads = |target: &Target| match &target.what {
+            What::Cell(_) => false,
+            What::Elements(elements) => elements.reads(),
+        };
+        self.cells.iter().any(reads)
+    }
+
+    /// See [`ModifyPlan::bind`](super::ModifyPlan::bind). `held`: what [`Change::reads`] asked for; `places`: where the
+    /// request puts new elements of lists.
     pub(in crate::cql::plan) fn bind(
         &self,
         values: &[Value],
         at: WriteAt,
         moment: Moment,
+        held: &Held,
+        places: &mut Places,
     ) -> Result<Vec<(Key, Partition)>, PlanError> {
         if self.conditional {
             return invalid("conditional statements (IF …) are not supported");
@@ -280,9 +299,13 @@ impl Change {
         let env = Env::bound(values, moment);
         let stamp = self.stamp(at, &env)?;
         let keys = restrict::keys(&self.partitions, &env)?;
+        let mut write = Write { stamp, env, places };
+        if self.reads_rows() {
+            return self.bind_each(keys, &mut write, held);
+        }
         let mut partition = match self.kind {
             Kind::Delete => self.deletion(stamp, &env)?,
-            Kind::Insert | Kind::Update => self.cells(stamp, &env)?,
+            Kind::Insert | Kind::Update => self.cells(&mut write, None)?,
         };
         let written = partition.rows.len().max(partition.ranges.len());
         if keys.len().saturating_mul(written) > COMBINATIONS_MAX {
@@ -327,39 +350,6 @@ impl Change {
         let expires_at = GcSeconds(at.now.0.saturating_add(ttl_s));
         let expiry = (ttl_s > 0).then_some(Expiry { ttl_s, expires_at });
         Ok(Stamp { timestamp, now: at.now, expiry })
-    }
-
-    /// Rows and static cells that are written.
-    fn cells(&self, stamp: Stamp, env: &Env<'_>) -> Result<Partition, PlanError> {
-        let (mut of_rows, mut of_static) = (Vec::new(), Vec::new());
-        for target in &self.cells {
-            let value = match target.value.value(env)? {
-                Value::Unset => continue,
-                Value::Null => None,
-                Value::Bytes(bytes) => Some(bytes),
-            };
-            let cells = if target.is_static { &mut of_static } else { &mut of_rows };
-            cells.push((target.id, stamp.cell(value)));
-        }
-        of_rows.sort_by_key(|(column, _)| *column);
-        of_static.sort_by_key(|(column, _)| *column);
-        let mut partition = Partition::default();
-        if !of_static.is_empty() {
-            partition.static_row = Some(Row { cells: of_static, ..Row::default() });
-        }
-        // Without clustering columns' values only static cells are meant.
-        if self.steps.is_empty() && !self.clustering.is_empty() {
-            return Ok(partition);
-        }
-        let liveness = (self.kind == Kind::Insert)
-            .then_some(Liveness { timestamp: stamp.timestamp, expiry: stamp.expiry });
-        let row = Row { liveness, cells: of_rows, ..Row::default() };
-        if row == Row::default() {
-            return Ok(partition);
-        }
-        let keys = self.clustering_keys(env)?;
-        partition.rows = keys.into_iter().map(|key| (key, row.clone())).collect();
-        Ok(partition)
     }
 
     /// What a `DELETE` of rows deletes.
@@ -428,7 +418,7 @@ fn check_writable(column: &Column) -> Result<(), PlanError> {
     if ty.is_counter() {
         return invalid(format!("column {name} is a counter: writing counters is not supported"));
     }
-    if ty.is_multicell() {
+    if ty.is_multicell() && !ty.is_collection() {
         return invalid(format!(
             "column {name} of type {ty} is not frozen: writing it is not supported, declare it as {}",
             ty.freeze()
@@ -437,10 +427,11 @@ fn check_writable(column: &Column) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn check_unique(mut seen: Vec<(At, &crate::cql::ast::Ident)>) -> Result<(), PlanError> {
+/// No column is said twice, but for several elements of one: `true` is a column as a whole.
+fn check_unique(mut seen: Vec<(At, &crate::cql::ast::Ident, bool)>) -> Result<(), PlanError> {
     seen.sort();
     let twice = seen.windows(2).find_map(|pair| match pair {
-        [(a, name), (b, _)] if a == b => Some(name),
+        [(a, name, x), (b, _, y)] if a == b && (*x || *y) => Some(name),
         _ => None,
     });
     match twice {

@@ -1,0 +1,51 @@
+//! What a write reads first: lists whose elements are changed by their places.
+//!
+//! The read is at the write's own level, so that what was acknowledged before at a quorum is seen at a quorum (Cassandra's
+//! `readRequiredLists`). At most [`PARTITIONS_MAX`] partitions a request; one with more is refused.
+//!
+//! CAVEAT: reading and writing are not one step. Who needs that uses a map, whose keys are their own places.
+
+use super::Front;
+use super::failure::{Refusal, invalid};
+use super::system::is_system;
+use helenus_core::cql::plan::Held;
+use helenus_core::{Key, Level, TableDef};
+use std::sync::Arc;
+
+/// Partitions that one request may read before it writes: all of them are held at once.
+const PARTITIONS_MAX: usize = 100;
+
+impl Front {
+    /// Reads what is wanted and not held yet.
+    pub(super) async fn read_before(
+        self: &Arc<Self>,
+        held: &mut Held,
+        wanted: Vec<(Arc<TableDef>, Key)>,
+        level: Level,
+    ) -> Result<(), Refusal> {
+        for (table, key) in wanted {
+            let place = (table.id, key);
+            if held.contains_key(&place) {
+                continue;
+            }
+            if level == Level::Any {
+                return Err(invalid(
+                    "Write operation require a read but consistency ANY is not supported on reads",
+                ));
+            }
+            if held.len() >= PARTITIONS_MAX {
+                return Err(invalid(format!(
+                    "the request changes lists by their places, which takes a read before, in more than {PARTITIONS_MAX} partitions"
+                )));
+            }
+            // Nobody writes to the system's tables, so nobody has to read them first.
+            let partition = if is_system(&table.keyspace) {
+                Default::default()
+            } else {
+                self.read_one(&table, &place.1, level).await?.0
+            };
+            held.insert(place, partition);
+        }
+        Ok(())
+    }
+}
