@@ -5,14 +5,17 @@
 //! it before it looks. Deletions and expiries lie in the far future, so that no compaction forgets them: what compaction
 //! may forget is the core's business, tested there.
 
+mod elements;
 mod lsm;
+
+pub(crate) use elements::elements_merge_one_by_one_wherever_they_lie;
 
 use super::{Applied, Engine, RangeStart, StorageError, Write};
 use bytes::Bytes;
+use elements::{set_element, with_elements};
 use helenus_core::{
-    Bound, Cell, ClusteringKey, ColumnId, Columns, Complex, Content, Deletion, Expiry, GcSeconds,
-    Key, Partition, RangeTombstone, Row, TableDef, TableId, TableOptions, TimestampMicros, Token,
-    codec, merge, token,
+    Bound, ClusteringKey, Columns, Deletion, Expiry, GcSeconds, Key, Partition, RangeTombstone,
+    TableDef, TableId, TableOptions, TimestampMicros, Token, codec, merge, token,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -491,62 +494,6 @@ pub(crate) async fn figures_count_reads_and_writes(harness: &mut impl Harness) {
     assert_eq!(engine.poisoned(), None);
 }
 
-fn set_element(timestamp: i64) -> Cell {
-    let content = Content::Value { value: Bytes::new(), expiry: None };
-    Cell { timestamp: TimestampMicros(timestamp), content }
-}
-
-/// A write to a column whose elements are written one by one, in normal form.
-fn elements<const N: usize>(deleted: Option<i64>, elements: [(Bytes, Cell); N]) -> Partition {
-    let deletion = deleted.map(|timestamp| Deletion {
-        timestamp: TimestampMicros(timestamp),
-        deleted_at: GcSeconds(FAR),
-    });
-    let complex = Complex { deletion, elements: elements.to_vec() };
-    let row = Row { complex: vec![(ColumnId(3), complex)], ..Row::default() };
-    let rows = vec![(ClusteringKey(Bytes::from_static(b"a")), row)];
-    let mut partition = Partition { rows, ..Partition::default() };
-    merge::normalise(&mut partition);
-    partition
-}
-
-pub(crate) async fn elements_merge_one_by_one_wherever_they_lie(harness: &mut impl Harness) {
-    let engine = opened(harness).await;
-    let path = |text: &'static str| Bytes::from_static(text.as_bytes());
-    let gone = Content::Tombstone { deleted_at: GcSeconds(FAR) };
-    let removed = Cell { timestamp: TimestampMicros(9), content: gone };
-    let updates = [
-        elements(None, [(path("covered"), set_element(3))]),
-        // The whole, written anew, shadows what is older.
-        elements(Some(4), [(path("kept"), set_element(5)), (path("taken"), set_element(5))]),
-        elements(None, [(path("added"), set_element(6))]),
-        elements(None, [(path("taken"), removed.clone())]),
-    ];
-    let expected =
-        [(path("added"), set_element(6)), (path("kept"), set_element(5)), (path("taken"), removed)];
-    let expected = elements(Some(4), expected);
-    for flushed in 0..=updates.len() {
-        let name = format!("k{flushed}");
-        for (at, update) in updates.iter().enumerate() {
-            apply(&*engine, write(&name, update.clone())).await;
-            if at == flushed {
-                engine.flush(None).await.unwrap();
-            }
-        }
-        assert_eq!(read(&*engine, &name), Some(expected.clone()), "flushed after {flushed}");
-    }
-    harness.crash(engine).await;
-    let engine = opened(harness).await;
-    for compacted in [false, true] {
-        for flushed in 0..=updates.len() {
-            let found = read(&*engine, &format!("k{flushed}"));
-            assert_eq!(found, Some(expected.clone()), "compacted: {compacted}");
-        }
-        engine.flush(None).await.unwrap();
-        engine.compact(None).await.unwrap();
-    }
-}
-
 #[derive(Debug, Clone)]
 enum Step {
     Write(u8, Partition),
@@ -572,7 +519,7 @@ fn partition() -> impl Strategy<Value = Partition> {
     let set = (timestamp.clone(), prop::option::of(timestamp.clone()), "[xyz]{0,3}").prop_map(
         |(timestamp, deleted, path)| {
             let path = Bytes::from(path);
-            elements(deleted, [(path, set_element(timestamp))])
+            with_elements(deleted, [(path, set_element(timestamp))])
         },
     );
     prop_oneof![4 => put, 3 => set, 1 => timestamp.prop_map(delete)]

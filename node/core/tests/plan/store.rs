@@ -87,6 +87,33 @@ fn table(
     })
 }
 
+/// Those with collections that are not frozen.
+fn open_tables() -> [Arc<TableDef>; 2] {
+    [
+        table(
+            10,
+            "open",
+            &[("k", "int")],
+            &[("c", "int", false)],
+            &[
+                ("ss", "set<int>", true),
+                ("sl", "list<int>", true),
+                ("l", "list<int>", false),
+                ("s", "set<decimal>", false),
+                ("m", "map<text, int>", false),
+                ("v", "int", false),
+            ],
+        ),
+        table(
+            11,
+            "numbers",
+            &[("k", "int")],
+            &[("c", "int", false)],
+            &[("s", "set<int>", false), ("m", "map<int, int>", false)],
+        ),
+    ]
+}
+
 impl Default for Store {
     fn default() -> Store {
         let mut short =
@@ -145,21 +172,8 @@ impl Default for Store {
                 ],
             ),
             table(9, "texts", &[("k", "int")], &[("c", "text", false)], &[]),
-            table(
-                10,
-                "open",
-                &[("k", "int")],
-                &[("c", "int", false)],
-                &[
-                    ("ss", "set<int>", true),
-                    ("sl", "list<int>", true),
-                    ("l", "list<int>", false),
-                    ("s", "set<decimal>", false),
-                    ("m", "map<text, int>", false),
-                    ("v", "int", false),
-                ],
-            ),
         ];
+        let tables = tables.into_iter().chain(open_tables()).collect();
         Store { tables, written: BTreeMap::new(), timestamp: 0, now: 1000, moments: Cell::new(0) }
     }
 }

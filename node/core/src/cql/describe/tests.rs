@@ -81,6 +81,8 @@ fn what_was_created_is_shown_and_created_again() {
     for text in [
         "CREATE TABLE t (k int PRIMARY KEY)",
         "CREATE TABLE t (k int, v text, PRIMARY KEY ((k, v)))",
+        "CREATE TABLE t (k int, c int, s set<text> static, m map<text, frozen<list<int>>>, l list<int>, \
+         PRIMARY KEY (k, c))",
         "CREATE TABLE t (k int, c int, PRIMARY KEY (k, c)) WITH compression = {}",
         "CREATE TABLE t (\"select\" int, \"it's \"\"odd\"\"\" text, s int static, \"true\" tuple<int, text>, \
          m frozen<map<text, list<int>>>, PRIMARY KEY (\"select\", \"it's \"\"odd\"\"\")) \
@@ -144,6 +146,16 @@ fn writable(ty: &CqlType) -> bool {
     !ty.is_counter() && CqlType::parse(&ty.to_string(), &|_| None).as_ref() == Ok(ty)
 }
 
+/// The same collection, written element by element.
+fn thawed(ty: CqlType) -> CqlType {
+    match ty {
+        CqlType::List { of, .. } => CqlType::List { of, frozen: false },
+        CqlType::Set { of, .. } => CqlType::Set { of, frozen: false },
+        CqlType::Map { key, value, .. } => CqlType::Map { key, value, frozen: false },
+        other => other,
+    }
+}
+
 fn any_columns() -> impl Strategy<Value = Columns> {
     let names = [
         "k", "v_1", "1st", "_x", "Upper", "select", "key", "true", "nan", "it's", "\"", " ", "é",
@@ -151,7 +163,9 @@ fn any_columns() -> impl Strategy<Value = Columns> {
     ];
     let names = Just(names.to_vec()).prop_shuffle();
     let keys = vec(key_type().prop_filter("of CQL", writable), 6);
-    let cells = vec((any_type().prop_filter("of CQL", writable), any::<bool>()), 0..4);
+    let cell_type = (any_type().prop_filter("of CQL", writable), any::<bool>())
+        .prop_map(|(ty, open)| if open { thawed(ty) } else { ty });
+    let cells = vec((cell_type, any::<bool>()), 0..4);
     (names, keys, cells, 1..=3_usize, vec(any::<bool>(), 0..4)).prop_map(
         |(names, keys, cells, partition, reversed)| {
             let mut names = names.into_iter();
