@@ -11,8 +11,8 @@ use bytes::Bytes;
 use helenus_client::Level;
 use helenus_core::cql::collection::{Elements, Pairs};
 use helenus_proto::cql::{ErrorKind, Response, Version};
-use helenus_tests::Cluster;
 use helenus_tests::cql::{Cql, at, bound, rows};
+use helenus_tests::{Cluster, binary, run};
 
 const KEYSPACE: &str = "CREATE KEYSPACE store WITH replication = \
     {'class': 'SimpleStrategy', 'replication_factor': 3}";
@@ -34,13 +34,19 @@ fn amounts(value: Option<&Bytes>) -> Vec<(String, i32)> {
     pairs.map(|(key, value)| (String::from_utf8(key.to_vec()).unwrap(), int(value))).collect()
 }
 
-/// The tags, amounts and visits of `ann`, as a reader at this level sees them.
-async fn ann(cql: &mut Cql, level: Level) -> (Vec<i32>, Vec<(String, i32)>, Vec<i32>) {
-    let select = "SELECT tags, amounts, visits FROM store.carts WHERE customer = 'ann'";
-    let found = rows(cql.query(select, at(level)).await).rows;
+type Cart = (Vec<i32>, Vec<(String, i32)>, Vec<i32>);
+
+/// The tags, amounts and visits of a customer, as a reader at this level sees them.
+async fn cart(cql: &mut Cql, customer: &str, level: Level) -> Cart {
+    let select = "SELECT tags, amounts, visits FROM store.carts WHERE customer =";
+    let found = rows(cql.query(&format!("{select} '{customer}'"), at(level)).await).rows;
     let none = vec![None; 3];
     let row = found.first().unwrap_or(&none);
     (ints(row[0].as_ref()), amounts(row[1].as_ref()), ints(row[2].as_ref()))
+}
+
+async fn ann(cql: &mut Cql, level: Level) -> Cart {
+    cart(cql, "ann", level).await
 }
 
 async fn write(cql: &mut Cql, statement: &str) {
@@ -89,32 +95,43 @@ async fn what_a_replica_missed_it_gets_element_by_element() {
     let mut cql = Cql::connect(cluster.native(0), Version::V5, None).await;
     cql.run(KEYSPACE).await;
     cql.run(CARTS).await;
-    let all = "INSERT INTO store.carts (customer, tags, amounts, visits) \
-        VALUES ('ann', {1, 2}, {'tea': 1}, [7])";
-    assert_eq!(cql.query(all, at(Level::All)).await, Response::Void);
+    for customer in ["ann", "bob"] {
+        let all = format!(
+            "INSERT INTO store.carts (customer, tags, amounts, visits) \
+             VALUES ('{customer}', {{1, 2}}, {{'tea': 1}}, [7])"
+        );
+        assert_eq!(cql.query(&all, at(Level::All)).await, Response::Void);
+    }
     let victim = 2;
     cluster.kill(victim).await;
     cluster.all_see(2).await;
-    write(
-        &mut cql,
-        "UPDATE store.carts SET tags = tags + {3}, amounts['milk'] = 2, visits = visits + [8] \
-         WHERE customer = 'ann'",
-    )
-    .await;
-    write(&mut cql, "DELETE tags[1] FROM store.carts WHERE customer = 'ann'").await;
+    for customer in ["ann", "bob"] {
+        let add = format!(
+            "UPDATE store.carts SET tags = tags + {{3}}, amounts['milk'] = 2, visits = visits + [8] \
+             WHERE customer = '{customer}'"
+        );
+        write(&mut cql, &add).await;
+        let remove = format!("DELETE tags[1] FROM store.carts WHERE customer = '{customer}'");
+        write(&mut cql, &remove).await;
+    }
     cluster.start_missing().await;
     cluster.all_see(3).await;
-    // What the victim alone has heard of: its two peers are dead meanwhile.
+    // Reading from all, the victim finds that it is behind.
     let mut cql = Cql::connect(cluster.native(victim), Version::V5, None).await;
     let expected = (vec![2, 3], vec![("milk".to_owned(), 2), ("tea".to_owned(), 1)], vec![7, 8]);
     let read_repairs = "helenus_replica_mutations_total{path=\"read_repair\"}";
     let before = cluster.spec(victim).metric(read_repairs).await;
     assert_eq!(ann(&mut cql, Level::All).await, expected);
     assert_eq!(cluster.spec(victim).metric(read_repairs).await, before + 1.0, "it was behind");
+    // What nobody reads is repaired by comparing the replicas.
+    let host = cluster.rpc(0).to_string();
+    let repaired = run(&binary("helenusctl"), ["--host", host.as_str(), "repair", "store"]).await;
+    assert_eq!(repaired.code, Some(0), "{}", repaired.stderr);
     cluster.kill(0).await;
     cluster.kill(1).await;
     cluster.all_see(1).await;
     assert_eq!(ann(&mut cql, Level::One).await, expected, "of the victim's own");
+    assert_eq!(cart(&mut cql, "bob", Level::One).await, expected, "of the victim's own");
 }
 
 #[tokio::test]

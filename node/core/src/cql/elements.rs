@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Invariants: elements lie in the order in which a reader sees them, and what CQL calls equal (`1.0` and `1.00`) is one
-//! element; both because paths are [`clustering`] keys of one column. A list's elements lie by the time of the coordinator
-//! that wrote them: what is appended counts from 1970 forwards, what is prepended backwards, so neither has to know what
-//! there is already. `chance` keeps two coordinators of one microsecond apart, `number` the elements of one statement or
-//! batch in their order. (Cassandra: a timeuuid, mirrored at 2010 for what is prepended.)
+//! element, which reads back in one form; both because paths are [`clustering`] keys of one column. A list's elements lie
+//! by the time of the coordinator that wrote them: what is appended counts from 1970 forwards, what is prepended backwards,
+//! so neither has to know what there is already. `chance` keeps two coordinators of one microsecond apart, `number` the
+//! elements of one statement or batch in their order. (Cassandra: a timeuuid, mirrored at 2010 for what is prepended.)
 //!
 //! **This goes to disk: it never changes.**
 //!

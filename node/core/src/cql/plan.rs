@@ -15,7 +15,8 @@
 //! What changes a list by its places reads before it writes: whoever binds asks `reads()` first, and hands in what was
 //! found ([`Held`]).
 //!
-//! **Not supported here**, and refused in so many words: user-defined types that are not frozen, counters, conditions (`IF`), `JSON`, `LIKE`, slices of collections in a selection.
+//! **Not supported here**, and refused in so many words: user-defined types that are not frozen, counters, conditions (`IF`),
+//! `JSON`, `LIKE`.
 //!
 //! Source: Cassandra 4.1's CQL reference; sentences of refusals are Cassandra's in sense.
 

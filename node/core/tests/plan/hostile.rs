@@ -92,7 +92,7 @@ const STATEMENTS: &[&str] = &[
     "UPDATE stat SET s = ? WHERE k = 1",
     "DELETE FROM wide WHERE k = 1 AND a > ? AND a < ?",
     "DELETE v FROM wide WHERE k = 1 AND (a, b) IN ?",
-    "SELECT s , m[?] , l , toJson(m) FROM open WHERE s CONTAINS ? AND m CONTAINS KEY ? AND m[?] = ? ALLOW FILTERING",
+    "SELECT s[? .. ?] , m[?] , m[.. ?] , l , toJson(m) FROM open WHERE s CONTAINS ? AND m CONTAINS KEY ? AND m[?] = ? ALLOW FILTERING",
     "INSERT INTO open (k, c, s, m, l) VALUES (1, ?, {?}, {'a': ?}, ?)",
     "UPDATE open SET s = s + ? , m = m - ? , l = ? + l , l[?] = ? , m[?] = ? WHERE k = 1 AND c = ?",
     "UPDATE open SET l = l - ? , ss = ? , sl[?] = 1 WHERE k IN (1, 2) AND c IN (1, 2)",

@@ -3,7 +3,7 @@
 use super::error::invalid;
 use super::{Moment, PlanError};
 use crate::cql::ast::QualifiedName;
-use crate::cql::collection::{Elements, Pairs, Parts};
+use crate::cql::collection::{self, Elements, Pairs, Parts};
 use crate::cql::functions::{self, AggregateKind, Operator};
 use crate::cql::partition_key;
 use crate::cql::types::CqlType;
@@ -35,6 +35,11 @@ pub(super) enum Function {
     Negate,
     /// `m[key]`, `s[element]`.
     Element,
+    /// `m[from..to]`, and which of the two ends are said.
+    Slice {
+        from: bool,
+        to: bool,
+    },
     /// A field of a user-defined type, by its place.
     Field(usize),
 }
@@ -172,6 +177,13 @@ pub(super) fn call(
             let (Some(all), Some(key)) = (value, arg(1).1) else { return Ok(None) };
             element(ty, all, key).map(Bytes::copy_from_slice)
         }
+        Function::Slice { from, to } => {
+            let Some(all) = value else { return Ok(None) };
+            let (second, third) = (arg(1).1, arg(2).1);
+            let first = from.then_some(second);
+            let last = to.then_some(if *from { third } else { second });
+            slice(ty, all, first, last)?
+        }
         Function::Field(place) => {
             let part = value.and_then(|all| Parts::new(all, "user-defined type").nth(*place));
             part.and_then(Result::ok).flatten().map(Bytes::copy_from_slice)
@@ -191,6 +203,43 @@ fn element<'a>(ty: &CqlType, all: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
             elements.find(|element| of.compare(element, wanted).is_eq())
         }
         _ => None,
+    }
+}
+
+/// What of a set or a map lies between two ends, both included; `None`: that end is open. Nothing is null, as it is of a
+/// column whose elements are cells; of one that is frozen it is an empty value.
+fn slice(
+    ty: &CqlType,
+    all: &[u8],
+    first: Option<Option<&[u8]>>,
+    last: Option<Option<&[u8]>>,
+) -> Result<Option<Bytes>, PlanError> {
+    let said = |end: Option<Option<&[u8]>>| match end {
+        Some(None) => invalid("Invalid null value for an end of a slice of a collection"),
+        end => Ok(end.flatten().map(<[u8]>::to_vec)),
+    };
+    let (first, last) = (said(first)?, said(last)?);
+    let within = |of: &CqlType, key: &[u8]| {
+        first.as_ref().is_none_or(|first| of.compare(first, key).is_le())
+            && last.as_ref().is_none_or(|last| of.compare(key, last).is_le())
+    };
+    let (count, found) = match ty {
+        CqlType::Map { key, .. } => {
+            let pairs = Pairs::new(all).into_iter().flatten().flatten();
+            let found: Vec<_> = pairs.filter(|(k, _)| within(key, k)).collect();
+            (found.len(), collection::encode_map(key, found))
+        }
+        CqlType::Set { of, .. } => {
+            let elements = Elements::new(all, "set").into_iter().flatten().flatten();
+            let found: Vec<_> = elements.filter(|element| within(of, element)).collect();
+            (found.len(), collection::encode_set(of, found))
+        }
+        _ => return Ok(None),
+    };
+    match found {
+        Ok(_) if count == 0 && ty.is_multicell() => Ok(None),
+        Ok(found) => Ok(Some(found)),
+        Err(error) => invalid(error.to_string()),
     }
 }
 

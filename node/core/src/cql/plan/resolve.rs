@@ -1,5 +1,7 @@
 //! Names are looked up, and every part of an expression gets its type.
 
+mod parts;
+
 use super::column::{self, At, Column};
 use super::error::invalid;
 use super::expr::{Expr, Typed};
@@ -115,7 +117,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
             Shape::Arithmetic { op, left, right } => self.arithmetic(op, left, right, wanted)?,
             Shape::Element { of, key } => self.element(of, key)?,
             Shape::Field { of, field } => self.field(of, field)?,
-            Shape::Slice => return invalid("slices of a collection cannot be selected here"),
+            Shape::Slice { of, from, to } => self.slice(of, from, to)?,
         };
         if let Some(wanted) = wanted
             && !wanted.ty.value_compatible_with(&typed.ty)
@@ -396,42 +398,6 @@ impl<'a, 'm> Resolver<'a, 'm> {
             }
         };
         self.leaf(typed, word)
-    }
-
-    /// `m[key]`, `s[element]`. An element of a list has no place in a selection, as in Cassandra.
-    fn element(&mut self, of: Source<'_>, key: Source<'_>) -> Result<Typed, PlanError> {
-        let of_name = name_of(of);
-        let of = self.resolve(of, None)?;
-        let (kind, key_ty, gives) = match &of.ty {
-            CqlType::Map { key, value, .. } => ("key", key, CqlType::clone(value)),
-            CqlType::Set { of, .. } => ("value", of, CqlType::clone(of)),
-            ty => {
-                return invalid(format!(
-                    "Invalid element selection: {of_name} is of type {ty}, not a map or a set"
-                ));
-            }
-        };
-        let name = format!("{kind}({of_name})");
-        let key = self.resolve(key, Some(Wanted { name: &name, ty: key_ty }))?;
-        Ok(self.call(Function::Element, vec![of, key], gives))
-    }
-
-    /// `u.field`.
-    fn field(&mut self, of: Source<'_>, field: &Ident) -> Result<Typed, PlanError> {
-        let of_name = name_of(of);
-        let of = self.resolve(of, None)?;
-        let CqlType::User { of: user, .. } = &of.ty else {
-            return invalid(format!(
-                "Invalid field selection: {of_name} of type {} is not a user type",
-                of.ty
-            ));
-        };
-        let found = user.fields.iter().enumerate().find(|(_, (name, _))| name == field.as_str());
-        let Some((place, (_, ty))) = found else {
-            return invalid(format!("{of_name} of type {} has no field {field}", of.ty));
-        };
-        let ty = ty.clone();
-        Ok(self.call(Function::Field(place), vec![of], ty))
     }
 
     fn cast(&mut self, of: Source<'_>, to: &TypeName) -> Result<Typed, PlanError> {

@@ -52,8 +52,12 @@ pub(super) enum Shape<'a> {
         of: Source<'a>,
         field: &'a Ident,
     },
-    /// A slice of a collection.
-    Slice,
+    /// A slice of a collection; an end that is not said is open.
+    Slice {
+        of: Source<'a>,
+        from: Option<Source<'a>>,
+        to: Option<Source<'a>>,
+    },
 }
 
 fn terms(terms: &[Term]) -> Vec<Source<'_>> {
@@ -133,7 +137,11 @@ fn of_selectable(selectable: &Selectable) -> Shape<'_> {
             Shape::Element { of: Source::Selectable(of), key: Source::Term(key) }
         }
         Selectable::Field { of, field } => Shape::Field { of: Source::Selectable(of), field },
-        Selectable::Slice { .. } => Shape::Slice,
+        Selectable::Slice { of, from, to } => Shape::Slice {
+            of: Source::Selectable(of),
+            from: from.as_ref().map(Source::Term),
+            to: to.as_ref().map(Source::Term),
+        },
         Selectable::List(of) => Shape::List(selectables(of)),
         Selectable::Set(of) => Shape::Set(selectables(of)),
         Selectable::Map(of) => Shape::Map(
@@ -228,8 +236,11 @@ fn write_name(out: &mut String, source: Source<'_>) {
             write_name(out, of);
             let _ = write!(out, ".{field}");
         }
-        // It is refused before it needs a name.
-        Shape::Slice => out.push_str("slice"),
+        Shape::Slice { of, from, to } => {
+            write_name(out, of);
+            write_all(out, "[", from.into_iter().collect(), "..");
+            write_all(out, "", to.into_iter().collect(), "]");
+        }
     }
 }
 
