@@ -1,5 +1,5 @@
 //! Damaged frames through all layers of CQL's codec: segments, envelopes, messages, in both versions and all
-//! compressions.
+//! compressions, and before STARTUP, when envelopes are bare.
 //!
 //! Each round takes real messages and damages them at one layer, with everything outside that layer made right again,
 //! so that checksums and lengths do not hide what is within. Nothing may panic, and what is read must be what is read
@@ -16,7 +16,7 @@ mod samples;
 
 use bytes::{BufMut, BytesMut};
 use helenus_proto::cql::*;
-use samples::feed::{Outcome, feed};
+use samples::feed::{Outcome, feed, feed_handshake};
 use samples::*;
 
 const ROUNDS: u64 = 20_000;
@@ -136,50 +136,83 @@ struct Sample {
     receiver: Side,
     version: Version,
     compression: Option<Compression>,
+    /// Whether STARTUP was answered; before, nothing is compressed or in segments.
+    agreed: bool,
     /// As a socket would deliver it.
     socket: Vec<u8>,
     envelopes: Vec<Envelope>,
-    /// Of segments; none in v4.
+    /// Of segments; none in v4, nor before STARTUP.
     payloads: Vec<Vec<u8>>,
 }
 
 fn samples() -> Vec<Sample> {
-    let mut samples = Vec::new();
-    for (version, compression) in AGREEMENTS {
-        for receiver in [Side::Server, Side::Client] {
-            let socket = match receiver {
-                Side::Server => client_bytes(version, compression),
-                Side::Client => server_bytes(version, compression),
-            };
-            let mut inbound = inbound(receiver, version, compression);
-            let (mut rest, mut envelopes) = (socket.clone(), Vec::new());
-            while let Some(envelope) = inbound.decode(&mut rest).expect("nothing is damaged yet") {
-                envelopes.push(envelope);
+    let handshakes = [Version::V4, Version::V5].map(|version| (version, None, false));
+    let connections = AGREEMENTS.map(|(version, compression)| (version, compression, true));
+    let all = handshakes.into_iter().chain(connections);
+    let sides = all.flat_map(|of| [Side::Server, Side::Client].map(|receiver| (receiver, of)));
+    sides.map(|(receiver, of)| Sample::new(receiver, of)).collect()
+}
+
+/// What the other end sends.
+fn sent_to(
+    receiver: Side,
+    (version, compression, agreed): (Version, Option<Compression>, bool),
+) -> BytesMut {
+    match (receiver, agreed) {
+        (Side::Server, true) => client_bytes(version, compression),
+        (Side::Client, true) => server_bytes(version, compression),
+        (Side::Server, false) => {
+            let mut client = Outbound::new();
+            calls(version).iter().for_each(|call| client.call(version, 1, call).unwrap());
+            client.take()
+        }
+        (Side::Client, false) => {
+            let mut server = Outbound::new();
+            for Reply { extras, response } in &replies(version) {
+                server.reply(version, 1, extras, response).unwrap();
             }
-            let (mut rest, mut payloads) = (socket.clone(), Vec::new());
-            if version.has_segments() {
-                let format = SegmentFormat::of(compression);
-                while let Some(segment) = format.decode(&mut rest).expect("nothing is damaged yet")
-                {
-                    payloads.push(segment.payload.to_vec());
-                }
-            }
-            let socket = socket.to_vec();
-            samples.push(Sample { receiver, version, compression, socket, envelopes, payloads });
+            server.take()
         }
     }
-    samples
 }
 
 impl Sample {
+    fn new(
+        receiver: Side,
+        of @ (version, compression, agreed): (Version, Option<Compression>, bool),
+    ) -> Sample {
+        let socket = sent_to(receiver, of);
+        let mut inbound = Inbound::new(receiver, BODY_BYTES_MAX_DEFAULT);
+        if agreed {
+            inbound.agree(version, compression);
+        }
+        let (mut rest, mut envelopes) = (socket.clone(), Vec::new());
+        while let Some(envelope) = inbound.decode(&mut rest).expect("nothing is damaged yet") {
+            envelopes.push(envelope);
+        }
+        let (mut rest, mut payloads) = (socket.clone(), Vec::new());
+        if agreed && version.has_segments() {
+            let format = SegmentFormat::of(compression);
+            while let Some(segment) = format.decode(&mut rest).expect("nothing is damaged yet") {
+                payloads.push(segment.payload.to_vec());
+            }
+        }
+        let socket = socket.to_vec();
+        Sample { receiver, version, compression, agreed, socket, envelopes, payloads }
+    }
+
+    fn has_segments(&self) -> bool {
+        self.agreed && self.version.has_segments()
+    }
+
     /// What a socket would deliver if it were damaged at one of the layers.
     fn damaged(&self, chance: &mut Chance) -> Vec<u8> {
-        match (chance.pick(&[0, 0, 0, 1, 1, 2, 3]), self.version) {
+        match (chance.pick(&[0, 0, 0, 1, 1, 2, 3]), self.has_segments()) {
             (0, _) => self.damaged_body(chance),
-            (1, Version::V5) => self.damaged_payload(chance),
-            (2, Version::V4) => self.damaged_body_block(chance),
-            (2, Version::V5) => self.damaged_payload_block(chance),
-            // Whatever the socket says; in v4, envelopes and compressed bodies are damaged like that.
+            (1, true) => self.damaged_payload(chance),
+            (2, false) => self.damaged_body_block(chance),
+            (2, true) => self.damaged_payload_block(chance),
+            // Whatever the socket says; without segments, envelopes and compressed bodies are damaged like that.
             _ => {
                 let mut bytes = self.socket.clone();
                 damage(chance, &mut bytes, &self.socket);
@@ -202,10 +235,7 @@ impl Sample {
         // It is not compressed any more.
         let flags = header.flags.byte() & !Flags::COMPRESSED.byte();
         let bytes = envelope(self.version, flags, header.opcode, &body);
-        match self.version {
-            Version::V4 => bytes,
-            Version::V5 => segment(&bytes, self.stored(), true),
-        }
+        if self.has_segments() { segment(&bytes, self.stored(), true) } else { bytes }
     }
 
     /// Damaged envelopes, in segments that are right.
@@ -257,7 +287,10 @@ fn round(samples: &[Sample], seed: u64) -> Outcome {
     let piece = chance.pick(&[1, 7, 100, usize::MAX, usize::MAX]);
     // Byte by byte a long answer would take long, and teach nothing new.
     let piece = if bytes.len() > 10_000 { piece.max(100) } else { piece };
-    feed(sample.receiver, (sample.version, sample.compression), piece, &bytes)
+    match sample.agreed {
+        true => feed(sample.receiver, (sample.version, sample.compression), piece, &bytes),
+        false => feed_handshake(sample.receiver, piece, &bytes),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a deadline of the test's own")]

@@ -14,6 +14,9 @@ pub(crate) struct Outcome {
     pub(crate) faults: usize,
 }
 
+/// Of a body: small enough that some claims are above it.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
 /// Feeds `bytes` to the `receiver` in pieces of `piece` bytes. Panics if the codec does, if it does not come to an end,
 /// or if a message that it reads is not the same when written and read again.
 pub(crate) fn feed(
@@ -22,9 +25,17 @@ pub(crate) fn feed(
     piece: usize,
     bytes: &[u8],
 ) -> Outcome {
-    // Small enough that some claims are above it.
-    let mut inbound = Inbound::new(receiver, 1 << 20);
+    let mut inbound = Inbound::new(receiver, BODY_BYTES_MAX);
     inbound.agree(version, compression);
+    feed_to(inbound, receiver, piece, bytes)
+}
+
+/// As [`feed`], before anything is agreed: what anybody can send who reaches the port.
+pub(crate) fn feed_handshake(receiver: Side, piece: usize, bytes: &[u8]) -> Outcome {
+    feed_to(Inbound::new(receiver, BODY_BYTES_MAX), receiver, piece, bytes)
+}
+
+fn feed_to(mut inbound: Inbound, receiver: Side, piece: usize, bytes: &[u8]) -> Outcome {
     let (mut outcome, mut socket) = (Outcome::default(), BytesMut::new());
     for part in bytes.chunks(piece.max(1)) {
         socket.extend_from_slice(part);

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on says where"
 )]
 
+#[path = "../../../../proto/tests/samples/mod.rs"]
 mod samples;
 
 use bytes::{Bytes, BytesMut};
