@@ -7,6 +7,7 @@ mod cluster;
 mod data;
 mod errors;
 mod failure;
+mod features;
 mod suite;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ async fn main() -> ExitCode {
                 suite.run("the driver's model of the schema", cluster::metadata(on)).await;
                 suite.run("compression", data::compression(on)).await;
                 suite.run("values of all kinds", data::kinds(on)).await;
+                suite.run("elements of collections", features::collections(on)).await;
                 suite.run("batches", data::batches(on)).await;
                 suite.run("pages", data::pages(on)).await;
                 suite.run("many requests", data::many_requests(on)).await;
