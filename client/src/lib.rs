@@ -22,6 +22,8 @@ mod error;
 mod retry;
 mod admin;
 mod stats;
+// The other protocol.
+pub mod cql;
 // How it is done.
 mod client;
 mod topology;

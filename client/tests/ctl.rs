@@ -225,6 +225,8 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
         &["bench", "--rate", "0"],
         &["bench", "--keys", "0"],
         &["bench", "--ops", "5", "--duration", "1s"],
+        &["bench", "--protocol", "thrift"],
+        &["bench", "--protocol", "grpc,cql", "--retry"],
         &["--host", "127.0.0.1:port", "status"],
     ] {
         let ran = run(args.to_vec(), b"");

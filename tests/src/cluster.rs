@@ -267,6 +267,11 @@ impl Cluster {
         Admin::to(self.rpc(at), ADMIN_TIMEOUT)
     }
 
+    /// The ids of the processes that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(|(_, process)| process.as_ref().map(Process::pid)).collect()
+    }
+
     /// A client that knows all nodes.
     pub async fn client(&self) -> Client {
         let rpc = self.nodes.iter().map(|(spec, _)| spec.rpc);

@@ -3,11 +3,13 @@
 
 use crate::PATIENCE;
 use bytes::{Bytes, BytesMut};
+pub use helenus_client::cql::at;
+use helenus_client::cql::startup;
 use helenus_core::Level;
 use helenus_proto::cql::{
-    BODY_BYTES_MAX_DEFAULT, Call, Compression, Consistency, EVENT_STREAM, Envelope, ErrorResponse,
-    Event, EventKind, Inbound, Outbound, Parameters, Prepared, Reply, Request, Response, Rows,
-    Side, Startup, Value, Values, Version,
+    BODY_BYTES_MAX_DEFAULT, Call, Compression, EVENT_STREAM, Envelope, ErrorResponse, Event,
+    EventKind, Inbound, Outbound, Parameters, Prepared, Reply, Request, Response, Rows, Side,
+    Value, Values, Version,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -49,12 +51,7 @@ impl Cql {
         compression: Option<Compression>,
     ) -> Cql {
         let mut cql = Cql::dial(address, version).await;
-        let mut startup = Startup::default();
-        startup.options.insert("CQL_VERSION".to_owned(), "3.0.0".to_owned());
-        if let Some(compression) = compression {
-            startup.options.insert("COMPRESSION".to_owned(), compression.to_string());
-        }
-        let ready = cql.ask(Request::Startup(startup)).await;
+        let ready = cql.ask(Request::Startup(startup(compression))).await;
         assert_eq!(ready.response, Response::Ready);
         cql.inbound.agree(version, compression);
         cql.outbound.agree(version, compression);
@@ -173,11 +170,6 @@ pub fn rows(response: Response) -> Rows {
         Response::Rows(rows) => rows,
         response => panic!("rows were asked for, and this came: {response:?}"),
     }
-}
-
-/// Parameters of nothing but a level.
-pub fn at(level: Level) -> Parameters {
-    Parameters { consistency: Consistency::Ordinary(level), ..Parameters::default() }
 }
 
 /// Values for the markers, at QUORUM.

@@ -52,6 +52,11 @@ impl Process {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in: {line}"))
     }
 
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it still runs")
+    }
+
     /// What it wrote to stderr so far.
     pub fn log(&self) -> String {
         fs::read(&self.log)
@@ -66,7 +71,7 @@ impl Process {
 
     /// Sends `signal` (a name, as `kill` takes it) and goes on.
     pub async fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it still runs").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await;
         assert!(sent.is_ok_and(|status| status.success()), "cannot send {signal} to {pid}");
     }

@@ -13,7 +13,7 @@ use helenus_proto::cql::{
     SchemaTarget, Version, WriteType,
 };
 use helenus_tests::cql::{Cql, at, bound, page, rows};
-use helenus_tests::{Cluster, KEYSPACE, TABLE, until};
+use helenus_tests::{Cluster, KEYSPACE, TABLE, binary, run, until};
 
 const SHOP: &str = "CREATE KEYSPACE store WITH replication = \
     {'class': 'SimpleStrategy', 'replication_factor': 3}";
@@ -336,6 +336,43 @@ async fn a_key_value_table_is_one_table_to_both_front_ends() {
     let refused = client.table("store", "orders").put_with("k", Bytes::new(), &options).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("no table of keys and values"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_bench_asks_in_both_protocols_and_finds_what_it_wrote() {
+    let cluster = Cluster::start_cql(3).await;
+    cluster.create(3).await;
+    let bench = "bench shop.orders --protocol grpc,cql --load --keys 50 --ops 400 --warm-up 0s \
+        --in-flight 8 --read-share 0.5 --format json --native-transport-port";
+    let mut args: Vec<String> = bench.split_whitespace().map(str::to_owned).collect();
+    args.push(cluster.native(0).port().to_string());
+    args.extend(["--host".to_owned(), cluster.rpc(0).to_string()]);
+    args.extend([
+        "--pid".to_owned(),
+        cluster.pids().iter().map(u32::to_string).collect::<Vec<_>>().join(","),
+    ]);
+    let ran = run(&binary("helenusctl"), args).await.ok();
+    let report: serde_json::Value = serde_json::from_str(&ran).unwrap();
+    let runs = report["runs"].as_array().unwrap();
+    let protocols: Vec<_> = runs.iter().map(|run| run["protocol"].as_str().unwrap()).collect();
+    assert_eq!(protocols, ["grpc", "cql"]);
+    for run in runs {
+        assert_eq!((&run["ops"], &run["absent"]), (&400.into(), &0.into()), "{run}");
+        assert_eq!(run["errors"], serde_json::json!({}), "{run}");
+        let done = |kind: &str| run[kind]["ops"].as_u64().unwrap();
+        assert!(done("read") > 100 && done("write") > 100, "{run}");
+        assert_eq!(run["cpu"]["servers"].as_array().unwrap().len(), 3, "{run}");
+    }
+    assert!(report["ratios"][0]["ops_per_s"].as_f64().unwrap() > 0.0, "{report}");
+
+    // A table of another shape is refused before any load.
+    Cql::connect(cluster.native(0), Version::V5, None).await.run(SHOP).await;
+    Cql::connect(cluster.native(0), Version::V5, None).await.run(ORDERS).await;
+    let port = cluster.native(0).port().to_string();
+    let host = cluster.rpc(0).to_string();
+    let bench = ["bench", "store.orders", "--protocol", "cql", "--native-transport-port", &port];
+    let ran = run(&binary("helenusctl"), [&bench[..], &["--host", &host]].concat()).await;
+    ran.failed(1, &["CQL: "]);
 }
 
 #[tokio::test]

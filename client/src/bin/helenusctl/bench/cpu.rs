@@ -42,6 +42,14 @@ impl Usage {
                 .collect(),
         }
     }
+
+    /// What was used in another stretch of time, of the same processes, joins this.
+    pub(crate) fn add(&mut self, other: &Usage) {
+        self.own += other.own;
+        for ((_, sum), (_, more)) in self.servers.iter_mut().zip(&other.servers) {
+            *sum += *more;
+        }
+    }
 }
 
 fn process(pid: &str) -> Result<Duration, String> {

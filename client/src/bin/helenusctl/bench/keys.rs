@@ -110,6 +110,7 @@ fn whole(number: f64) -> u64 {
 }
 
 /// Values to write: slices of one pool, so that making them costs nothing and the bytes differ.
+#[derive(Clone)]
 pub(crate) struct Values {
     pool: Bytes,
     size: usize,

@@ -2,12 +2,12 @@
 
 use crate::bench::cpu::Usage;
 use crate::bench::keys::{Keys, Values};
+use crate::bench::target::{Failed, Target};
 use crate::context::Failure;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
-use helenus_client::{OpError, Options, Table};
 use indicatif::ProgressBar;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -43,8 +43,7 @@ pub(crate) enum Until {
 
 /// A load, ready to run.
 pub(crate) struct Load {
-    pub(crate) table: Table,
-    pub(crate) options: Options,
+    pub(crate) target: Target,
     pub(crate) pace: Pace,
     pub(crate) warm_up: Duration,
     pub(crate) until: Until,
@@ -77,6 +76,31 @@ pub(crate) struct Measured {
     pub(crate) unstarted: u64,
     pub(crate) cpu: Usage,
     pub(crate) interrupted: bool,
+}
+
+impl Measured {
+    /// What was measured in another round joins what was measured before.
+    pub(crate) fn add(&mut self, other: Measured) -> Result<(), Failure> {
+        let Measured { reads, writes, absent, errors, elapsed, unstarted, cpu, interrupted } =
+            other;
+        for (sum, more) in [(&mut self.reads, reads), (&mut self.writes, writes)] {
+            sum.add(more).map_err(|error| {
+                Failure::Here(format!("cannot add one round's latencies to another's: {error}"))
+            })?;
+        }
+        self.absent += absent;
+        for (kind, more) in errors {
+            match self.errors.get_mut(kind) {
+                Some(errors) => errors.count += more.count,
+                None => drop(self.errors.insert(kind, more)),
+            }
+        }
+        self.elapsed += elapsed;
+        self.unstarted += unstarted;
+        self.cpu.add(&cpu);
+        self.interrupted |= interrupted;
+        Ok(())
+    }
 }
 
 /// Everything that the operations under way share. One thread, so a cell will do.
@@ -118,8 +142,7 @@ impl Gate {
 impl Load {
     /// Runs the load and returns what was measured after the warm-up.
     pub(crate) async fn run(self, pids: &[u32], bar: &ProgressBar) -> Result<Measured, Failure> {
-        let Load { table, options, pace, warm_up, until, read_share, keys, values, seed, stop } =
-            self;
+        let Load { target, pace, warm_up, until, read_share, keys, values, seed, stop } = self;
         let start = Instant::now();
         let gate = Gate { measure_from: start + warm_up, until, stop: Arc::clone(&stop) };
         let shared = RefCell::new(Shared {
@@ -131,7 +154,7 @@ impl Load {
             rng: SmallRng::seed_from_u64(seed),
             keys,
         });
-        let asker = Asker { table, options, read_share, values, shared: &shared, gate: &gate };
+        let asker = Asker { target, read_share, values, shared: &shared, gate: &gate };
         let mut before = None;
         let due = {
             let work = async {
@@ -218,8 +241,7 @@ async fn watch(
 }
 
 struct Asker<'a> {
-    table: Table,
-    options: Options,
+    target: Target,
     read_share: f64,
     values: Values,
     shared: &'a RefCell<Shared>,
@@ -287,9 +309,9 @@ impl Asker<'_> {
             let value = (!read).then(|| self.values.pick(&mut shared.rng));
             (read, key, value)
         };
-        let done: Result<bool, OpError> = match value {
-            Some(value) => self.table.put_with(key, value, &self.options).await.map(|_| false),
-            None => self.table.get_with(key, &self.options).await.map(|got| got.value.is_none()),
+        let done: Result<bool, Failed> = match value {
+            Some(value) => self.target.put(key, value).await.map(|()| false),
+            None => self.target.get(key).await.map(|found| !found),
         };
         if !counts {
             return;

@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::bench::keys::Distribution;
 use crate::bench::load::{Errors, Measured};
+use crate::bench::target::Protocol;
 use crate::out::{Out, cell};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -40,6 +41,7 @@ struct Cpu {
 /// The whole result.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    protocol: Protocol,
     table: String,
     /// `closed` or `open`.
     r#loop: &'static str,
@@ -99,7 +101,7 @@ impl Latency {
 }
 
 impl Report {
-    pub(super) fn new(bench: &Bench, measured: Measured) -> Report {
+    pub(super) fn new(bench: &Bench, protocol: Protocol, measured: Measured) -> Report {
         let Measured { reads, writes, absent, errors, elapsed, unstarted, cpu, interrupted } =
             measured;
         let ops = reads.len() + writes.len();
@@ -118,6 +120,7 @@ impl Report {
         let total_us_per_op =
             client_us_per_op + servers.iter().map(|server| server.us_per_op).sum::<f64>();
         Report {
+            protocol,
             table: format!("{}.{}", bench.table.keyspace, bench.table.table),
             r#loop: if bench.rate.is_some() { "open" } else { "closed" },
             in_flight: bench.in_flight(),
@@ -147,7 +150,8 @@ impl Report {
             None => format!("closed loop, {} in flight", self.in_flight),
         };
         let mut text = format!(
-            "{} at {}: {pace}; values of {} bytes; {:.0} s{}\n\n",
+            "{} of {} at {}: {pace}; values of {} bytes; {:.0} s{}\n\n",
+            self.protocol,
             self.table,
             self.level,
             self.value_bytes,
@@ -195,6 +199,54 @@ impl Report {
             text += &format!(", together {:.1} us", self.cpu.total_us_per_op);
         }
         text + "\n"
+    }
+}
+
+/// What one protocol's figures are, divided by those of the one that was named first.
+#[derive(Debug, Serialize)]
+struct Ratio {
+    protocol: Protocol,
+    to: Protocol,
+    ops_per_s: f64,
+    /// All processes that were counted.
+    cpu_us_per_op: f64,
+}
+
+/// The runs of several protocols, side by side.
+#[derive(Debug, Serialize)]
+pub(crate) struct Comparison {
+    runs: Vec<Report>,
+    ratios: Vec<Ratio>,
+}
+
+impl Comparison {
+    pub(super) fn of(runs: Vec<Report>) -> Comparison {
+        let ratio = |run: &Report, first: &Report| Ratio {
+            protocol: run.protocol,
+            to: first.protocol,
+            ops_per_s: per(run.ops_per_s, first.ops_per_s),
+            cpu_us_per_op: per(run.cpu.total_us_per_op, first.cpu.total_us_per_op),
+        };
+        let ratios = match runs.split_first() {
+            Some((first, others)) => others.iter().map(|run| ratio(run, first)).collect(),
+            None => Vec::new(),
+        };
+        Comparison { runs, ratios }
+    }
+
+    pub(super) fn runs(&self) -> &[Report] {
+        &self.runs
+    }
+
+    pub(super) fn text(&self, out: &Out) -> String {
+        let mut text: Vec<String> = self.runs.iter().map(|run| run.text(out)).collect();
+        text.extend(self.ratios.iter().map(|ratio| {
+            format!(
+                "{} compared with {}: {:.2} x the operations per second, {:.2} x the CPU per operation\n",
+                ratio.protocol, ratio.to, ratio.ops_per_s, ratio.cpu_us_per_op
+            )
+        }));
+        text.join("\n")
     }
 }
 
