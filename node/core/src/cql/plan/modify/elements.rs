@@ -28,6 +28,7 @@ use crate::cql::types::CqlType;
 use crate::data::{Cell, Complex, Deletion};
 use crate::types::TimestampMicros;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What is done to a collection.
@@ -189,23 +190,7 @@ impl Elements {
             }
             Operation::Remove(expr) => {
                 let Value::Bytes(values) = expr.value(&env)? else { return Ok(nothing) };
-                let mut gone = Vec::new();
-                let held = || held.into_iter().flat_map(|held| elements::live(held, stamp.now));
-                for value in
-                    Taken::new(&values, "collection").map_err(|error| self.damaged(&error))?
-                {
-                    let value = value.map_err(|error| self.damaged(&error))?;
-                    match &self.ty {
-                        CqlType::Set { of: key, .. } | CqlType::Map { key, .. } => {
-                            gone.push(self.path(key, value)?);
-                        }
-                        _ => gone.extend(
-                            held()
-                                .filter(|(_, held)| **held == value)
-                                .map(|(path, _)| path.clone()),
-                        ),
-                    }
-                }
+                let gone = self.removed(&values, held, stamp)?;
                 only(gone.into_iter().map(|path| (path, stamp.cell(None))).collect())
             }
             Operation::SetElement { key, value } => {
@@ -225,6 +210,29 @@ impl Elements {
             }
             Operation::Delete => Complex { deletion: Some(stamp.deletion()), ..nothing },
         })
+    }
+
+    /// Where the elements lie that are taken away: those of a list by their bytes, wherever they are.
+    fn removed(
+        &self,
+        values: &Bytes,
+        held: Option<&Complex>,
+        stamp: Stamp,
+    ) -> Result<Vec<Bytes>, PlanError> {
+        let damaged = |error| self.damaged(&error);
+        let values = Taken::new(values, "collection").map_err(damaged)?;
+        match &self.ty {
+            CqlType::Set { of: key, .. } | CqlType::Map { key, .. } => {
+                values.map(|value| self.path(key, value.map_err(damaged)?)).collect()
+            }
+            _ => {
+                // A set, because both may be many.
+                let values: BTreeSet<&[u8]> = values.collect::<Result<_, _>>().map_err(damaged)?;
+                let held = held.into_iter().flat_map(|held| elements::live(held, stamp.now));
+                let gone = held.filter(|(_, value)| values.contains(value.as_ref()));
+                Ok(gone.map(|(path, _)| path.clone()).collect())
+            }
+        }
     }
 
     /// The cells of new elements.
@@ -315,32 +323,34 @@ impl Elements {
         let of = match &self.ty {
             CqlType::Map { key, .. } => key,
             CqlType::Set { of, .. } => of,
-            _ => {
-                let held = held.into_iter().flat_map(|held| elements::live(held, stamp.now));
-                let paths: Vec<&Bytes> = held.map(|(path, _)| path).collect();
-                let index = whole(&Value::Bytes(key.clone()));
-                let Some(index) = index else {
-                    return invalid(format!(
-                        "Invalid empty value for list index of column {}",
-                        self.name
-                    ));
-                };
-                let found = usize::try_from(index).ok().and_then(|index| paths.get(index));
-                return match found {
-                    Some(path) => Ok(Bytes::clone(path)),
-                    None if paths.is_empty() => invalid(format!(
-                        "Attempted to {verb} an element of list {}, which is null",
-                        self.name
-                    )),
-                    None => invalid(format!(
-                        "List index {index} out of bound, list {} has size {}",
-                        self.name,
-                        paths.len()
-                    )),
-                };
-            }
+            _ => return self.nth(key, held, stamp, verb),
         };
         self.path(of, key)
+    }
+
+    /// Where the element of a list with this index lies.
+    fn nth(
+        &self,
+        index: &Bytes,
+        held: Option<&Complex>,
+        stamp: Stamp,
+        verb: &str,
+    ) -> Result<Bytes, PlanError> {
+        let name = &self.name;
+        let live = || held.into_iter().flat_map(|held| elements::live(held, stamp.now));
+        let Some(index) = whole(&Value::Bytes(index.clone())) else {
+            return invalid(format!("Invalid empty value for list index of column {name}"));
+        };
+        let found = usize::try_from(index).ok().and_then(|index| live().nth(index));
+        if let Some((path, _)) = found {
+            return Ok(path.clone());
+        }
+        match live().count() {
+            0 => invalid(format!("Attempted to {verb} an element of list {name}, which is null")),
+            size => {
+                invalid(format!("List index {index} out of bound, list {name} has size {size}"))
+            }
+        }
     }
 
     /// Bytes that were checked and are not what they were said to be.
