@@ -9,7 +9,7 @@
 //!
 //! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`), a level
 //! says how many must answer (`level`), a tally counts them (`tally`), versions merge (`data`, `merge`), answers are
-//! reconciled (`reconcile`), whole ranges are compared (`merkle`), and what a replica missed is owed to it (`hint`).
+//! reconciled (`reconcile`; `read` for parts of partitions), whole ranges are compared (`merkle`), and what a replica missed is owed to it (`hint`).
 //! The rest is how nodes know each other (`gossip`, `phi`, `negotiate`), how storage stays small (`compaction`), and what
 //! a statement of CQL says (`cql`).
 
@@ -28,6 +28,7 @@ pub mod merge;
 pub mod varint;
 pub mod codec;
 pub mod reconcile;
+pub mod read;
 // How whole ranges are compared.
 pub mod merkle;
 // What they are owed, and how fast it is sent.

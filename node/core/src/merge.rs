@@ -34,6 +34,7 @@ mod tests;
 mod views;
 
 pub use ranges::covering;
+pub(crate) use ranges::within as ranges_within;
 pub use views::{
     Statistics, expire, for_read, is_live, live_value, purge, row_is_live, tombstones, value_at,
     value_bytes, version,

@@ -131,6 +131,16 @@ pub(super) fn difference(
     combine(newer, older, |new, old| new.filter(|_| new != old))
 }
 
+/// What is said at these places (a normal list, whose deletions do not matter).
+pub(crate) fn within(ranges: &[RangeTombstone], places: &[RangeTombstone]) -> Vec<RangeTombstone> {
+    let (Some(first), Some(last)) = (places.first(), places.last()) else { return Vec::new() };
+    let (start, end) = (Cut::start(&first.start), Cut::end(&last.end));
+    let from = ranges.partition_point(|range| Cut::end(&range.end) <= start);
+    let until = ranges.partition_point(|range| Cut::start(&range.start) < end);
+    let near = ranges.get(from..until).unwrap_or_default();
+    combine(near, places, |range, place| range.filter(|_| place.is_some()))
+}
+
 /// Any list of ranges, in any order and however they overlap, as a normal one. Empty ranges vanish.
 pub(super) fn normalise(ranges: &[RangeTombstone]) -> Vec<RangeTombstone> {
     match ranges {

@@ -7,46 +7,10 @@ use super::PlanError;
 use crate::cql::clustering::{self, Limit};
 use crate::cql::types::CqlType;
 use crate::data::{Bound, ClusteringKey};
+pub use crate::read::Slice;
 use bytes::Bytes;
 
-/// The rows between two cuts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slice {
-    /// The first key that is in; the empty one comes before all.
-    pub start: ClusteringKey,
-    /// The first key that is not in any more; `None`: all to the end are in.
-    pub end: Option<ClusteringKey>,
-}
-
 impl Slice {
-    /// All rows.
-    pub fn all() -> Slice {
-        Slice { start: ClusteringKey::default(), end: None }
-    }
-
-    /// Whether it has every row.
-    pub fn is_all(&self) -> bool {
-        self.start.0.is_empty() && self.end.is_none()
-    }
-
-    /// Whether the row of this key is in it.
-    pub fn contains(&self, key: &ClusteringKey) -> bool {
-        self.start <= *key && self.is_before_end(key)
-    }
-
-    pub(super) fn is_before_end(&self, key: &ClusteringKey) -> bool {
-        self.end.as_ref().is_none_or(|end| key < end)
-    }
-
-    /// Its ends as storage has them.
-    pub fn bounds(&self) -> (Bound, Bound) {
-        let start = match self.start.0.is_empty() {
-            true => Bound::Open,
-            false => Bound::Included(self.start.clone()),
-        };
-        (start, self.end.clone().map_or(Bound::Open, Bound::Excluded))
-    }
-
     /// All rows whose key begins so.
     pub(super) fn of_prefix(prefix: &ClusteringKey) -> Slice {
         Slice::of(clustering::prefix_start(prefix), clustering::prefix_end(prefix))
