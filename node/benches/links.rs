@@ -35,6 +35,7 @@ impl Handler for Echo {
     fn handle(&self, _: NodeId, message: Body, reply: ReplyTo) {
         if let Body::Mutation(ApplyMutation { update, .. }) = message {
             reply.send(Body::Partition(PartitionAnswer {
+                next: None,
                 data: Some(update),
                 digest: Bytes::new(),
             }));

@@ -15,7 +15,7 @@ use crate::tasks::Tasks;
 use helenus_core::tally::FailureReason;
 use helenus_core::{Key, NodeId, Token};
 use helenus_proto::v1::message::Body;
-use helenus_proto::{ids, schema as wire, v1};
+use helenus_proto::{ids, read as wire_read, schema as wire, v1};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
@@ -153,7 +153,18 @@ impl Inbound {
             Ok(table) => table,
             Err(why) => return replica::failed(FailureReason::Unknown, &why),
         };
-        match self.replica.read(table, &Key(read.key.clone())) {
+        let key = Key(read.key.clone());
+        if let Some(rows) = &read.rows {
+            let filter = match wire_read::filter_from_wire(rows) {
+                Ok(filter) => filter,
+                Err(why) => return replica::failed(FailureReason::Unknown, &why),
+            };
+            return match self.replica.read_rows(table, &key, &filter) {
+                Ok(part) => replica::part_answer(&part, read.digest),
+                Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
+            };
+        }
+        match self.replica.read(table, &key) {
             Ok(found) => replica::partition_answer(found, read.digest),
             Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
         }
@@ -170,7 +181,18 @@ impl Inbound {
             Some(token) => RangeStart::AfterKey(Token(token), Key(range.after_key.clone())),
         };
         let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
-        match self.replica.range(table, &start, Token(range.until_token), limit) {
+        let until = Token(range.until_token);
+        if let Some(rows) = &range.rows {
+            let filter = match wire_read::filter_from_wire(rows) {
+                Ok(filter) => filter,
+                Err(why) => return replica::failed(FailureReason::Unknown, &why),
+            };
+            return match self.replica.range_rows(table, &start, until, limit, &filter) {
+                Ok(page) => replica::rows_answer(page),
+                Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
+            };
+        }
+        match self.replica.range(table, &start, until, limit) {
             Ok(page) => replica::range_answer(page),
             Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
         }

@@ -7,8 +7,11 @@ use crate::config::Config;
 use crate::schema::SchemaStore;
 use crate::seams::clock::Clock;
 use crate::seams::probe::{ApplyPath, Event, Probe};
-use crate::storage::{Applied, Engine, RangePage, RangeStart, StorageError, Write};
+use crate::storage::{
+    Applied, Engine, RangePage, RangeRows, RangeStart, RowsPage, StorageError, Write,
+};
 use bytes::Bytes;
+use helenus_core::read::{self, AsOf, Part, RowFilter};
 use helenus_core::tally::FailureReason;
 use helenus_core::{
     GcSeconds, Key, Partition, TableId, TimestampMicros, Token, codec, merge, token,
@@ -33,6 +36,8 @@ const RANGE_FIRST_LOOK: usize = 64;
 pub struct ReplicaMetrics {
     applied: [Counter; 5],
     reads: Counter,
+    rows: Counter,
+    cut: Counter,
     unknown_table: Counter,
     failures: [Counter; 2],
     tombstones: Counter,
@@ -67,6 +72,8 @@ impl ReplicaMetrics {
         let metrics = ReplicaMetrics {
             applied: [of("write"), of("hint"), of("read_repair"), of("repair"), of("replay")],
             reads: Counter::default(),
+            rows: Counter::default(),
+            cut: Counter::default(),
             unknown_table: Counter::default(),
             failures: ["read", "write"]
                 .map(|operation| failures.get_or_create_owned(&Operation { operation })),
@@ -76,6 +83,16 @@ impl ReplicaMetrics {
         };
         registry.register("replica_mutations", "Mutations merged, by how they came", applied);
         registry.register("replica_reads", "Reads served to coordinators", metrics.reads.clone());
+        registry.register(
+            "replica_rows_read",
+            "Rows, dead ones included, that reads of parts of partitions were answered with",
+            metrics.rows.clone(),
+        );
+        registry.register(
+            "replica_reads_cut",
+            "Parts of partitions that ended at their bound of rows or bytes, with more behind them",
+            metrics.cut.clone(),
+        );
         registry.register(
             "hints_received_of_unknown_tables",
             "Hints received and left out because their table does not exist here",
@@ -129,6 +146,13 @@ impl ReplicaMetrics {
 
     fn read(&self) {
         self.reads.inc();
+    }
+
+    fn part(&self, part: &Part) {
+        self.rows.inc_by(part.partition.rows.len() as u64);
+        if part.next.is_some() {
+            self.cut.inc();
+        }
     }
 
     pub(crate) fn hints_of_unknown_table(&self, count: u64) {
@@ -254,6 +278,56 @@ impl Replica {
         Ok(found)
     }
 
+    /// A part of a partition, as a reader may see it.
+    pub fn read_rows(
+        &self,
+        table: TableId,
+        key: &Key,
+        filter: &RowFilter,
+    ) -> Result<Part, StorageError> {
+        self.metrics.read();
+        let filter = bounded(filter);
+        let part = self.engine.read_rows(table, token::of(&key.0), key, &filter, self.as_of(table));
+        let part = self.metrics.watch(Asked::Read, part)?;
+        let counted = self.tombstone_count(table).add(&part.partition);
+        self.metrics.watch(Asked::Read, counted)?;
+        self.metrics.part(&part);
+        Ok(part)
+    }
+
+    /// Parts of the partitions of a token range, as a reader may see them.
+    pub fn range_rows(
+        &self,
+        table: TableId,
+        start: &RangeStart,
+        until: Token,
+        limit: usize,
+        filter: &RowFilter,
+    ) -> Result<RowsPage, StorageError> {
+        self.metrics.read();
+        let wanted = RangeRows {
+            start,
+            until,
+            limit: limit.clamp(1, RANGE_PARTITIONS_MAX),
+            bytes: RANGE_BYTES,
+            filter: &bounded(filter),
+            as_of: self.as_of(table),
+        };
+        let page = self.metrics.watch(Asked::Read, self.engine.range_rows(table, &wanted))?;
+        let mut tombstones = self.tombstone_count(table);
+        for (_, _, part) in &page.parts {
+            self.metrics.watch(Asked::Read, tombstones.add(&part.partition))?;
+            self.metrics.part(part);
+        }
+        Ok(page)
+    }
+
+    fn as_of(&self, table: TableId) -> AsOf {
+        let view = self.schema.current();
+        let gc_grace_seconds = view.table(table).map_or(0, |def| def.options.gc_grace_seconds);
+        AsOf { now: self.now(), gc_grace_seconds }
+    }
+
     fn tombstone_count(&self, table: TableId) -> TombstoneCount<'_> {
         TombstoneCount { replica: self, table, met: 0 }
     }
@@ -294,15 +368,20 @@ impl Replica {
     }
 
     fn for_reader(&self, table: TableId, partition: Partition) -> Option<Partition> {
-        let view = self.schema.current();
-        let gc_grace = view.table(table).map_or(0, |def| def.options.gc_grace_seconds);
-        merge::for_read(partition, self.now(), gc_grace)
+        let AsOf { now, gc_grace_seconds } = self.as_of(table);
+        merge::for_read(partition, now, gc_grace_seconds)
     }
 
     fn now(&self) -> GcSeconds {
         let seconds = self.clock.wall_micros().div_euclid(1_000_000);
         GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
     }
+}
+
+/// Whatever was asked for, no part is larger than this.
+fn bounded(filter: &RowFilter) -> RowFilter {
+    let most = u32::try_from(RANGE_BYTES).unwrap_or(u32::MAX);
+    RowFilter { bytes: filter.bytes.min(most), ..filter.clone() }
 }
 
 fn applied_event(write: &Write, by: ApplyPath) -> Event {
@@ -319,7 +398,16 @@ pub(crate) fn failed(reason: FailureReason, why: &dyn std::fmt::Display) -> Body
 pub(crate) fn partition_answer(found: Option<Partition>, digest_only: bool) -> Body {
     let encoded = codec::encode(&found.unwrap_or_default());
     let digest = Bytes::copy_from_slice(&codec::digest_encoded(&encoded));
-    Body::Partition(v1::PartitionAnswer { data: (!digest_only).then_some(encoded), digest })
+    let data = (!digest_only).then_some(encoded);
+    Body::Partition(v1::PartitionAnswer { data, digest, next: None })
+}
+
+/// A part of one as it travels, or only its digest.
+pub(crate) fn part_answer(part: &Part, digest_only: bool) -> Body {
+    let encoded = codec::encode(&part.partition);
+    let digest = Bytes::copy_from_slice(&read::digest(&encoded, part.next.as_ref()));
+    let (data, next) = ((!digest_only).then_some(encoded), helenus_proto::read::next_to_wire(part));
+    Body::Partition(v1::PartitionAnswer { data, digest, next })
 }
 
 /// A page of a range as it travels.
@@ -327,6 +415,17 @@ pub(crate) fn range_answer(page: RangePage) -> Body {
     let partitions = page.partitions.into_iter().map(|(_, key, partition)| v1::KeyedPartition {
         key: key.0,
         data: codec::encode(&partition),
+        next: None,
+    });
+    Body::RangeAnswer(v1::RangeAnswer { partitions: partitions.collect(), more: page.more })
+}
+
+/// Parts of a range's partitions as they travel.
+pub(crate) fn rows_answer(page: RowsPage) -> Body {
+    let partitions = page.parts.into_iter().map(|(_, key, part)| v1::KeyedPartition {
+        key: key.0,
+        data: codec::encode(&part.partition),
+        next: helenus_proto::read::next_to_wire(&part),
     });
     Body::RangeAnswer(v1::RangeAnswer { partitions: partitions.collect(), more: page.more })
 }

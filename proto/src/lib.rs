@@ -26,6 +26,7 @@ mod error;
 pub mod ids;
 pub mod level;
 pub mod limit;
+pub mod read;
 pub mod schema;
 pub mod gossip;
 // CQL's own wire, which needs no .proto file.

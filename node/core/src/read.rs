@@ -26,7 +26,7 @@
 mod tests;
 
 use crate::codec;
-use crate::data::{Bound, ClusteringKey, Content, Deletion, Partition, RangeTombstone, Row};
+use crate::data::{Bound, ClusteringKey, Deletion, Partition, RangeTombstone, Row};
 use crate::merge;
 use crate::reconcile;
 use crate::types::{GcSeconds, NodeId, TimestampMicros};
@@ -71,7 +71,7 @@ impl Slice {
     }
 
     /// Its places that are in `other` too; `None`: none.
-    fn within(&self, other: &Slice) -> Option<Slice> {
+    pub fn within(&self, other: &Slice) -> Option<Slice> {
         let end = match (&self.end, &other.end) {
             (Some(a), Some(b)) => Some(a.min(b).clone()),
             (a, b) => a.clone().or_else(|| b.clone()),
@@ -128,20 +128,6 @@ impl RowFilter {
             Slice { start: ClusteringKey::default(), end: Some(next.clone()) }
         };
         self.slices.iter().filter_map(|slice| slice.within(&covered)).collect()
-    }
-
-    /// The part of the slices in a window of keys.
-    pub fn in_window(&self, window: &Slice) -> Vec<Slice> {
-        self.slices.iter().filter_map(|slice| slice.within(window)).collect()
-    }
-
-    /// Where reading begins: the slice's end that comes first. `None`: before the first key or, reversed, behind the last.
-    pub fn begin(&self) -> Option<&ClusteringKey> {
-        if self.reversed {
-            self.slices.last().and_then(|slice| slice.end.as_ref())
-        } else {
-            self.slices.first().map(|slice| &slice.start)
-        }
     }
 
     /// The cut behind a row, in the direction of reading.
@@ -287,11 +273,6 @@ impl<'f> Gather<'f> {
         }
     }
 
-    /// Live rows so far.
-    pub fn live(&self) -> usize {
-        self.live
-    }
-
     /// What was gathered.
     pub fn finish(mut self) -> Part {
         if self.filter.reversed {
@@ -313,17 +294,11 @@ impl<'f> Gather<'f> {
     }
 }
 
-/// What a row takes beside its values, and a cell, and a range tombstone: about.
-const ROW_BYTES: usize = 16;
-const CELL_BYTES: usize = 16;
+/// What a range tombstone takes: about.
 const RANGE_BYTES: usize = 48;
 
 fn row_bytes(key: &ClusteringKey, row: &Row) -> usize {
-    let cells = row.cells.iter().map(|(_, cell)| match &cell.content {
-        Content::Value { value, .. } => CELL_BYTES + value.len(),
-        Content::Tombstone { .. } => CELL_BYTES,
-    });
-    ROW_BYTES + key.0.len() + cells.sum::<usize>()
+    key.0.len() + merge::row_bytes(row)
 }
 
 /// What a read of a partition gives, as a reader may see it.

@@ -12,14 +12,15 @@ use super::route::{Shape, TableRoute};
 use super::write::storage_reason;
 use super::{Coordinator, RequestError};
 use crate::peers::{Inflight, PeerError};
-use crate::storage::{RangePage, RangeStart, StorageError};
+use crate::storage::{RangeStart, RowsPage, StorageError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use helenus_core::level::Op;
 use helenus_core::placement::Replica as Holder;
+use helenus_core::read::{self, Part, RowFilter};
 use helenus_core::reconcile::{Reconciled, reconcile};
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
-    GcSeconds, Key, Level, NodeId, Partition, ReadRepair, Token, codec, merge, token,
+    ClusteringKey, GcSeconds, Key, Level, NodeId, ReadRepair, Token, codec, merge, token,
 };
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
@@ -58,8 +59,8 @@ pub struct ScanRequest {
 /// A page of live partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanOutcome {
-    /// What is known of each, in (token, key) order.
-    pub partitions: Vec<(Key, Partition)>,
+    /// What is known of each, in (token, key) order. A part that was cut short is here whether or not anything in it is alive.
+    pub partitions: Vec<(Key, Part)>,
     /// By this coordinator's clock, when they were read: what had expired by then is no value.
     pub at: GcSeconds,
     /// Where the next page begins; empty: this was the last.
@@ -75,11 +76,11 @@ struct Filling {
 
 impl Filling {
     /// Puts a partition on the page, if anything in it is alive. True: the page is full.
-    fn put(&mut self, token: Token, key: &Key, partition: Partition) -> bool {
-        if merge::is_live(&partition, self.outcome.at) {
-            let bytes = key.0.len() + merge::value_bytes(&partition);
+    fn put(&mut self, token: Token, key: &Key, part: Part) -> bool {
+        if part.next.is_some() || merge::is_live(&part.partition, self.outcome.at) {
+            let bytes = key.0.len() + merge::value_bytes(&part.partition);
             self.bytes = self.bytes.saturating_add(bytes);
-            self.outcome.partitions.push((key.clone(), partition));
+            self.outcome.partitions.push((key.clone(), part));
         }
         let full = self.left() == 0 || self.bytes >= PAGE_BYTES;
         if full {
@@ -105,8 +106,16 @@ struct Stretch<'a> {
     holders: &'a [Holder],
 }
 
-/// What each replica holds of one partition; `None`: nothing.
-type Answers = Vec<(NodeId, Option<Partition>)>;
+/// What each replica holds of one partition.
+type Answers = Vec<(NodeId, Part)>;
+
+/// What is asked of all stretches.
+struct Asking<'a> {
+    table: &'a TableRoute,
+    level: Level,
+    /// `None`: whole partitions.
+    filter: Option<&'a RowFilter>,
+}
 
 /// What the replicas of a stretch hold up to `end`.
 #[derive(Default)]
@@ -119,16 +128,37 @@ struct Merged {
 impl Coordinator {
     /// Reads a page of a table.
     pub async fn scan(self: &Arc<Self>, request: ScanRequest) -> Result<ScanOutcome, RequestError> {
+        self.scan_parts(request, None).await
+    }
+
+    /// Reads a page of parts of partitions. Where one was cut short, [`Coordinator::read_rows`] goes on.
+    pub async fn scan_rows(
+        self: &Arc<Self>,
+        request: ScanRequest,
+        filter: RowFilter,
+    ) -> Result<ScanOutcome, RequestError> {
+        self.scan_parts(request, Some(filter)).await
+    }
+
+    async fn scan_parts(
+        self: &Arc<Self>,
+        request: ScanRequest,
+        filter: Option<RowFilter>,
+    ) -> Result<ScanOutcome, RequestError> {
         let began = self.clock.now();
         let result = match self.admit() {
-            Ok(_place) => self.scan_admitted(&request).await,
+            Ok(_place) => self.scan_admitted(&request, filter.as_ref()).await,
             Err(full) => Err(full),
         };
         self.answered("scan", began, &result);
         result
     }
 
-    async fn scan_admitted(&self, request: &ScanRequest) -> Result<ScanOutcome, RequestError> {
+    async fn scan_admitted(
+        &self,
+        request: &ScanRequest,
+        filter: Option<&RowFilter>,
+    ) -> Result<ScanOutcome, RequestError> {
         let table = self.routes.table(&request.keyspace, &request.table)?;
         table.check_shape(request.shape)?;
         let limit = if request.limit == 0 { PAGE_DEFAULT } else { request.limit.min(PAGE_MAX) };
@@ -140,11 +170,12 @@ impl Coordinator {
             self.scan_own(&table, start, &mut page)?;
             return Ok(page.outcome);
         }
+        let asking = Asking { table: &table, level: request.level, filter };
         while let Some(stretch) = next_stretch(&table, &start, request.until) {
             let until = stretch.until;
-            let merged = self.read_stretch(&table, request.level, stretch, page.left()).await?;
+            let merged = self.read_stretch(&asking, stretch, page.left()).await?;
             let end = merged.end.clone();
-            self.take(&table, request.level, merged, &mut page).await?;
+            self.take(&asking, merged, &mut page).await?;
             if page.is_full() {
                 break;
             }
@@ -169,7 +200,7 @@ impl Coordinator {
                 .map_err(|error| self.own_failure(&error))?;
             let last = page.partitions.last().map(|(token, key, _)| (*token, key.clone()));
             for (token, key, partition) in page.partitions {
-                if filling.put(token, &key, partition) {
+                if filling.put(token, &key, Part { partition, next: None }) {
                     return Ok(());
                 }
             }
@@ -197,11 +228,11 @@ impl Coordinator {
     /// refuses (its file may be damaged) or cannot be reached is replaced while there is a live replica to spare.
     async fn read_stretch(
         &self,
-        table: &TableRoute,
-        level: Level,
+        asking: &Asking<'_>,
         stretch: Stretch<'_>,
         limit: usize,
     ) -> Result<Merged, RequestError> {
+        let Asking { table, level, .. } = *asking;
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
         let nearest = self.nearest_first(stretch.holders);
         let contacts = requirement.contacts(nearest.iter().copied(), |n| self.is_alive(n))?;
@@ -217,7 +248,7 @@ impl Coordinator {
         while !wanted.is_empty() {
             let left = deadline.saturating_sub(self.clock.now());
             let mut asked =
-                self.ask_range(table, &stretch, &std::mem::take(&mut wanted), limit, left);
+                self.ask_range(asking, &stretch, &std::mem::take(&mut wanted), limit, left);
             while let Some((node, answer)) = asked.next().await {
                 match page_of(answer) {
                     Ok(page) => {
@@ -250,12 +281,13 @@ impl Coordinator {
 
     fn ask_range(
         &self,
-        table: &TableRoute,
+        asking: &Asking<'_>,
         stretch: &Stretch<'_>,
         nodes: &[NodeId],
         limit: usize,
         timeout: Duration,
     ) -> Inflight {
+        let Asking { table, filter, .. } = *asking;
         let (after_token, after_key) = match &stretch.start {
             RangeStart::First => (None, Bytes::new()),
             RangeStart::AfterToken(token) => (Some(token.0), Bytes::new()),
@@ -267,15 +299,20 @@ impl Coordinator {
             after_key,
             until_token: stretch.until.0,
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            rows: filter.map(helenus_proto::read::filter_to_wire),
         });
         let there: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != self.id).collect();
         let mut inflight = self.peers.call(&there, body, timeout);
         if there.len() < nodes.len() {
-            let own = self.replica.range(table.def.id, &stretch.start, stretch.until, limit);
-            let answer = match own {
-                Ok(page) => crate::replica::range_answer(page),
-                Err(error) => crate::replica::failed(storage_reason(&error), &error),
+            let (replica, id, Stretch { start, until, .. }) =
+                (&self.replica, table.def.id, stretch);
+            let own = match filter {
+                None => replica.range(id, start, *until, limit).map(crate::replica::range_answer),
+                Some(filter) => replica
+                    .range_rows(id, start, *until, limit, filter)
+                    .map(crate::replica::rows_answer),
             };
+            let answer = own.unwrap_or_else(|e| crate::replica::failed(storage_reason(&e), &e));
             inflight.push_local(self.id, Ok(answer));
         }
         inflight
@@ -284,16 +321,27 @@ impl Coordinator {
     /// Reconciles and repairs what was read, and puts the live partitions on the page until it is full.
     async fn take(
         &self,
-        table: &TableRoute,
-        level: Level,
+        asking: &Asking<'_>,
         merged: Merged,
         page: &mut Filling,
     ) -> Result<(), RequestError> {
+        let Asking { table, level, filter } = *asking;
         let mut repairs = Vec::new();
         let mut answered = Vec::new();
         for ((token, key), answers) in merged.answers {
             answered = answers.iter().map(|(node, _)| *node).collect();
-            let Reconciled { winner, stale } = reconcile(answers);
+            let (winner, stale) = match filter {
+                Some(filter) => {
+                    let read::Reconciled { winner, stale } = read::reconcile(filter, answers);
+                    (winner, stale)
+                }
+                None => {
+                    let whole =
+                        answers.into_iter().map(|(node, part)| (node, Some(part.partition)));
+                    let Reconciled { winner, stale } = reconcile(whole.collect());
+                    (Part { partition: winner, next: None }, stale)
+                }
+            };
             if !stale.is_empty() {
                 repairs.push((key.clone(), stale));
             }
@@ -321,10 +369,10 @@ impl Coordinator {
 }
 
 impl Merged {
-    fn add(&mut self, node: NodeId, page: RangePage) {
-        let last = page.partitions.last().map(|(token, key, _)| (*token, key.clone()));
-        for (token, key, partition) in page.partitions {
-            self.answers.entry((token, key)).or_default().push((node, Some(partition)));
+    fn add(&mut self, node: NodeId, page: RowsPage) {
+        let last = page.parts.last().map(|(token, key, _)| (*token, key.clone()));
+        for (token, key, part) in page.parts {
+            self.answers.entry((token, key)).or_default().push((node, part));
         }
         if page.more {
             // The shortest page's end is where all of them are known.
@@ -343,7 +391,7 @@ impl Merged {
         for answers in self.answers.values_mut() {
             for node in answered {
                 if !answers.iter().any(|(other, _)| other == node) {
-                    answers.push((*node, None));
+                    answers.push((*node, Part::default()));
                 }
             }
         }
@@ -379,7 +427,7 @@ fn same_set(a: &[Holder], b: &[Holder]) -> bool {
 }
 
 /// A replica's page, or why there is none: a refusal, or (`None`) silence.
-fn page_of(answer: Result<Body, PeerError>) -> Result<RangePage, Option<FailureReason>> {
+fn page_of(answer: Result<Body, PeerError>) -> Result<RowsPage, Option<FailureReason>> {
     match answer {
         Ok(Body::RangeAnswer(answer)) => decode_page(answer).ok_or(Some(FailureReason::Unknown)),
         Ok(Body::Failed(error)) => {
@@ -393,12 +441,12 @@ fn page_of(answer: Result<Body, PeerError>) -> Result<RangePage, Option<FailureR
 }
 
 /// `None`: the peer breaks the protocol.
-fn decode_page(answer: v1::RangeAnswer) -> Option<RangePage> {
-    let partitions = answer.partitions.into_iter().map(|p| {
-        let partition = codec::decode(p.data).ok()?;
-        Some((token::of(&p.key), Key(p.key), partition))
+fn decode_page(answer: v1::RangeAnswer) -> Option<RowsPage> {
+    let parts = answer.partitions.into_iter().map(|p| {
+        let (partition, next) = (codec::decode(p.data).ok()?, p.next.map(ClusteringKey));
+        Some((token::of(&p.key), Key(p.key), Part { partition, next }))
     });
-    Some(RangePage { partitions: partitions.collect::<Option<_>>()?, more: answer.more })
+    Some(RowsPage { parts: parts.collect::<Option<_>>()?, more: answer.more })
 }
 
 /// `| token i64 | key |`

@@ -16,10 +16,12 @@ use crate::seams::probe::Event;
 use bytes::Bytes;
 use helenus_core::level::{Op, Requirement};
 use helenus_core::placement::Replica as Holder;
+use helenus_core::read::{self, Part, RowFilter};
 use helenus_core::reconcile::{Reconciled, reconcile};
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
-    GcSeconds, Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, codec, merge, token,
+    ClusteringKey, GcSeconds, Key, Level, NodeId, Partition, ReadRepair, TimestampMicros, codec,
+    merge, token,
 };
 use helenus_proto::v1;
 use helenus_proto::v1::message::Body;
@@ -46,8 +48,10 @@ pub struct ReadRequest {
 /// What a read found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOutcome {
-    /// All that is known of the partition, tombstones included.
+    /// All that is known of the partition, or of the part of it that was asked for, tombstones included.
     pub partition: Partition,
+    /// Of a part: where to go on; `None`: it is all that was asked for.
+    pub next: Option<ClusteringKey>,
     /// By this coordinator's clock, when it was read: what had expired by then is no value.
     pub at: GcSeconds,
     /// Who answered before the client did, in order of arrival.
@@ -75,7 +79,7 @@ struct Found {
     /// Its digest; of its data where it sent that.
     digest: [u8; 16],
     /// `None`: it was asked for the digest only.
-    data: Option<Partition>,
+    data: Option<Part>,
 }
 
 /// A read while it is under way.
@@ -83,6 +87,8 @@ struct Reading<'a> {
     coordinator: &'a Coordinator,
     table: &'a TableRoute,
     key: Key,
+    /// `None`: the whole partition.
+    filter: Option<RowFilter>,
     level: Level,
     requirement: Requirement,
     responders: Vec<NodeId>,
@@ -92,16 +98,38 @@ struct Reading<'a> {
 impl Coordinator {
     /// Reads one partition.
     pub async fn read(self: &Arc<Self>, request: ReadRequest) -> Result<ReadOutcome, RequestError> {
+        self.read_part(request, None).await
+    }
+
+    /// Reads a part of one partition: replicas send no more than that. Going on from `next` is the caller's business, also
+    /// when fewer rows are alive than were asked for.
+    pub async fn read_rows(
+        self: &Arc<Self>,
+        request: ReadRequest,
+        filter: RowFilter,
+    ) -> Result<ReadOutcome, RequestError> {
+        self.read_part(request, Some(filter)).await
+    }
+
+    async fn read_part(
+        self: &Arc<Self>,
+        request: ReadRequest,
+        filter: Option<RowFilter>,
+    ) -> Result<ReadOutcome, RequestError> {
         let began = self.clock.now();
         let result = match self.admit() {
-            Ok(_place) => self.read_admitted(&request).await,
+            Ok(_place) => self.read_admitted(&request, filter).await,
             Err(full) => Err(full),
         };
         self.answered("read", began, &result);
         result
     }
 
-    async fn read_admitted(&self, request: &ReadRequest) -> Result<ReadOutcome, RequestError> {
+    async fn read_admitted(
+        &self,
+        request: &ReadRequest,
+        filter: Option<RowFilter>,
+    ) -> Result<ReadOutcome, RequestError> {
         check_key(&request.key)?;
         let level = request.level;
         let table = self.routes.table(&request.keyspace, &request.table)?;
@@ -116,6 +144,7 @@ impl Coordinator {
             coordinator: self,
             table: &table,
             key: Key(request.key.clone()),
+            filter,
             level,
             requirement,
             responders: Vec::new(),
@@ -154,12 +183,16 @@ impl Reading<'_> {
     ) -> Result<ReadOutcome, RequestError> {
         let found = self.first_round(contacts, holders, spare).await?;
         if found.windows(2).all(|pair| matches!(pair, [a, b] if a.digest == b.digest)) {
-            let data = found.into_iter().find_map(|f| f.data).unwrap_or_default();
-            return Ok(self.outcome(data, Vec::new()));
+            let part = found.into_iter().find_map(|f| f.data).unwrap_or_default();
+            let part = match &self.filter {
+                Some(filter) => read::only_asked_for(filter, part),
+                None => part,
+            };
+            return Ok(self.outcome(part, Vec::new()));
         }
         self.coordinator.metrics.digest_mismatch();
         let answers = self.second_round(found).await?;
-        let Reconciled { winner, stale } = reconcile(answers);
+        let (winner, stale) = self.reconcile(answers);
         let behind: Vec<NodeId> = stale.iter().map(|(node, _)| *node).collect();
         if self.table.def.options.read_repair == ReadRepair::Blocking {
             let answered = self.responders.clone();
@@ -169,6 +202,16 @@ impl Reading<'_> {
                 .map_err(|received| self.timeout(received))?;
         }
         Ok(self.outcome(winner, behind))
+    }
+
+    fn reconcile(&self, answers: Vec<(NodeId, Part)>) -> (Part, Vec<(NodeId, Partition)>) {
+        if let Some(filter) = &self.filter {
+            let read::Reconciled { winner, stale } = read::reconcile(filter, answers);
+            return (winner, stale);
+        }
+        let answers = answers.into_iter().map(|(node, part)| (node, Some(part.partition)));
+        let Reconciled { winner, stale } = reconcile(answers.collect());
+        (Part { partition: winner, next: None }, stale)
     }
 
     /// Data from the nearest, digests from the rest; whoever refuses or cannot be reached is replaced while there is a
@@ -220,19 +263,19 @@ impl Reading<'_> {
     async fn second_round(
         &mut self,
         found: Vec<Found>,
-    ) -> Result<Vec<(NodeId, Option<Partition>)>, RequestError> {
+    ) -> Result<Vec<(NodeId, Part)>, RequestError> {
         let mut answers = Vec::with_capacity(found.len());
         let mut calls = Vec::new();
         for answer in found {
             match answer.data {
-                Some(data) => answers.push((answer.node, Some(data))),
+                Some(data) => answers.push((answer.node, data)),
                 None => calls.push((answer.node, false)),
             }
         }
         let mut asked = self.ask(&calls, self.coordinator.config.read_request_timeout);
         while let Some((node, answer)) = asked.next().await {
             if let Ok(Found { data, .. }) = self.take(node, answer) {
-                answers.push((node, data));
+                answers.push((node, data.unwrap_or_default()));
             }
         }
         // Whoever sent a digest and then not the data may hold the newest version: without it this is no answer.
@@ -245,11 +288,13 @@ impl Reading<'_> {
     /// Asks peers, and this node by itself.
     fn ask(&self, calls: &[(NodeId, bool)], timeout: Duration) -> crate::peers::Inflight {
         let me = self.coordinator;
+        let rows = self.filter.as_ref().map(helenus_proto::read::filter_to_wire);
         let message = |digest| {
             Body::Read(v1::ReadPartition {
                 table: self.table.wire_id.clone(),
                 key: self.key.0.clone(),
                 digest,
+                rows: rows.clone(),
             })
         };
         let mut inflight = me.peers.begin(timeout);
@@ -257,10 +302,18 @@ impl Reading<'_> {
             inflight.send(*node, message(*digest));
         }
         if calls.iter().any(|(node, _)| *node == me.id) {
-            let answer = match me.replica.read(self.table.def.id, &self.key) {
-                Ok(data) => crate::replica::partition_answer(data, false),
-                Err(error) => crate::replica::failed(storage_reason(&error), &error),
+            let table = self.table.def.id;
+            let own = match &self.filter {
+                None => me
+                    .replica
+                    .read(table, &self.key)
+                    .map(|data| crate::replica::partition_answer(data, false)),
+                Some(filter) => me
+                    .replica
+                    .read_rows(table, &self.key, filter)
+                    .map(|part| crate::replica::part_answer(&part, false)),
             };
+            let answer = own.unwrap_or_else(|e| crate::replica::failed(storage_reason(&e), &e));
             inflight.push_local(me.id, Ok(answer));
         }
         inflight
@@ -278,6 +331,8 @@ impl Reading<'_> {
                 let digest = digest.map_err(|_| Some(FailureReason::Unknown))?;
                 let data = answer.data.map(codec::decode).transpose();
                 let data = data.map_err(|_| Some(FailureReason::Unknown))?;
+                let next = answer.next.map(ClusteringKey);
+                let data = data.map(|partition| Part { partition, next });
                 Ok(Found { node, digest, data })
             }
             Ok(Body::Failed(error)) => {
@@ -290,9 +345,10 @@ impl Reading<'_> {
         }
     }
 
-    fn outcome(&self, partition: Partition, stale: Vec<NodeId>) -> ReadOutcome {
-        let responders = self.responders.clone();
-        ReadOutcome { partition, at: self.coordinator.now_seconds(), responders, stale }
+    fn outcome(&self, part: Part, stale: Vec<NodeId>) -> ReadOutcome {
+        let (responders, at) = (self.responders.clone(), self.coordinator.now_seconds());
+        let Part { partition, next } = part;
+        ReadOutcome { partition, next, at, responders, stale }
     }
 
     fn timeout(&self, received: usize) -> RequestError {

@@ -1,6 +1,8 @@
 //! `SELECT`: partitions become rows, page by page.
 //!
-//! CAVEAT: a page reads the whole of the partition in which it begins or ends, whatever part of it is asked for.
+//! Storage is asked for no more of a partition than the page still takes, in parts of at most [`PART_BYTES`]; what an
+//! aggregate counts goes by part by part. Where rows of one replica are dead on another, fewer may be alive than were asked
+//! for: then it goes on behind them, asking for twice as many each time (short-read protection).
 
 use super::Front;
 use super::execute::{How, not_planned};
@@ -11,7 +13,8 @@ use super::system::is_system;
 use super::values::in_order;
 use crate::coordinator::{ReadRequest, ScanRequest, Shape, page_bytes};
 use bytes::Bytes;
-use helenus_core::cql::plan::{BoundSelect, Fold, Keys, SelectPlan};
+use helenus_core::cql::plan::{BoundSelect, Carried, Fold, Keys, PartitionPart, SelectPlan};
+use helenus_core::read::{Part, behind};
 use helenus_core::{ClusteringKey, GcSeconds, Key, Level, Partition, TableDef, Token, token};
 use helenus_proto::cql::{Columns, Response, Rows, RowsMetadata, Version};
 use std::ops::{Bound, RangeBounds as _};
@@ -25,6 +28,41 @@ const CELL_BYTES: usize = 32;
 const RESULT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Partitions that are scanned at a time.
 const SCAN_PARTITIONS: usize = 1000;
+
+/// Bytes of a part of a partition: what a replica sends at a time.
+const PART_BYTES: u32 = 1024 * 1024;
+
+/// How far a page has come in a partition.
+struct Standing<'a> {
+    key: &'a Key,
+    /// Rows of it that were given, on earlier pages too.
+    given: u64,
+    /// The last of them.
+    after: Option<ClusteringKey>,
+    carried: Carried,
+    /// It gives no more rows, whatever else is in it.
+    is_done: bool,
+}
+
+impl<'a> Standing<'a> {
+    /// At the start of a partition, or behind the place where the page before ended, if that is in it.
+    fn new(key: &'a Key, place: Option<&Place>) -> Standing<'a> {
+        let place = place.filter(|place| place.key == *key);
+        Standing {
+            key,
+            given: place.map_or(0, |place| place.given),
+            after: place.and_then(|place| place.after.clone()),
+            carried: Carried::default(),
+            is_done: false,
+        }
+    }
+
+    /// Where reading begins.
+    fn cut(&self, bound: &BoundSelect) -> Option<ClusteringKey> {
+        let after = self.after.as_ref()?;
+        Some(if bound.reversed { after.clone() } else { behind(after) })
+    }
+}
 
 /// Rows on their way.
 struct Page {
@@ -46,22 +84,34 @@ impl Page {
         self.left == 0 || self.remaining == Some(0) || (self.is_paged && self.bytes >= PAGE_BYTES)
     }
 
-    /// Takes what there is of a partition, behind `place` if that is one of it. True: the page ends here.
+    /// So many rows of this partition may still be taken.
+    fn most(&self, bound: &BoundSelect, standing: &Standing<'_>) -> u64 {
+        let limit = bound.per_partition_limit.map(|limit| limit.saturating_sub(standing.given));
+        // What is sorted afterwards needs no more of any partition than of all.
+        let sorted = bound.limit.filter(|_| bound.merges_partitions() && !bound.is_aggregate());
+        let limits = [Some(self.left as u64), self.remaining, limit, sorted];
+        limits.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// Takes what there is in the next part of a partition. True: the page ends here.
     fn take(
         &mut self,
         bound: &BoundSelect,
-        key: &Key,
-        partition: &Partition,
+        part: &Part,
         now: GcSeconds,
-        place: Option<&Place>,
+        standing: &mut Standing<'_>,
     ) -> Result<bool, Refusal> {
-        let given = place.map_or(0, |place| place.given);
-        let after = place.and_then(|place| place.after.as_ref());
-        let limit = bound.per_partition_limit.map(|limit| limit.saturating_sub(given));
-        let limits = [Some(self.left as u64), self.remaining, limit];
-        let most = limits.into_iter().flatten().min().unwrap_or(u64::MAX);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let found = bound.rows(key, partition, now, after, most).map_err(|e| not_planned(&e))?;
+        let most = usize::try_from(self.most(bound, standing)).unwrap_or(usize::MAX);
+        let is_last = part.next.is_none();
+        let found = bound
+            .part_rows(
+                standing.key,
+                PartitionPart { partition: &part.partition, now, is_last },
+                standing.after.as_ref(),
+                most,
+                &mut standing.carried,
+            )
+            .map_err(|e| not_planned(&e))?;
         let count = found.rows.len();
         let cells = found.rows.iter().flatten();
         let cells = cells.map(|cell| CELL_BYTES + cell.as_ref().map_or(0, Bytes::len));
@@ -73,6 +123,8 @@ impl Page {
         }
         self.left = self.left.saturating_sub(count);
         self.remaining = self.remaining.map(|left| left.saturating_sub(count as u64));
+        standing.given = standing.given.saturating_add(count as u64);
+        standing.after = found.last.or(standing.after.take());
         match &mut self.fold {
             None => self.rows.extend(found.rows),
             Some(fold) => {
@@ -85,15 +137,28 @@ impl Page {
         if self.fold.is_none() {
             self.keys.extend(found.keys);
         }
+        standing.is_done = is_last
+            || standing.carried.is_done()
+            || bound.per_partition_limit.is_some_and(|limit| standing.given >= limit);
         if !self.is_full() {
             return Ok(false);
         }
-        let per_partition_left = limit.is_none_or(|limit| limit > count as u64);
-        let after = found.last.filter(|_| found.more && per_partition_left);
-        let given = given.saturating_add(count as u64);
-        self.next = Some(Place { remaining: self.remaining, given, key: key.clone(), after });
+        let per_partition_left =
+            bound.per_partition_limit.is_none_or(|limit| limit > standing.given);
+        let goes_on = found.more || !(is_last || standing.carried.is_done());
+        let after = standing.after.clone().filter(|_| goes_on && per_partition_left);
+        let key = standing.key.clone();
+        self.next = Some(Place { remaining: self.remaining, given: standing.given, key, after });
         Ok(true)
     }
+}
+
+/// A statement that reads tables, and how.
+#[derive(Clone, Copy)]
+struct Selecting<'a> {
+    table: &'a TableDef,
+    bound: &'a BoundSelect,
+    level: Level,
 }
 
 impl Front {
@@ -135,15 +200,12 @@ impl Front {
         if is_system(&table.keyspace) {
             self.read_system(table, &bound, place.as_ref(), &mut page)?;
         } else {
+            let selecting = Selecting { table, bound: &bound, level: level? };
             match &bound.keys {
                 Keys::Some(keys) => {
-                    let level = level?;
-                    self.read_keys(table, &bound, keys, level, place.as_ref(), &mut page).await?;
+                    self.read_keys(&selecting, keys, place.as_ref(), &mut page).await?;
                 }
-                Keys::Scan { .. } => {
-                    let level = level?;
-                    self.scan(table, &bound, level, place.as_ref(), &mut page).await?;
-                }
+                Keys::Scan { .. } => self.scan(&selecting, place.as_ref(), &mut page).await?,
             }
         }
         let Page { mut rows, fold, keys, remaining, next, .. } = page;
@@ -198,13 +260,15 @@ impl Front {
                 Some(place) => Some(place).filter(|place| place.key == *key),
                 None => None,
             };
-            if page.take(bound, key, partition, now, place)? {
+            let part = Part { partition: partition.clone(), next: None };
+            if page.take(bound, &part, now, &mut Standing::new(key, place))? {
                 break;
             }
         }
         Ok(())
     }
 
+    /// All of a partition.
     pub(super) async fn read_one(
         self: &Arc<Self>,
         table: &TableDef,
@@ -224,12 +288,47 @@ impl Front {
         Ok((found.partition, found.at))
     }
 
+    /// Reads on in a partition, part by part, from a cut on. True: the page ends here.
+    async fn read_on(
+        self: &Arc<Self>,
+        reading: &Selecting<'_>,
+        standing: &mut Standing<'_>,
+        mut cut: Option<ClusteringKey>,
+        page: &mut Page,
+    ) -> Result<bool, Refusal> {
+        let Selecting { table, bound, level } = *reading;
+        let mut rows = 0;
+        loop {
+            let most = page.most(bound, standing).max(rows);
+            let Some(filter) = bound.filter(cut.as_ref(), most, PART_BYTES) else {
+                return Ok(false);
+            };
+            let request = ReadRequest {
+                keyspace: table.keyspace.clone(),
+                table: table.name.clone(),
+                key: standing.key.0.clone(),
+                level,
+                timeout: None,
+                shape: Shape::Of(table.id),
+            };
+            let found = self.coordinator.read_rows(request, filter).await;
+            let found = found.map_err(|error| Box::new(self.failure(&error)))?;
+            let part = Part { partition: found.partition, next: found.next };
+            if page.take(bound, &part, found.at, standing)? {
+                return Ok(true);
+            }
+            match part.next {
+                Some(next) if !standing.is_done => cut = Some(next),
+                _ => return Ok(false),
+            }
+            rows = most.saturating_mul(2);
+        }
+    }
+
     async fn read_keys(
         self: &Arc<Self>,
-        table: &TableDef,
-        bound: &BoundSelect,
+        selecting: &Selecting<'_>,
         keys: &[Key],
-        level: Level,
         place: Option<&Place>,
         page: &mut Page,
     ) -> Result<(), Refusal> {
@@ -242,9 +341,9 @@ impl Front {
         });
         let keys = keys.get(from..).unwrap_or_default();
         for (nth, key) in keys.iter().enumerate() {
-            let (partition, now) = self.read_one(table, key, level).await?;
-            let place = place.filter(|place| place.key == *key);
-            if page.take(bound, key, &partition, now, place)? {
+            let mut standing = Standing::new(key, place);
+            let cut = standing.cut(selecting.bound);
+            if self.read_on(selecting, &mut standing, cut, page).await? {
                 // The last row of the last key: there is no page behind this one.
                 let is_last = nth + 1 == keys.len();
                 page.next = page.next.take().filter(|next| !is_last || next.after.is_some());
@@ -256,12 +355,11 @@ impl Front {
 
     async fn scan(
         self: &Arc<Self>,
-        table: &TableDef,
-        bound: &BoundSelect,
-        level: Level,
+        selecting: &Selecting<'_>,
         place: Option<&Place>,
         page: &mut Page,
     ) -> Result<(), Refusal> {
+        let Selecting { table, bound, level } = *selecting;
         let Keys::Scan { from, until } = &bound.keys else { return Ok(()) };
         let last = match *until {
             Bound::Unbounded => Token::MAX,
@@ -279,8 +377,9 @@ impl Front {
             },
             Some(place) => {
                 if place.after.is_some() {
-                    let (partition, now) = self.read_one(table, &place.key, level).await?;
-                    if page.take(bound, &place.key, &partition, now, Some(place))? {
+                    let mut standing = Standing::new(&place.key, Some(place));
+                    let cut = standing.cut(bound);
+                    if self.read_on(selecting, &mut standing, cut, page).await? {
                         return Ok(());
                     }
                 }
@@ -301,10 +400,20 @@ impl Front {
                 shape: Shape::Of(table.id),
                 until: last,
             };
-            let found = self.coordinator.scan(request).await;
+            let most = page.remaining.unwrap_or(u64::MAX).min(page.left as u64);
+            let most = bound.per_partition_limit.map_or(most, |limit| limit.min(most));
+            // A statement without slices has no keys to scan.
+            let Some(filter) = bound.filter(None, most, PART_BYTES) else { return Ok(()) };
+            let found = self.coordinator.scan_rows(request, filter).await;
             let found = found.map_err(|error| Box::new(self.failure(&error)))?;
-            for (key, partition) in &found.partitions {
-                if page.take(bound, key, partition, found.at, None)? {
+            for (key, part) in &found.partitions {
+                let mut standing = Standing::new(key, None);
+                if page.take(bound, part, found.at, &mut standing)? {
+                    return Ok(());
+                }
+                if let Some(next) = part.next.clone().filter(|_| !standing.is_done)
+                    && self.read_on(selecting, &mut standing, Some(next), page).await?
+                {
                     return Ok(());
                 }
             }

@@ -269,6 +269,7 @@ fn collect(
         let start = start(*span, behind.take())?;
         walk.scan(engine, table, &start, span.until, as_of, |_, key, bytes| {
             let partition = v1::KeyedPartition {
+                next: None,
                 key: Bytes::copy_from_slice(key),
                 data: Bytes::copy_from_slice(bytes),
             };

@@ -277,8 +277,8 @@ async fn scan_page(
         until: Token::MAX,
     };
     let page = coordinator.scan(request).await?;
-    let entries = page.partitions.into_iter().filter_map(|(key, partition)| {
-        let (value, at) = merge::live_value(&partition, page.at)?;
+    let entries = page.partitions.into_iter().filter_map(|(key, part)| {
+        let (value, at) = merge::live_value(&part.partition, page.at)?;
         Some(v1::Entry { key: key.0, value: value.clone(), timestamp_us: at.0 })
     });
     Ok(Answered {

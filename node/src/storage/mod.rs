@@ -31,6 +31,7 @@ pub use upkeep::{
 use crate::seams::net::BoxFuture;
 use bytes::Bytes;
 use helenus_core::codec::{self, CodecError};
+use helenus_core::read::{self, AsOf, Part, RowFilter};
 use helenus_core::{Expiry, Key, Partition, TableDef, TableId, TimestampMicros, Token, merge};
 use std::ops::ControlFlow;
 
@@ -273,6 +274,42 @@ pub enum RangeStart {
     First,
 }
 
+/// A part of each partition of a token range.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RowsPage {
+    /// In (token, key) order; of a partition that has nothing in the slices the part is empty.
+    pub parts: Vec<(Token, Key, Part)>,
+    /// There may be more partitions behind the last one.
+    pub more: bool,
+}
+
+/// What [`Engine::range_rows`] reads.
+#[derive(Debug)]
+pub struct RangeRows<'a> {
+    /// Where it begins.
+    pub start: &'a RangeStart,
+    /// No partition behind this token.
+    pub until: Token,
+    /// At most so many partitions.
+    pub limit: usize,
+    /// So many bytes end it. The part that goes over it is still in it, and has a bound of its own.
+    pub bytes: usize,
+    /// What is wanted of each.
+    pub filter: &'a RowFilter,
+    /// As of when.
+    pub as_of: AsOf,
+}
+
+/// Partitions that [`Engine::range_rows`] looks at before it is known how large they are.
+const ROWS_FIRST_LOOK: usize = 16;
+
+/// About what a part takes in an answer.
+pub(crate) fn part_bytes(key: &Key, part: &Part) -> usize {
+    let rows = part.partition.rows.iter().map(|(key, row)| key.0.len() + merge::row_bytes(row));
+    let static_row = part.partition.static_row.as_ref().map_or(0, merge::row_bytes);
+    key.0.len() + part.partition.ranges.len() * 48 + static_row + rows.sum::<usize>()
+}
+
 /// What [`Engine::scan`] calls for each partition: its token, its key, its canonical encoding. It may break.
 pub type Visit<'v> = dyn FnMut(Token, &[u8], &[u8]) -> ControlFlow<()> + 'v;
 
@@ -306,6 +343,43 @@ pub trait Engine: Upkeep + Send + Sync {
         until: Token,
         limit: usize,
     ) -> Result<RangePage, StorageError>;
+    /// Part of a partition, as a reader sees it: what [`read::select`] makes of all that is known. An engine that can reads no
+    /// more than it takes for that.
+    fn read_rows(
+        &self,
+        table: TableId,
+        token: Token,
+        key: &Key,
+        filter: &RowFilter,
+        as_of: AsOf,
+    ) -> Result<Part, StorageError> {
+        let found = self.read(table, token, key)?.unwrap_or_default();
+        Ok(read::select(&found, filter, as_of))
+    }
+    /// The same of each partition of a token range.
+    fn range_rows(&self, table: TableId, wanted: &RangeRows<'_>) -> Result<RowsPage, StorageError> {
+        let mut page = RowsPage::default();
+        let (mut start, mut bytes) = (wanted.start.clone(), 0_usize);
+        loop {
+            let look = ROWS_FIRST_LOOK.min(wanted.limit - page.parts.len());
+            let found = self.range(table, &start, wanted.until, look)?;
+            page.more = found.more;
+            let mut found = found.partitions.into_iter().peekable();
+            while let Some((token, key, partition)) = found.next() {
+                let part = read::select(&partition, wanted.filter, wanted.as_of);
+                bytes += part_bytes(&key, &part);
+                start = RangeStart::AfterKey(token, key.clone());
+                page.parts.push((token, key, part));
+                if bytes >= wanted.bytes {
+                    page.more |= found.peek().is_some();
+                    return Ok(page);
+                }
+            }
+            if !page.more || page.parts.len() >= wanted.limit {
+                return Ok(page);
+            }
+        }
+    }
     /// Hands every partition from `start` to `until` (inclusive) to `visit` in (token, key) order, tombstones included, as
     /// bytes: for whoever reads a whole range and has no need of decoded partitions. Not one moment in time: a write that
     /// happens meanwhile is seen or not.

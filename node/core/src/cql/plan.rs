@@ -39,7 +39,7 @@ mod source;
 pub use batch::BatchPlan;
 pub use error::PlanError;
 pub use modify::ModifyPlan;
-pub use rows::{Fold, PartitionRows};
+pub use rows::{Carried, Fold, PartitionPart, PartitionRows};
 pub use select::{BoundSelect, Keys, SelectPlan};
 pub use slices::Slice;
 

@@ -52,6 +52,17 @@ pub fn value_bytes(partition: &Partition) -> usize {
     sizes.sum::<usize>() + paths.sum::<usize>()
 }
 
+/// About what a row takes in memory or on the wire: its values and elements' paths, and a little for each cell.
+pub fn row_bytes(row: &Row) -> usize {
+    const CELL_BYTES: usize = 16;
+    let cells = all_cells(row).map(|cell| match &cell.content {
+        Content::Value { value, .. } => CELL_BYTES + value.len(),
+        Content::Tombstone { .. } => CELL_BYTES,
+    });
+    let paths = elements(row).map(|(path, _)| path.len());
+    CELL_BYTES + cells.sum::<usize>() + paths.sum::<usize>()
+}
+
 /// The elements of a row's complex columns.
 fn elements(row: &Row) -> impl Iterator<Item = &(Bytes, Cell)> {
     row.complex.iter().flat_map(|(_, complex)| &complex.elements)

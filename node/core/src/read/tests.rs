@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{Cell, ColumnId, Liveness};
+use crate::data::{Cell, ColumnId, Content, Liveness};
 use crate::merge::arbitrary as any;
 use crate::types::TimestampMicros;
 use proptest::collection::{btree_set, vec};
@@ -103,7 +103,8 @@ proptest! {
         let filter = RowFilter { bytes: u32::MAX, ..filter };
         let mut gather = Gather::new(&filter, NOW);
         for (window, end) in windows(&cuts, filter.reversed) {
-            let slices = filter.in_window(&window);
+            let slices: Vec<Slice> =
+                filter.slices.iter().filter_map(|slice| slice.within(&window)).collect();
             if gather.add(clip(&partition, &slices, filter.static_row), end.as_ref()) {
                 break;
             }

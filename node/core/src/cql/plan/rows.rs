@@ -10,6 +10,7 @@ use crate::cql::types::CqlType;
 use crate::cql::{clustering, elements, partition_key};
 use crate::data::{Cell, ClusteringKey, ColumnId, Content, Expiry, Key, Partition, Row};
 use crate::merge::row_is_live;
+use crate::read::RowFilter;
 use crate::schema::TableDef;
 use crate::types::GcSeconds;
 use bytes::Bytes;
@@ -26,6 +27,17 @@ pub struct PartitionRows {
     pub last: Option<ClusteringKey>,
     /// Whether there are more rows after these.
     pub more: bool,
+}
+
+/// A part of a partition, as storage gave it.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionPart<'a> {
+    /// What is in it.
+    pub partition: &'a Partition,
+    /// When it was read.
+    pub now: GcSeconds,
+    /// Whether no other follows.
+    pub is_last: bool,
 }
 
 /// A row, and what belongs to all rows of its partition.
@@ -127,7 +139,23 @@ impl Fold {
     }
 }
 
+/// What the rows of a partition that comes in parts carry from one part to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Carried {
+    has_rows: bool,
+    is_done: bool,
+    group: Option<Group>,
+}
+
+impl Carried {
+    /// Whether later parts give no more rows.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+}
+
 /// The group that rows are added to.
+#[derive(Debug, Clone)]
 struct Group {
     prefix: Vec<Option<Bytes>>,
     fold: Fold,
@@ -151,6 +179,51 @@ impl BoundSelect {
         after: Option<&ClusteringKey>,
         most: usize,
     ) -> Result<PartitionRows, PlanError> {
+        let part = PartitionPart { partition, now, is_last: true };
+        self.part_rows(key, part, after, most, &mut Carried::default())
+    }
+
+    /// What storage is asked for to get the next `most` rows, from the cut `from` on (`None`: from the start): of a part at
+    /// most `bytes`. `None`: there is nothing there to ask for.
+    pub fn filter(&self, from: Option<&ClusteringKey>, most: u64, bytes: u32) -> Option<RowFilter> {
+        let plan = &self.plan;
+        let is_row_for_row =
+            self.filters.is_empty() && plan.group_by.is_none() && !self.is_aggregate();
+        let rows = if plan.distinct {
+            1
+        } else if is_row_for_row {
+            // One more says whether there are more.
+            u32::try_from(most.saturating_add(1)).unwrap_or(u32::MAX)
+        } else {
+            u32::MAX
+        };
+        let mut filter = RowFilter {
+            slices: self.slices.clone(),
+            reversed: self.reversed,
+            static_row: plan.table.columns.cells.iter().any(|column| column.is_static),
+            rows,
+            bytes,
+        };
+        if let Some(from) = from {
+            filter.slices = filter.rest(from);
+        }
+        (!filter.slices.is_empty()).then_some(filter)
+    }
+
+    /// As [`BoundSelect::rows`], of a partition that comes in parts: `carried` goes from one to the next. A group that may go
+    /// on in the next part is not among the rows yet; whoever stops here comes back behind `last`, where it begins.
+    ///
+    /// # Errors
+    /// As of [`BoundSelect::rows`].
+    pub fn part_rows(
+        &self,
+        key: &Key,
+        part: PartitionPart<'_>,
+        after: Option<&ClusteringKey>,
+        most: usize,
+        carried: &mut Carried,
+    ) -> Result<PartitionRows, PlanError> {
+        let PartitionPart { partition, now, is_last } = part;
         let plan = &self.plan;
         let partition_key = partition_key::decode(key, plan.table.columns.partition_key.len())
             .map_err(|error| self.corrupt(error.to_string()))?;
@@ -166,21 +239,26 @@ impl BoundSelect {
             now,
         };
         let static_is_live = static_row.is_some_and(|row| row_is_live(row, now));
-        let mut sink = Sink { select: self, most, out: PartitionRows::default(), group: None };
+        let group = carried.group.take();
+        let mut sink = Sink { select: self, most, out: PartitionRows::default(), group };
         let mut live =
             self.stored(partition, after).filter(|(_, row)| row_is_live(row, now)).peekable();
-        let has_rows = live.peek().is_some();
+        carried.has_rows |= live.peek().is_some();
+        let has_rows = carried.has_rows;
         if plan.distinct || !has_rows {
             let is_row = if plan.distinct {
                 static_is_live || has_rows
             } else {
                 static_is_live && !plan.restrictions.about_rows
             };
-            if after.is_none() && is_row && self.accepts(&of_partition)? {
+            // Of a partition in which nothing is known to be alive yet, the next part may say otherwise.
+            let is_settled = is_last || (plan.distinct && is_row);
+            if after.is_none() && is_settled && is_row && self.accepts(&of_partition)? {
                 sink.row(&ClusteringKey::default(), &of_partition)?;
                 sink.finish()?;
                 sink.out.last = None;
             }
+            carried.is_done = is_settled;
             return Ok(sink.out);
         }
         for (at, row) in live {
@@ -191,7 +269,10 @@ impl BoundSelect {
                 break;
             }
         }
-        sink.finish()?;
+        if is_last {
+            sink.finish()?;
+        }
+        carried.group = sink.group.take();
         Ok(sink.out)
     }
 
