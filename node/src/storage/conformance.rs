@@ -7,6 +7,9 @@
 
 mod elements;
 mod lsm;
+pub(crate) mod rows;
+
+pub(crate) use rows::parts_are_cut_out_of_all_that_is_known;
 
 pub(crate) use elements::elements_merge_one_by_one_wherever_they_lie;
 
@@ -47,6 +50,7 @@ macro_rules! conformance {
             pages_come_in_token_and_key_order_across_flushes,
             a_page_says_whether_there_is_more,
             a_scan_hands_out_the_bytes_of_what_pages_hold,
+            parts_are_cut_out_of_all_that_is_known,
             keys_of_one_token_are_told_apart,
             a_clean_shutdown_loses_nothing,
             a_crash_loses_nothing_acknowledged,

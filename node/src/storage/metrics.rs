@@ -25,7 +25,7 @@ impl fmt::Debug for StorageMetrics {
 
 /// Name, help, type and value of a figure.
 type Figure = (&'static str, &'static str, MetricType, fn(&TableFigures) -> u64);
-const FIGURES: [Figure; 18] = [
+const FIGURES: [Figure; 19] = [
     ("table_sstables", "SSTables", MetricType::Gauge, |t| t.sstables),
     ("table_live_bytes", "Bytes of SSTables", MetricType::Gauge, |t| t.live_bytes),
     ("table_memtable_bytes", "Bytes in memtables", MetricType::Gauge, |t| t.memtable_bytes),
@@ -42,6 +42,12 @@ const FIGURES: [Figure; 18] = [
         "SSTables of which a point read opened a block; divided by reads, the read amplification",
         MetricType::Counter,
         |t| t.sstables_read,
+    ),
+    (
+        "table_blocks_read",
+        "Blocks of SSTables that point reads opened, in the cache or on the disk",
+        MetricType::Counter,
+        |t| t.blocks_read,
     ),
     (
         "table_sstables_skipped",

@@ -19,6 +19,8 @@ pub struct TableFigures {
     pub scans: u64,
     /// SSTables of which point reads opened a block: divided by `reads`, the read amplification.
     pub sstables_read: u64,
+    /// Blocks of SSTables that they opened.
+    pub blocks_read: u64,
     /// SSTables that point reads passed by, since what they had found was newer than all that is in there.
     pub sstables_skipped: u64,
     pub writes: u64,

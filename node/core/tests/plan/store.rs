@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use helenus_core::cql::ast::{InsertValues, Modification, Statement, Term};
 use helenus_core::cql::plan::{
-    self, BoundSelect, Catalog, Held, Keys, Moment, PartitionRows, Plan, SelectPlan, Value, WriteAt,
+    self, BoundSelect, Carried, Catalog, Held, Keys, Moment, PartitionPart, PartitionRows, Plan,
+    SelectPlan, Value, WriteAt,
 };
 use helenus_core::cql::{self, CqlType, UserType, collection};
+use helenus_core::read::{AsOf, behind, select};
 use helenus_core::schema::{CellColumn, ClusteringColumn, KeyColumn};
 use helenus_core::{
     ClusteringKey, ColumnId, Columns, GcSeconds, Key, Partition, TableDef, TableId, TableOptions,
@@ -358,17 +360,60 @@ impl Store {
         Ok(out)
     }
 
-    /// The rows, which are the same however short the pages are.
+    /// The rows, which are the same however short the pages are, and the parts in which storage gives them.
     pub(crate) fn read(&self, plan: &SelectPlan, values: &[Value]) -> Answer<Vec<Row>> {
         let bound = plan.bind(values, self.moment())?;
-        let whole = self.pages(&bound, plan, usize::MAX)?;
-        for page in 1..4 {
-            assert_eq!(self.pages(&bound, plan, page)?, whole, "in pages of {page}");
+        let whole = self.pages(&bound, plan, usize::MAX, None)?;
+        for page in [1, 2, 3, usize::MAX] {
+            for bytes in [None, Some(1), Some(60), Some(u32::MAX)] {
+                let found = self.pages(&bound, plan, page, bytes)?;
+                assert_eq!(found, whole, "in pages of {page}, and parts of {bytes:?} bytes");
+            }
         }
         Ok(whole)
     }
 
-    fn pages(&self, bound: &BoundSelect, plan: &SelectPlan, page: usize) -> Answer<Vec<Row>> {
+    /// As [`BoundSelect::rows`], asking storage for no more than the statement needs, and for parts of about `bytes`.
+    fn in_parts(
+        &self,
+        bound: &BoundSelect,
+        (key, partition): (&Key, &Partition),
+        after: Option<&ClusteringKey>,
+        most: usize,
+        bytes: u32,
+    ) -> Answer<PartitionRows> {
+        let now = GcSeconds(self.now);
+        let as_of = AsOf { now, gc_grace_seconds: u32::MAX };
+        let (mut carried, mut out) = (Carried::default(), PartitionRows::default());
+        let mut cut = after.map(|at| if bound.reversed { at.clone() } else { behind(at) });
+        out.last = after.cloned();
+        loop {
+            let wanted = most - out.rows.len();
+            let Some(filter) = bound.filter(cut.as_ref(), wanted as u64, bytes) else { break };
+            let part = select(partition, &filter, as_of);
+            let is_last = part.next.is_none();
+            let of = PartitionPart { partition: &part.partition, now, is_last };
+            let found = bound.part_rows(key, of, out.last.as_ref(), wanted, &mut carried)?;
+            out.rows.extend(found.rows);
+            out.keys.extend(found.keys);
+            out.last = found.last.or(out.last);
+            let is_done = is_last || carried.is_done();
+            out.more = found.more || !is_done;
+            if is_done || found.more || out.rows.len() >= most {
+                break;
+            }
+            cut = part.next;
+        }
+        Ok(out)
+    }
+
+    fn pages(
+        &self,
+        bound: &BoundSelect,
+        plan: &SelectPlan,
+        page: usize,
+        bytes: Option<u32>,
+    ) -> Answer<Vec<Row>> {
         let now = GcSeconds(self.now);
         let mut rows: Vec<(Option<ClusteringKey>, Row)> = Vec::new();
         for ((table, token, key), partition) in &self.written {
@@ -385,7 +430,12 @@ impl Store {
             let mut after = None;
             loop {
                 let most = page.min(left);
-                let found = bound.rows(key, partition, now, after.as_ref(), most)?;
+                let found = match bytes {
+                    None => bound.rows(key, partition, now, after.as_ref(), most)?,
+                    Some(bytes) => {
+                        self.in_parts(bound, (key, partition), after.as_ref(), most, bytes)?
+                    }
+                };
                 let PartitionRows { rows: found, keys, last, more } = found;
                 assert!(found.len() <= most && (!more || found.len() == most));
                 left -= found.len();

@@ -1,14 +1,18 @@
 //! The data path: what a replica asks of the engine, each a few lines over the part that knows.
 
 use super::memtable::Place;
-use super::scan::{self, Gathered};
+use super::rows::{LARGE_ROWS, Stretch};
+use super::scan::{self, Found, Gathered};
 use super::state::{Stirred, View};
 use super::{LsmEngine, compact, log, sync, table_dir};
 use crate::seams::background::{self, Lane};
 use crate::seams::net::BoxFuture;
-use crate::storage::{Applied, Engine, RangePage, RangeStart, StorageError, Visit, Write};
+use crate::storage::{
+    Applied, Engine, RangePage, RangeRows, RangeStart, RowsPage, StorageError, Visit, Write,
+};
+use helenus_core::read::{self, AsOf, Gather, Part, RowFilter};
 use helenus_core::{Key, Partition, TableDef, TableId, Token};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +44,39 @@ impl LsmEngine {
 }
 
 impl LsmEngine {
+    /// Part of a partition: of a small one cut out of the whole, of a large one put together window by window.
+    fn rows_of(
+        &self,
+        table: TableId,
+        place: &Place,
+        filter: &RowFilter,
+        as_of: AsOf,
+    ) -> Result<Part, StorageError> {
+        let mut gather = Gather::new(filter, as_of);
+        let mut rest = filter.slices.clone();
+        let mut is_large = false;
+        loop {
+            let (stretch, view) = {
+                let mut state = self.shared.lock();
+                let table = state.open_table(table)?;
+                let view = Arc::clone(&table.view);
+                is_large =
+                    is_large || table.active.rows_of(place) > LARGE_ROWS || view.is_wide(place);
+                if !is_large {
+                    let found = table.active.get(place)?;
+                    drop(state);
+                    let found = view.read(place, found)?.unwrap_or_default();
+                    return Ok(read::select(&found, filter, as_of));
+                }
+                (Stretch::of(&table.active, place, filter, &rest)?, view)
+            };
+            match view.gather_rows(place, &stretch, rest, filter, &mut gather)? {
+                Some(next) => rest = filter.rest(&next),
+                None => return Ok(gather.finish()),
+            }
+        }
+    }
+
     /// Up to `limit` entries of the active memtable in a range, and all the rest.
     fn gather(
         &self,
@@ -47,11 +84,12 @@ impl LsmEngine {
         start: &Bound<Place>,
         until: Token,
         limit: usize,
+        lazy: bool,
     ) -> Result<(Gathered, Arc<View>), StorageError> {
         let mut state = self.shared.lock();
         let table = state.open_table(table)?;
         table.figures.scans += 1;
-        let gathered = Gathered::new(&table.active, start, until, limit);
+        let gathered = Gathered::new(&table.active, start, until, limit, lazy);
         Ok((gathered, Arc::clone(&table.view)))
     }
 }
@@ -138,6 +176,27 @@ impl Engine for LsmEngine {
         view.read(&place, found)
     }
 
+    fn read_rows(
+        &self,
+        table: TableId,
+        token: Token,
+        key: &Key,
+        filter: &RowFilter,
+        as_of: AsOf,
+    ) -> Result<Part, StorageError> {
+        self.shared.lock().open_table(table)?.figures.reads += 1;
+        self.rows_of(table, &Place::new(token, &key.0), filter, as_of)
+    }
+
+    fn range_rows(&self, table: TableId, wanted: &RangeRows<'_>) -> Result<RowsPage, StorageError> {
+        let Some(bound) = scan::bound(wanted.start) else { return Ok(RowsPage::default()) };
+        let gathered = wanted.limit.saturating_add(1);
+        let (gathered, view) = self.gather(table, &bound, wanted.until, gathered, true)?;
+        scan::rows_page(&view, &bound, wanted, &gathered, |place| {
+            self.rows_of(table, place, wanted.filter, wanted.as_of)
+        })
+    }
+
     fn range(
         &self,
         table: TableId,
@@ -146,7 +205,7 @@ impl Engine for LsmEngine {
         limit: usize,
     ) -> Result<RangePage, StorageError> {
         let Some(bound) = scan::bound(start) else { return Ok(RangePage::default()) };
-        let (gathered, view) = self.gather(table, &bound, until, limit.saturating_add(1))?;
+        let (gathered, view) = self.gather(table, &bound, until, limit.saturating_add(1), false)?;
         scan::page(&view, &bound, until, limit, &gathered)
     }
 
@@ -160,8 +219,9 @@ impl Engine for LsmEngine {
         let mut next = scan::bound(start);
         let mut buffer = Vec::new();
         while let Some(bound) = next {
-            let (gathered, view) = self.gather(table, &bound, until, SCAN_GATHER)?;
-            let flow = scan::walk(&view, &gathered, &bound, until, &mut |token, key, item| {
+            let (gathered, view) = self.gather(table, &bound, until, SCAN_GATHER, false)?;
+            let flow = scan::walk(&view, &gathered, &bound, until, &mut |token, key, found| {
+                let Found::Item(item) = found else { return Ok(ControlFlow::Continue(())) };
                 Ok(visit(token, key, item.encoded(&mut buffer)))
             })?;
             if flow.is_break() {

@@ -275,6 +275,19 @@ impl Memtable {
         }
     }
 
+    /// What is known of a partition here, where it lies.
+    pub(super) fn look(&self, place: &Place) -> Option<Stored<'_>> {
+        self.slot(place).map(|slot| self.stored(slot))
+    }
+
+    /// How many rows a partition has here, if it was merged from several writes.
+    pub(super) fn rows_of(&self, place: &Place) -> usize {
+        match self.slot(place) {
+            Some(Slot::Merged(partition)) => partition.rows.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether anything is known of a partition here.
     pub(super) fn contains(&self, place: &Place) -> bool {
         self.slot(place).is_some()

@@ -9,8 +9,8 @@
 //!
 //! It is ours, not a library's, because merge by timestamp, gc_grace and the compaction backlog are what this project
 //! exists to show. The parts, in reading order: `log` and `replay` (nothing acknowledged is lost), `memtable`, `sstable`
-//! with `bloom` (sorted files that never change), `manifest` (which of them count), `state` (what is known in memory),
-//! `flush`, `compact`, `scan`, `recover`, and what operators ask for: `snapshot`, `verify`, `scrub`.
+//! with `bloom` (sorted files that never change, wide partitions in pieces), `manifest` (which of them count), `state` (what
+//! is known in memory), `flush`, `compact`, `scan`, `rows` (parts of partitions), `recover`, and what operators ask for: `snapshot`, `verify`, `scrub`.
 //!
 //! Invariants:
 //! - what is in a memtable is in the log, until a manifest lists it in an SSTable;
@@ -20,7 +20,8 @@
 //! - bounded: memtables by `memtable_heap_space` (waiting ones by four times as much, then writes are refused), the log by
 //!   `commitlog_total_space` (the oldest memtable is flushed), blocks in memory by `block_cache_size`.
 //!
-//! CAVEAT: index and filter of every SSTable are in memory: about 2.5 bytes a partition.
+//! CAVEATS: index and filter of every SSTable are in memory: about 2.5 bytes a partition, and a line of the index for every
+//! 16 KiB of a wide one. A compaction, a repair and a scrub put a wide partition together whole, and so does a memtable.
 //!
 //! Sources: O'Neil et al., The Log-Structured Merge-Tree (1996); Chang et al., Bigtable (2006); Cassandra's storage engine.
 
@@ -35,6 +36,7 @@ mod flush;
 mod compact;
 mod figures;
 mod scan;
+mod rows;
 mod recover;
 mod sync;
 mod snapshot;

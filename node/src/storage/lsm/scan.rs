@@ -5,10 +5,12 @@
 //! copied: that is nearly every partition of a table that is compacted.
 
 use super::memtable::{Memtable, Place, Stored};
+use super::rows::LARGE_ROWS;
 use super::sstable::Cursor;
 use super::state::View;
-use crate::storage::{RangePage, RangeStart, StorageError};
+use crate::storage::{RangePage, RangeRows, RangeStart, RowsPage, StorageError, part_bytes};
 use bytes::Bytes;
+use helenus_core::read::{self, Part};
 use helenus_core::{Key, Partition, Token, codec, merge};
 use std::ops::{Bound, ControlFlow};
 
@@ -29,6 +31,8 @@ pub(super) struct Gathered {
     entries: Vec<(Place, Content)>,
     /// Where it ends, if the memtable goes on in the range: nothing behind it may be handed out.
     horizon: Option<Place>,
+    /// Whoever walks it reads large partitions by himself.
+    lazy: bool,
 }
 
 enum Content {
@@ -46,27 +50,33 @@ impl Content {
 }
 
 impl Gathered {
-    /// Up to `limit` entries of a memtable.
+    /// Up to `limit` entries of a memtable. `lazy`: large partitions are only to be named.
     pub(super) fn new(
         memtable: &Memtable,
         start: &Bound<Place>,
         until: Token,
         limit: usize,
+        lazy: bool,
     ) -> Gathered {
         let within = memtable.iter(start.clone()).take_while(|(place, _)| place.token <= until);
         let mut entries = Vec::new();
         for (place, stored) in within {
             if entries.len() >= limit {
                 let horizon = entries.last().map(|(place, _): &(Place, _)| place.clone());
-                return Gathered { entries, horizon };
+                return Gathered { entries, horizon, lazy };
             }
             let content = match stored {
                 Stored::Encoded(bytes) => Content::Encoded(bytes.into()),
+                // Just enough to tell that it is large.
+                Stored::Partition(partition) if lazy && partition.rows.len() > LARGE_ROWS => {
+                    let rows = partition.rows.iter().take(LARGE_ROWS + 1).cloned().collect();
+                    Content::Partition(Box::new(Partition { rows, ..Partition::default() }))
+                }
                 Stored::Partition(partition) => Content::Partition(Box::new(partition.clone())),
             };
             entries.push((place.clone(), content));
         }
-        Gathered { entries, horizon: None }
+        Gathered { entries, horizon: None, lazy }
     }
 
     /// Where the next part begins; `None`: this was the last.
@@ -110,8 +120,16 @@ impl Item<'_> {
     }
 }
 
+/// What a walk comes upon.
+pub(super) enum Found<'a> {
+    /// A partition.
+    Item(Item<'a>),
+    /// A large one, if it was asked only to name those.
+    Large,
+}
+
 /// What a walk calls for each partition. It may break.
-type Visitor<'v> = dyn FnMut(Token, &[u8], Item<'_>) -> Result<ControlFlow<()>, StorageError> + 'v;
+type Visitor<'v> = dyn FnMut(Token, &[u8], Found<'_>) -> Result<ControlFlow<()>, StorageError> + 'v;
 
 /// One of the places where partitions are.
 enum Source<'v> {
@@ -119,7 +137,7 @@ enum Source<'v> {
         rest: Box<dyn Iterator<Item = (&'v Place, Stored<'v>)> + 'v>,
         head: Option<(&'v Place, Stored<'v>)>,
     },
-    Table(Cursor),
+    Table(Box<Cursor>),
 }
 
 impl<'v> Source<'v> {
@@ -143,6 +161,16 @@ impl<'v> Source<'v> {
             Source::Memory { head: Some((_, stored)), .. } => Item::Memory(stored),
             Source::Memory { head: None, .. } => Item::Merged(Partition::default()),
             Source::Table(cursor) => Item::Table(cursor),
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        match self {
+            Source::Memory { head: Some((_, Stored::Partition(partition))), .. } => {
+                partition.rows.len() > LARGE_ROWS
+            }
+            Source::Memory { .. } => false,
+            Source::Table(cursor) => cursor.is_wide(),
         }
     }
 
@@ -184,9 +212,19 @@ pub(super) fn walk(
         if token > until || is_behind {
             return Ok(ControlFlow::Continue(()));
         }
-        if is_alone {
+        if gathered.lazy && sources.iter().any(|s| s.place() == Some((token, key)) && s.is_large())
+        {
+            let key = key.to_vec();
+            if visit(token, &key, Found::Large)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let here = |source: &&mut Source<'_>| source.place() == Some((token, key.as_slice()));
+            sources.iter_mut().filter(here).try_for_each(Source::advance)?;
+        } else if is_alone {
             let alone = sources.get(nth).map(Source::item);
-            let flow = alone.map_or(Ok(ControlFlow::Continue(())), |it| visit(token, key, it))?;
+            let flow = alone.map_or(Ok(ControlFlow::Continue(())), |item| {
+                visit(token, key, Found::Item(item))
+            })?;
             if flow.is_break() {
                 return Ok(flow);
             }
@@ -196,7 +234,7 @@ pub(super) fn walk(
         } else {
             let key = key.to_vec();
             let merged = merge_at(&mut sources, token, &key)?;
-            if visit(token, &key, Item::Merged(merged))?.is_break() {
+            if visit(token, &key, Found::Item(Item::Merged(merged)))?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -219,7 +257,7 @@ fn sources<'v>(
         sources.push(Source::memory(frozen.memtable.iter(start.clone())));
     }
     for sstable in view.sstables.iter().filter(|sstable| sstable.overlaps(from, until)) {
-        sources.push(Source::Table(Cursor::from(sstable, start)?));
+        sources.push(Source::Table(Box::new(Cursor::from(sstable, start, gathered.lazy)?)));
     }
     Ok(sources)
 }
@@ -247,12 +285,40 @@ pub(super) fn page(
     gathered: &Gathered,
 ) -> Result<RangePage, StorageError> {
     let mut page = RangePage::default();
-    let _ended_or_full = walk(view, gathered, start, until, &mut |token, key, item| {
+    let _ended_or_full = walk(view, gathered, start, until, &mut |token, key, found| {
+        let Found::Item(item) = found else { return Ok(ControlFlow::Continue(())) };
         if page.partitions.len() >= limit {
             page.more = true;
             return Ok(ControlFlow::Break(()));
         }
         page.partitions.push((token, Key(Bytes::copy_from_slice(key)), item.decode()?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(page)
+}
+
+/// A page of parts of partitions, up to the limits of `wanted`. `large` reads those that are not to be put together.
+pub(super) fn rows_page(
+    view: &View,
+    start: &Bound<Place>,
+    wanted: &RangeRows<'_>,
+    gathered: &Gathered,
+    large: impl Fn(&Place) -> Result<Part, StorageError>,
+) -> Result<RowsPage, StorageError> {
+    let mut page = RowsPage::default();
+    let mut bytes = 0;
+    let _ended_or_full = walk(view, gathered, start, wanted.until, &mut |token, key, found| {
+        if page.parts.len() >= wanted.limit || bytes >= wanted.bytes {
+            page.more = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        let part = match found {
+            Found::Item(item) => read::select(&item.decode()?, wanted.filter, wanted.as_of),
+            Found::Large => large(&Place::new(token, key))?,
+        };
+        let key = Key(Bytes::copy_from_slice(key));
+        bytes += part_bytes(&key, &part);
+        page.parts.push((token, key, part));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(page)

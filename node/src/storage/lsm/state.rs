@@ -50,6 +50,8 @@ pub(super) struct View {
 pub(super) struct ReadFigures {
     /// SSTables of which a read opened a block.
     pub(super) sstables: AtomicU64,
+    /// Blocks that reads of partitions opened.
+    pub(super) blocks: AtomicU64,
     /// SSTables whose filter admitted a key that they do not hold.
     pub(super) false_positives: AtomicU64,
     /// SSTables that a read passed by because what it had found was newer than all they hold.
@@ -69,8 +71,19 @@ impl View {
                 add(&mut found, partition);
             }
         }
-        let (mut read, mut skipped) = (0, 0);
-        for sstable in self.sstables.iter().rev() {
+        self.merge_tables(place, self.sstables.iter().rev(), &mut found)?;
+        Ok(found)
+    }
+
+    /// Merges what these SSTables, the newest first, know of a partition into `found`.
+    pub(super) fn merge_tables<'s>(
+        &self,
+        place: &Place,
+        sstables: impl Iterator<Item = &'s Arc<SsTable>>,
+        found: &mut Option<Partition>,
+    ) -> Result<(), StorageError> {
+        let (mut read, mut blocks, mut skipped) = (0, 0, 0);
+        for sstable in sstables {
             let statistics = &sstable.content.statistics;
             if found.as_ref().is_some_and(|found| statistics.cannot_change(found)) {
                 skipped += 1;
@@ -80,17 +93,25 @@ impl View {
                 Lookup::Excluded => {}
                 Lookup::FalsePositive => {
                     read += 1;
+                    blocks += 1;
                     self.read_figures.false_positives.fetch_add(1, Ordering::Relaxed);
                 }
                 Lookup::Found(encoded) => {
                     read += 1;
-                    add(&mut found, codec::decode(encoded).map_err(|e| sstable.undecodable(&e))?);
+                    blocks += 1;
+                    add(found, codec::decode(encoded).map_err(|e| sstable.undecodable(&e))?);
+                }
+                Lookup::Pieces(partition, pieces) => {
+                    read += 1;
+                    blocks += pieces;
+                    add(found, partition);
                 }
             }
         }
         self.read_figures.sstables.fetch_add(read, Ordering::Relaxed);
+        self.read_figures.blocks.fetch_add(blocks, Ordering::Relaxed);
         self.read_figures.skipped.fetch_add(skipped, Ordering::Relaxed);
-        Ok(found)
+        Ok(())
     }
 
     fn with(
@@ -169,6 +190,7 @@ impl Table {
                 + frozen().map(Memtable::partitions).sum::<usize>())
                 as u64,
             sstables_read: self.view.read_figures.sstables.load(Ordering::Relaxed),
+            blocks_read: self.view.read_figures.blocks.load(Ordering::Relaxed),
             sstables_skipped: self.view.read_figures.skipped.load(Ordering::Relaxed),
             bloom_false_positives: self.view.read_figures.false_positives.load(Ordering::Relaxed),
             pending_compactions: self.ask(now, compaction::pending_tasks),

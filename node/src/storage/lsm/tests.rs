@@ -11,6 +11,7 @@ mod log;
 mod recovery;
 mod regressions;
 mod snapshots;
+mod wide;
 
 use super::{LsmEngine, LsmParts};
 use crate::config::{CommitlogSync, StorageConfig};

@@ -120,6 +120,15 @@ impl Block {
         })
     }
 
+    /// The first encoding here.
+    pub(super) fn first(&self) -> Option<Bytes> {
+        let entry = self.entry(0)?;
+        Some(match entry.timestamp {
+            Some(timestamp) => codec::encode_put(timestamp, self.part(&entry.value), None),
+            None => self.raw.slice(entry.value),
+        })
+    }
+
     fn find(&self, token: Token, key: &[u8]) -> Option<Entry> {
         let mut restart = self.restart_before(token);
         // How much of `key` the key of the entry before begins with.
@@ -288,6 +297,11 @@ impl Walk {
             entry.value_into(&self.block.raw, &mut self.spelled);
         }
         self.value = entry.value;
+    }
+
+    /// Whether no entry follows in this block.
+    pub(super) fn is_last(&self) -> bool {
+        self.next >= self.block.entries_end
     }
 
     /// In another block, before its first entry.

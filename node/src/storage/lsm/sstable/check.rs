@@ -7,13 +7,14 @@
 //!
 //! CAVEAT: it reads what the system gives, which may be its cache and not the disk.
 
+use super::wide::Whole;
 use super::{Cursor, SsTable};
 use crate::storage::StorageError;
 use crate::storage::integrity::FINDINGS_MAX;
 use crate::storage::lsm::memtable::Place;
 use bytes::Bytes;
 use helenus_core::merge::Statistics;
-use helenus_core::{Token, codec, token};
+use helenus_core::{Partition, Token, codec, token};
 use std::sync::Arc;
 
 const SCRUB: &str = "`helenusctl scrub` keeps all that can be read and says what cannot; reading the table at ALL then \
@@ -60,11 +61,50 @@ impl Blocks {
         let mut read = 0;
         while read < bytes {
             let Some(entry) = self.table.index.get(self.number) else { return Ok((read, false)) };
+            if self.table.continues(self.number) || self.table.continues(self.number + 1) {
+                read += self.walk_pieces(visit)?;
+                continue;
+            }
             read += u64::from(entry.len);
             self.walk(self.number, entry.offset, visit)?;
             self.number += 1;
         }
         Ok((read, self.number < self.table.index.len()))
+    }
+
+    /// A partition in pieces is one entry: all its pieces that can be read, put together. Gives their bytes.
+    fn walk_pieces(&mut self, visit: Visit<'_>) -> Result<u64, StorageError> {
+        let first = self.number;
+        let (mut read, mut whole, mut at) = (0, Whole::default(), None);
+        while let Some(entry) = self.table.index.get(self.number) {
+            if self.number > first && !self.table.continues(self.number) {
+                break;
+            }
+            read += u64::from(entry.len);
+            match self.piece(self.number) {
+                Ok((place, piece)) => {
+                    at.get_or_insert((entry.offset, place));
+                    whole.add(piece);
+                }
+                Err(error) => {
+                    let (from, until) = self.table.span(self.number);
+                    visit(Seen::Damaged { offset: entry.offset, error, from, until })?;
+                }
+            }
+            self.number += 1;
+        }
+        if let Some((offset, Place { token, key })) = at {
+            let (key, value) = (key.as_slice(), codec::encode(&whole.finish()));
+            visit(Seen::Entry { block: first, offset, token, key, value })?;
+        }
+        Ok(read)
+    }
+
+    fn piece(&self, block: usize) -> Result<(Place, Partition), StorageError> {
+        let cursor = Cursor::of_block(&self.table, block)?;
+        let (token, key) = cursor.place().ok_or_else(|| self.table.bad_entry(block))?;
+        let piece = codec::decode(cursor.share_value()).map_err(|e| self.table.undecodable(&e))?;
+        Ok((Place::new(token, key), piece))
     }
 
     fn walk(&self, block: usize, offset: u64, visit: Visit<'_>) -> Result<(), StorageError> {

@@ -2,12 +2,13 @@
 
 use super::SsTable;
 use super::block::{BadEntry, Block, Walk};
+use super::wide::Whole;
 use crate::storage::StorageError;
 use crate::storage::lsm::io_error;
 use crate::storage::lsm::memtable::Place;
 use crate::storage::lsm::replay::read_all_at;
 use bytes::Bytes;
-use helenus_core::Token;
+use helenus_core::{Partition, Token, codec};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -28,6 +29,12 @@ pub(in crate::storage::lsm) struct Cursor {
     until: usize,
     /// In the block before `number`; `None` before the first one was opened.
     walk: Option<Walk>,
+    /// Partitions in pieces are not put together.
+    lazy: bool,
+    /// It stands on one.
+    is_wide: bool,
+    /// What it stands on, put together.
+    whole: Option<Bytes>,
     /// It is behind the last entry of all.
     is_end: bool,
     consumed: u64,
@@ -43,12 +50,13 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// At the first entry from `start` on.
+    /// At the first entry from `start` on. `lazy`: whoever walks does not want the values of partitions in pieces.
     pub(in crate::storage::lsm) fn from(
         table: &Arc<SsTable>,
         start: &Bound<Place>,
+        lazy: bool,
     ) -> Result<Cursor, StorageError> {
-        let mut cursor = Cursor::new(table, false);
+        let mut cursor = Cursor { lazy, ..Cursor::new(table, false) };
         let (Bound::Included(place) | Bound::Excluded(place)) = start else {
             cursor.advance()?;
             return Ok(cursor);
@@ -64,7 +72,7 @@ impl Cursor {
             // All of this block is before it, so the next one begins behind it.
             Ok(false) => cursor.advance()?,
             Ok(true) if stands_on_it && matches!(start, Bound::Excluded(_)) => cursor.advance()?,
-            Ok(true) => {}
+            Ok(true) => cursor.land()?,
             Err(BadEntry) => return Err(table.bad_entry(cursor.number - 1)),
         }
         Ok(cursor)
@@ -89,6 +97,9 @@ impl Cursor {
             number: 0,
             until: table.index.len(),
             walk: None,
+            lazy: false,
+            is_wide: false,
+            whole: None,
             is_end: false,
             consumed: 0,
         }
@@ -101,12 +112,23 @@ impl Cursor {
 
     /// The encoding it stands on.
     pub(in crate::storage::lsm) fn value(&self) -> &[u8] {
-        self.walk.as_ref().map_or(&[], Walk::value)
+        match &self.whole {
+            Some(whole) => whole,
+            None => self.walk.as_ref().map_or(&[], Walk::value),
+        }
     }
 
     /// The same, sharing the block.
     pub(in crate::storage::lsm) fn share_value(&self) -> Bytes {
-        self.walk.as_ref().map(Walk::share_value).unwrap_or_default()
+        match &self.whole {
+            Some(whole) => whole.clone(),
+            None => self.walk.as_ref().map(Walk::share_value).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it stands on a partition in pieces, whose value it does not have.
+    pub(in crate::storage::lsm) fn is_wide(&self) -> bool {
+        self.is_wide
     }
 
     /// The SSTable it walks.
@@ -121,6 +143,44 @@ impl Cursor {
 
     /// To the next entry.
     pub(in crate::storage::lsm) fn advance(&mut self) -> Result<(), StorageError> {
+        (self.is_wide, self.whole) = (false, None);
+        self.step()?;
+        self.land()
+    }
+
+    /// Puts what it stands on together, if that goes on in the blocks that follow.
+    fn land(&mut self) -> Result<(), StorageError> {
+        let goes_on =
+            |cursor: &Cursor| cursor.number < cursor.until && cursor.table.continues(cursor.number);
+        let is_head = !self.is_end && self.number > 0 && !self.table.continues(self.number - 1);
+        if !is_head || !goes_on(self) || !self.is_last_of_block() {
+            return Ok(());
+        }
+        if self.lazy {
+            self.is_wide = true;
+            return Ok(());
+        }
+        let mut whole = Whole::default();
+        whole.add(self.decode(self.share_value())?);
+        while goes_on(self) {
+            let block = self.open_block()?;
+            let encoded = block.first().ok_or_else(|| self.table.bad_entry(self.number))?;
+            whole.add(self.decode(encoded)?);
+            self.number += 1;
+        }
+        self.whole = Some(codec::encode(&whole.finish()));
+        Ok(())
+    }
+
+    fn is_last_of_block(&self) -> bool {
+        self.walk.as_ref().is_some_and(Walk::is_last)
+    }
+
+    fn decode(&self, encoded: Bytes) -> Result<Partition, StorageError> {
+        codec::decode(encoded).map_err(|e| self.table.undecodable(&e))
+    }
+
+    fn step(&mut self) -> Result<(), StorageError> {
         loop {
             if let Some(walk) = &mut self.walk {
                 match walk.advance() {
@@ -130,6 +190,10 @@ impl Cursor {
                         return Err(self.table.bad_entry(self.number.saturating_sub(1)));
                     }
                 }
+            }
+            // Pieces of a partition that it has left.
+            while self.number < self.until && self.table.continues(self.number) {
+                self.number += 1;
             }
             if self.number >= self.until {
                 self.is_end = true;

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! | block ... | index | bloom | statistics | footer |
-//! index      | count u32 | first entry's token i64, key_len u32, key; block's offset u64, length u32 | ... |
+//! index      | count u32 | first entry's token i64, key_len u32, key; part u8, [length u32, clustering key]; block's offset u64, length u32 | ... |
 //!            | last entry's token i64, key_len u32, key |
 //! bloom      | probes u32 | bits |
 //! statistics | partitions u64 | raw_bytes u64 | written_at u32 | then merge::Statistics, fields in order; options as u8 and value (the last two
 //!            | may be missing) |
 //! footer     | (offset u64, length u64, crc32 u32) of index, bloom, statistics | version u32 | crc32 u32 | "HLNSSTBL" |
 //! ```
+//!
+//! `part` is 1 where a block goes on with the partition of the block before it, from that clustering key on (`wide`). Format 2,
+//! which has no `part`, is read as well.
 //!
 //! A reader keeps index and filter in memory (about one byte a partition and 1.5 at 1 %), so a look-up reads at most one
 //! block. Blocks are checked when they are read, the rest when the file is opened.
@@ -18,10 +21,12 @@
 mod block;
 mod check;
 mod cursor;
+mod wide;
 mod writer;
 
 pub(super) use check::{Blocks, Check, Findings, Flaw, Seen};
 pub(super) use cursor::Cursor;
+pub(super) use wide::Pieces;
 pub(super) use writer::Writer;
 
 use super::bloom::Bloom;
@@ -34,13 +39,15 @@ use block::Block;
 use bytes::{Buf, BufMut, Bytes};
 use foldhash::fast::FixedState;
 use helenus_core::merge::Statistics;
-use helenus_core::{GcSeconds, TimestampMicros, Token};
+use helenus_core::{ClusteringKey, GcSeconds, Partition, TimestampMicros, Token};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 
 const MAGIC: &[u8; 8] = b"HLNSSTBL";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Without pieces.
+const VERSION_WHOLE: u32 = 2;
 const SECTION_BYTES: usize = 8 + 8 + 4;
 const FOOTER_BYTES: usize = 3 * SECTION_BYTES + 4 + 4 + 8;
 const REMEDY: &str = "Stop the node, move this SSTable aside with its table's MANIFEST, and repair the node from its \
@@ -105,6 +112,8 @@ pub(super) struct Content {
 #[derive(Debug)]
 struct IndexEntry {
     first: Place,
+    /// It goes on with the partition of the block before it, from this key on, and has nothing else.
+    part: Option<ClusteringKey>,
     offset: u64,
     len: u32,
 }
@@ -120,6 +129,8 @@ pub(super) struct SsTable {
     index: Vec<IndexEntry>,
     /// The tokens of `index` by themselves: what a search halves lies in few cache lines.
     first_tokens: Vec<Token>,
+    /// Some partition is in pieces.
+    has_pieces: bool,
     last: Place,
     bloom: Bloom,
     file: Arc<dyn File>,
@@ -137,6 +148,8 @@ pub(super) enum Lookup {
     FalsePositive,
     /// The partition's encoding.
     Found(Bytes),
+    /// A partition that lay in pieces, and in how many.
+    Pieces(Partition, u64),
 }
 
 impl SsTable {
@@ -168,7 +181,7 @@ impl SsTable {
             read_all_at(file.as_ref(), at, len).map_err(|e| io_error(&path, &e))
         };
         let footer = read(footer_at, FOOTER_BYTES)?;
-        let sections = parse_footer(&footer).map_err(|what| bad(footer_at, &what))?;
+        let (sections, version) = parse_footer(&footer).map_err(|what| bad(footer_at, &what))?;
         let section = |n: usize, what: &str| -> Result<(u64, Vec<u8>), StorageError> {
             let (at, len, crc) = sections.get(n).copied().unwrap_or_default();
             // Checked before it is allocated.
@@ -182,7 +195,7 @@ impl SsTable {
             Ok((at, found))
         };
         let (index_at, index) = section(0, "index")?;
-        let (index, last) = parse_index(&index, index_at)
+        let (index, last) = parse_index(&index, index_at, version)
             .ok_or_else(|| bad(index_at, "the index makes no sense"))?;
         let (bloom_at, bloom) = section(1, "bloom filter")?;
         let bloom = Bloom::decode(&bloom)
@@ -192,6 +205,7 @@ impl SsTable {
             .ok_or_else(|| bad(content_at, "the statistics make no sense"))?;
         let reader = cache.next_reader.fetch_add(1, Atomic::Relaxed);
         let cache = Arc::clone(cache);
+        let has_pieces = index.iter().any(|entry| entry.part.is_some());
         let first_tokens = index.iter().map(|entry| entry.first.token).collect();
         Ok(SsTable {
             generation,
@@ -200,6 +214,7 @@ impl SsTable {
             content,
             index,
             first_tokens,
+            has_pieces,
             last,
             bloom,
             file,
@@ -214,6 +229,10 @@ impl SsTable {
             return Ok(Lookup::Excluded);
         }
         let Some(number) = self.block_of(token, key) else { return Ok(Lookup::Excluded) };
+        if let Some(run) = self.run(number).filter(|_| self.is_first(number, token, key)) {
+            let count = run.len() as u64;
+            return Ok(Lookup::Pieces(self.whole(run)?, count));
+        }
         let block = self.block(number)?;
         Ok(match block.get(token, key) {
             Some(encoded) => Lookup::Found(encoded),
@@ -247,12 +266,15 @@ impl SsTable {
         self.last.token
     }
 
-    /// The last block that begins at or before (token, key): the only one that may hold it.
+    /// The last block that begins at or before (token, key), of a partition in pieces the first: the only one that may hold
+    /// it or its beginning.
     fn block_of(&self, token: Token, key: &[u8]) -> Option<usize> {
         let mut behind = self.first_tokens.partition_point(|first| *first < token);
         // Of keys with one token, which are few, several may begin a block.
-        let is_before =
-            |entry: &&IndexEntry| (entry.first.token, entry.first.key.as_slice()) <= (token, key);
+        let is_before = |entry: &&IndexEntry| {
+            let first = (entry.first.token, entry.first.key.as_slice());
+            first < (token, key) || (first == (token, key) && entry.part.is_none())
+        };
         while self.index.get(behind).filter(is_before).is_some() {
             behind += 1;
         }
@@ -322,7 +344,7 @@ fn encode_footer(sections: &[Section; 3]) -> Vec<u8> {
     out
 }
 
-fn parse_footer(footer: &[u8]) -> Result<[Section; 3], String> {
+fn parse_footer(footer: &[u8]) -> Result<([Section; 3], u32), String> {
     let short = || "the footer is cut short".to_owned();
     let (fields, mut tail) = footer.split_at_checked(FOOTER_BYTES - 12).ok_or_else(short)?;
     let crc = tail.try_get_u32_le().map_err(|_| short())?;
@@ -338,8 +360,10 @@ fn parse_footer(footer: &[u8]) -> Result<[Section; 3], String> {
         *section = (fields.get_u64_le(), fields.get_u64_le(), fields.get_u32_le());
     }
     match fields.get_u32_le() {
-        VERSION => Ok(sections),
-        other => Err(format!("an SSTable in format {other}; this build reads format {VERSION}")),
+        version @ (VERSION | VERSION_WHOLE) => Ok((sections, version)),
+        other => Err(format!(
+            "an SSTable in format {other}; this build reads formats {VERSION_WHOLE} and {VERSION}"
+        )),
     }
 }
 
@@ -358,11 +382,30 @@ fn take_place(bytes: &mut &[u8]) -> Option<Place> {
     Some(Place { token, key: SmallKey::new(key) })
 }
 
+/// `None`: it makes no sense.
+fn take_part(bytes: &mut &[u8]) -> Option<Option<ClusteringKey>> {
+    match bytes.try_get_u8().ok()? {
+        0 => Some(None),
+        1 => {
+            let len = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
+            let (key, rest) = bytes.split_at_checked(len)?;
+            *bytes = rest;
+            Some(Some(ClusteringKey(Bytes::copy_from_slice(key))))
+        }
+        _ => None,
+    }
+}
+
 fn encode_index(index: &[IndexEntry], last: &Place) -> Vec<u8> {
     let mut out = Vec::with_capacity(index.len() * 40);
     out.put_u32_le(u32::try_from(index.len()).unwrap_or(u32::MAX));
     for entry in index {
         put_place(&mut out, &entry.first);
+        out.put_u8(u8::from(entry.part.is_some()));
+        if let Some(part) = &entry.part {
+            out.put_u32_le(u32::try_from(part.0.len()).unwrap_or(u32::MAX));
+            out.put_slice(&part.0);
+        }
         out.put_u64_le(entry.offset);
         out.put_u32_le(entry.len);
     }
@@ -371,22 +414,27 @@ fn encode_index(index: &[IndexEntry], last: &Place) -> Vec<u8> {
 }
 
 /// `end` is where the blocks end.
-fn parse_index(mut bytes: &[u8], end: u64) -> Option<(Vec<IndexEntry>, Place)> {
+fn parse_index(mut bytes: &[u8], end: u64, version: u32) -> Option<(Vec<IndexEntry>, Place)> {
     let count = bytes.try_get_u32_le().ok()?;
     // Each entry takes at least 24 bytes: a count that the section cannot hold is not believed.
     let count = usize::try_from(count).ok().filter(|n| *n > 0 && *n <= bytes.len() / 24)?;
     let mut index = Vec::with_capacity(count);
     for _ in 0..count {
         let first = take_place(&mut bytes)?;
+        let part = if version == VERSION_WHOLE { None } else { take_part(&mut bytes)? };
+        // What goes on has something to go on with.
+        if part.is_some() && index.last().is_none_or(|before: &IndexEntry| before.first != first) {
+            return None;
+        }
         let offset = bytes.try_get_u64_le().ok()?;
         let len = bytes.try_get_u32_le().ok()?;
         if offset.checked_add(u64::from(len))? > end {
             return None;
         }
-        index.push(IndexEntry { first, offset, len });
+        index.push(IndexEntry { first, part, offset, len });
     }
     let last = take_place(&mut bytes)?;
-    let sorted = index.is_sorted_by(|a, b| a.first < b.first);
+    let sorted = index.is_sorted_by(|a, b| (&a.first, &a.part) < (&b.first, &b.part));
     (sorted && bytes.is_empty()).then_some((index, last))
 }
 

@@ -1,6 +1,7 @@
 //! Writing an SSTable, front to back.
 
 use super::block::Builder;
+use super::wide::{self, WIDE_BYTES};
 use super::{BlockCache, Content, IndexEntry, Section, SsTable};
 use super::{encode_content, encode_footer, encode_index};
 use crate::seams::disk::{Disk, File};
@@ -8,8 +9,9 @@ use crate::storage::StorageError;
 use crate::storage::lsm::bloom::Bloom;
 use crate::storage::lsm::io_error;
 use crate::storage::lsm::memtable::Place;
+use bytes::Bytes;
 use helenus_core::merge::Statistics;
-use helenus_core::{GcSeconds, TableOptions, Token};
+use helenus_core::{ClusteringKey, GcSeconds, Partition, TableOptions, Token, codec};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub(in crate::storage::lsm) struct Writer {
     index: Vec<IndexEntry>,
     /// The first entry of the open block.
     first: Option<Place>,
+    /// The key from which it goes on with a partition in pieces.
+    part: Option<ClusteringKey>,
     last_token: Token,
     last_key: Vec<u8>,
     bloom: Bloom,
@@ -70,6 +74,7 @@ impl Writer {
             block: Builder::default(),
             index: Vec::new(),
             first: None,
+            part: None,
             last_token: Token::MIN,
             last_key: Vec::new(),
             bloom: Bloom::new(partitions_max, options.bloom_filter_fp_ppm),
@@ -84,17 +89,46 @@ impl Writer {
         key: &[u8],
         encoded: &[u8],
     ) -> Result<(), StorageError> {
+        self.count(token, key, encoded);
+        if encoded.len() > WIDE_BYTES
+            && codec::peek_put(encoded).is_none()
+            && let Ok(partition) = codec::decode(Bytes::copy_from_slice(encoded))
+        {
+            let pieces = wide::pieces(&partition);
+            if pieces.len() > 1 {
+                return self.add_pieces(token, key, pieces);
+            }
+        }
         if self.first.is_none() {
             self.first = Some(Place::new(token, key));
         }
-        self.bloom.insert(token);
         self.block.add(token, key, encoded);
+        if self.block.len() >= BLOCK_BYTES { self.seal_block() } else { Ok(()) }
+    }
+
+    /// Each in a block of its own.
+    fn add_pieces(
+        &mut self,
+        token: Token,
+        key: &[u8],
+        pieces: Vec<(Option<ClusteringKey>, Partition)>,
+    ) -> Result<(), StorageError> {
+        self.seal_block()?;
+        for (part, piece) in pieces {
+            (self.first, self.part) = (Some(Place::new(token, key)), part);
+            self.block.add(token, key, &codec::encode(&piece));
+            self.seal_block()?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, token: Token, key: &[u8], encoded: &[u8]) {
+        self.bloom.insert(token);
         self.content.partitions += 1;
         self.content.raw_bytes += (key.len() + encoded.len()) as u64;
         self.last_token = token;
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
-        if self.block.len() >= BLOCK_BYTES { self.seal_block() } else { Ok(()) }
     }
 
     /// Bytes of the file so far.
@@ -161,7 +195,7 @@ impl Writer {
             limit: u64::from(u32::MAX),
         })?;
         if let Some(first) = self.first.take() {
-            self.index.push(IndexEntry { first, offset: before, len });
+            self.index.push(IndexEntry { first, part: self.part.take(), offset: before, len });
         }
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
     }
