@@ -3,6 +3,7 @@
 //! Everything here runs on the node's thread, where the frame arrived. Writes of one frame are logged with one write:
 //! their acknowledgements wait for `end_of_batch`. Pages of hints are `intake`'s, steps of repairs the participant's.
 
+use crate::coordinator::Coordinator;
 use crate::intake::Intake;
 use crate::membership::Membership;
 use crate::peers::{Handler, ReplyTo};
@@ -27,6 +28,8 @@ pub(crate) struct Inbound {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) repairs: Arc<Participant>,
     pub(crate) intake: Arc<Intake>,
+    /// Leads writes of counters.
+    pub(crate) coordinator: Arc<Coordinator>,
     /// Acknowledgements that wait for the log to be written.
     pub(crate) unwritten: Mutex<Vec<ReplyTo>>,
 }
@@ -58,6 +61,7 @@ impl Handler for Inbound {
                 );
             }
             Body::RepairPage(page) => self.repair_page(page, reply),
+            Body::CounterMutation(increments) => self.lead(increments, reply),
             other => {
                 let verb = crate::peers::Verb::of(&other);
                 let why = format!("{} is no request", verb.as_str());
@@ -99,6 +103,12 @@ impl Inbound {
             },
             Err(why) => reply.send(replica::failed(FailureReason::Unknown, &why)),
         }
+    }
+
+    /// A write of counters is led like a client's, and takes a place among those: what is beyond is refused at once.
+    fn lead(&self, increments: v1::CounterMutation, reply: ReplyTo) {
+        let coordinator = Arc::clone(&self.coordinator);
+        self.tasks.spawn(async move { reply.send(coordinator.lead(increments).await) });
     }
 
     /// Steps are bounded by the participant, so their tasks are.

@@ -260,6 +260,7 @@ impl Node {
         let coordinator = Arc::new(Coordinator::new(CoordinatorParts {
             config: config.clone(),
             id: identity.node,
+            generation: identity.generation,
             clock: Arc::clone(&parts.clock),
             probe: Arc::clone(&parts.probe),
             replica: Arc::clone(&replica),
@@ -306,6 +307,7 @@ impl Node {
             tasks: Arc::clone(&self.tasks.0),
             repairs: Arc::clone(&self.repairs.participant),
             intake: Arc::clone(&self.intake),
+            coordinator: Arc::clone(&self.coordinator),
             unwritten: Mutex::default(),
         };
         self.peers.serve(internode, Arc::new(inbound));

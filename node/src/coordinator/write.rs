@@ -8,6 +8,7 @@
 //! CAVEAT: a write that timed out is hinted to whoever did not acknowledge, so it may surface later. That is Cassandra's
 //! behaviour too, and why a timeout means "undecided".
 
+use super::counter::{self, Counting};
 use super::error::{ReplicaFailure, failures};
 use super::route::{Shape, TableRoute};
 use super::{Coordinator, RequestError};
@@ -18,7 +19,7 @@ use crate::seams::probe::{ApplyPath, HintLoss};
 use crate::storage::{Applied, StorageError, Write};
 use bytes::Bytes;
 use helenus_core::hint::Overflow;
-use helenus_core::level::Op;
+use helenus_core::level::{Op, Requirement};
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
@@ -70,6 +71,22 @@ pub struct WriteRequest {
     pub timestamp: Option<TimestampMicros>,
     /// How long the client waits, if that is less than the node would.
     pub timeout: Option<Duration>,
+}
+
+/// A write of which all is known that can be before it is sent.
+pub(super) struct PlannedWrite {
+    pub(super) table: Arc<TableRoute>,
+    pub(super) write: Write,
+    timestamp: TimestampMicros,
+    pub(super) requirement: Requirement,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl PlannedWrite {
+    /// Whether it is a write of counters, which a replica has to lead.
+    pub(super) fn counts(&self) -> bool {
+        self.table.def.columns.has_counters()
+    }
 }
 
 /// A write that reached its level.
@@ -124,36 +141,67 @@ impl Coordinator {
     ) -> Result<WriteOutcome, RequestError> {
         let began = self.clock.now();
         let result = match self.admit() {
-            Ok(_place) => self.write_admitted(request).await,
+            Ok(_place) => self.write_admitted(request, Counting::Anywhere).await,
             Err(full) => Err(full),
         };
         self.answered("write", began, &result);
         result
     }
 
-    async fn write_admitted(
+    /// `counting`: where counters are counted, should it be a write of those.
+    pub(super) async fn write_admitted(
         self: &Arc<Self>,
         request: WriteRequest,
+        counting: Counting,
     ) -> Result<WriteOutcome, RequestError> {
-        let level = request.level;
+        let planned = self.planned(&request)?;
+        let holders = planned.table.placement.replicas(planned.write.token);
+        let holds = holders.iter().any(|holder| holder.node == self.id);
+        if planned.counts() && !holds {
+            return self.hand_to_leader(planned, counting).await;
+        }
+        self.carry_out(planned).await
+    }
+
+    /// All that can be found out before anything is sent.
+    pub(super) fn planned(&self, request: &WriteRequest) -> Result<PlannedWrite, RequestError> {
         let table = self.routes.table(&request.keyspace, &request.table)?;
         table.check_shape(match request.change {
             Change::Update(id, _) => Shape::Of(id),
             Change::Put { .. } | Change::Delete => Shape::OneValue,
         })?;
-        let (write, timestamp) = self.mutation(&table, &request)?;
-        let holders = table.placement.replicas(write.token);
+        let (write, timestamp) = self.mutation(&table, request)?;
+        counter::check_level(&table, request.level)?;
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
-        let requirement = level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
-        requirement.check(holders, |node| self.is_alive(node))?;
-        let owed = self.owed(&table, &write);
-        self.find_room(&owed, holders, request.timeout).await?;
+        let requirement =
+            request.level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
+        requirement.check(table.placement.replicas(write.token), |node| self.is_alive(node))?;
+        Ok(PlannedWrite { table, write, timestamp, requirement, timeout: request.timeout })
+    }
+
+    /// Sends it, and counts who acknowledges.
+    pub(super) async fn carry_out(
+        self: &Arc<Self>,
+        planned: PlannedWrite,
+    ) -> Result<WriteOutcome, RequestError> {
+        let counts = planned.counts();
+        let PlannedWrite { table, mut write, mut timestamp, requirement, timeout } = planned;
+        let level = requirement.level();
+        let holders = table.placement.replicas(write.token);
+        let mut owed = self.owed(&table, &write);
+        self.find_room(&owed, holders, timeout).await?;
+        let mut counted = None;
+        if counts {
+            let done = self.count(&write).map_err(|error| error.failure(self.id, &requirement))?;
+            (write, timestamp, counted) = (done.write, done.timestamp, Some(done.applied));
+            owed.encoded = write.encoded.clone();
+        }
 
         let mut tally = Tally::new(requirement, holders);
-        let mut sent = self.send(owed, write, holders, &mut tally);
+        let mut sent = self.send(owed, write, counted, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
         let mut responders = Vec::new();
-        let verdict = match request.timeout.filter(|t| *t < self.config.write_request_timeout) {
+        let verdict = match timeout.filter(|t| *t < self.config.write_request_timeout) {
             // The links end every call after `write_request_timeout`; only a client that waits for less needs a timer.
             None => sent.gather(&mut tally, &mut responders).await,
             Some(patience) => {
@@ -274,11 +322,13 @@ impl Coordinator {
         })
     }
 
-    /// One message to each live replica; this node's own copy is applied on the spot.
+    /// One message to each live replica; this node's own copy is applied on the spot, but for counters, where it `counted`
+    /// before.
     fn send(
         self: &Arc<Self>,
         owed: Owed,
         write: Write,
+        counted: Option<Applied>,
         holders: &[Holder],
         tally: &mut Tally,
     ) -> Sent {
@@ -310,7 +360,8 @@ impl Coordinator {
             refused: Vec::new(),
         };
         if own {
-            match self.replica.apply(write, ApplyPath::Write) {
+            let applied = counted.map_or_else(|| self.replica.apply(write, ApplyPath::Write), Ok);
+            match applied {
                 Ok(Applied::Now) => {
                     tally.record(self.id, Answer::Ack);
                 }

@@ -11,7 +11,9 @@ use crate::schema::SchemaView;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
-use helenus_core::cql::plan::{Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan};
+use helenus_core::cql::plan::{
+    Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, check_batch, plan,
+};
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
 use helenus_proto::cql::{
     Batch, BatchKind, Consistency, ErrorKind, ErrorResponse, Parameters, Prepared, Response,
@@ -277,13 +279,11 @@ impl Front {
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
         let level = level(batch.consistency)?;
-        if batch.kind == BatchKind::Counter {
-            return Err(unsupported("counters yet"));
-        }
         let at = self.write_at(batch.timestamp, batch.now_in_seconds);
         // One update for each partition, whatever statements it comes from.
         let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
         let mut held = Held::new();
+        let mut tables = Vec::with_capacity(batch.statements.len());
         for statement in batch.statements {
             let planned = match statement.statement {
                 Statement::Prepared(id) => {
@@ -305,6 +305,7 @@ impl Front {
             let values = helenus_proto::cql::Values::Positional(statement.values);
             let values = in_order(values, modify.markers())?;
             let (table, moment) = (modify.table(), self.moment());
+            tables.push(Arc::clone(table));
             let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
             self.read_before(&mut held, wanted, level).await?;
             for (key, update) in
@@ -315,6 +316,13 @@ impl Front {
                 helenus_core::merge::merge(into, update);
             }
         }
+        let kind = match batch.kind {
+            BatchKind::Logged => AstBatchKind::Logged,
+            BatchKind::Unlogged => AstBatchKind::Unlogged,
+            BatchKind::Counter => AstBatchKind::Counter,
+        };
+        check_batch(kind, false, tables.iter().map(|table| &**table))
+            .map_err(|e| not_planned(&e))?;
         let updates = merged.into_iter().map(|((_, key), (table, update))| (table, key, update));
         let logged = batch.kind == BatchKind::Logged;
         self.write_all(updates.collect(), logged, level, warnings, unlogged).await
@@ -342,7 +350,9 @@ impl Front {
                  a batch to one partition, where it is atomic",
             ));
         }
+        let counters = updates.iter().any(|(table, _, _)| table.columns.has_counters());
         let write_type = match (logged, updates.len()) {
+            _ if counters => WriteType::Counter,
             (_, 0 | 1) => WriteType::Simple,
             (_, _) => WriteType::UnloggedBatch,
         };

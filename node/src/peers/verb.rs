@@ -57,6 +57,7 @@ pub enum Verb {
     RepairHash,
     RepairSend,
     RepairPage,
+    CounterMutation,
     Ack,
     Failed,
     Partition,
@@ -64,13 +65,14 @@ pub enum Verb {
     Schema,
     RepairHashes,
     RepairSent,
+    CounterAnswer,
     /// A body that this version does not know.
     Unknown,
 }
 
 impl Verb {
     /// Every verb, in order: `Verb::ALL[verb as usize] == verb`.
-    pub const ALL: [Verb; 20] = [
+    pub const ALL: [Verb; 22] = [
         Verb::Mutation,
         Verb::ReadRepair,
         Verb::Hint,
@@ -83,6 +85,7 @@ impl Verb {
         Verb::RepairHash,
         Verb::RepairSend,
         Verb::RepairPage,
+        Verb::CounterMutation,
         Verb::Ack,
         Verb::Failed,
         Verb::Partition,
@@ -90,6 +93,7 @@ impl Verb {
         Verb::Schema,
         Verb::RepairHashes,
         Verb::RepairSent,
+        Verb::CounterAnswer,
         Verb::Unknown,
     ];
 
@@ -117,6 +121,8 @@ impl Verb {
             Body::RepairPage(_) => Verb::RepairPage,
             Body::RepairHashes(_) => Verb::RepairHashes,
             Body::RepairSent(_) => Verb::RepairSent,
+            Body::CounterMutation(_) => Verb::CounterMutation,
+            Body::CounterAnswer(_) => Verb::CounterAnswer,
         }
     }
 
@@ -136,6 +142,7 @@ impl Verb {
                 | Verb::Schema
                 | Verb::RepairHashes
                 | Verb::RepairSent
+                | Verb::CounterAnswer
         )
     }
 
@@ -158,6 +165,8 @@ impl Verb {
             | Verb::Ack
             | Verb::Failed
             | Verb::Partition
+            | Verb::CounterMutation
+            | Verb::CounterAnswer
             | Verb::Unknown => Lane::Small,
         }
     }
@@ -184,6 +193,8 @@ impl Verb {
             Verb::RepairPage => "REPAIR_PAGE",
             Verb::RepairHashes => "REPAIR_HASHES",
             Verb::RepairSent => "REPAIR_SENT",
+            Verb::CounterMutation => "COUNTER_MUTATION",
+            Verb::CounterAnswer => "COUNTER_ANSWER",
             Verb::Unknown => "UNKNOWN",
         }
     }
