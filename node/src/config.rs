@@ -44,6 +44,8 @@ pub struct Config {
     pub initial_token: Vec<i64>,
     /// `write_request_timeout`. Default 2 s.
     pub write_request_timeout: Duration,
+    /// `counter_write_request_timeout`. Default 5 s.
+    pub counter_write_request_timeout: Duration,
     /// `read_request_timeout`. Default 5 s.
     pub read_request_timeout: Duration,
     /// `range_request_timeout`. Default 10 s.
@@ -235,6 +237,7 @@ impl Default for Config {
             num_tokens: 16,
             initial_token: Vec::new(),
             write_request_timeout: Duration::from_secs(2),
+            counter_write_request_timeout: Duration::from_secs(5),
             read_request_timeout: Duration::from_secs(5),
             range_request_timeout: Duration::from_secs(10),
             max_value_size: 16 * MIB,

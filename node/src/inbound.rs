@@ -4,6 +4,7 @@
 //! their acknowledgements wait for `end_of_batch`. Pages of hints are `intake`'s, steps of repairs the participant's.
 
 use crate::batchlog::Batchlog;
+use crate::coordinator::Coordinator;
 use crate::intake::Intake;
 use crate::membership::Membership;
 use crate::peers::{Handler, ReplyTo};
@@ -30,6 +31,8 @@ pub(crate) struct Inbound {
     pub(crate) repairs: Arc<Participant>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) batchlog: Arc<Batchlog>,
+    /// Leads writes of counters.
+    pub(crate) coordinator: Arc<Coordinator>,
     /// Acknowledgements that wait for the log to be written.
     pub(crate) unwritten: Mutex<Vec<ReplyTo>>,
 }
@@ -63,6 +66,7 @@ impl Handler for Inbound {
             Body::RepairPage(page) => self.repair_page(page, reply),
             Body::BatchStore(store) => self.batch_store(&store, reply),
             Body::BatchRemove(remove) => self.batch_remove(&remove, reply),
+            Body::CounterMutation(increments) => self.lead(increments, reply),
             other => {
                 let verb = crate::peers::Verb::of(&other);
                 let why = format!("{} is no request", verb.as_str());
@@ -127,6 +131,12 @@ impl Inbound {
                 reply.send(replica::failed(reason, &error));
             }
         }
+    }
+
+    /// A write of counters is led like a client's, and takes a place among those: what is beyond is refused at once.
+    fn lead(&self, increments: v1::CounterMutation, reply: ReplyTo) {
+        let coordinator = Arc::clone(&self.coordinator);
+        self.tasks.spawn(async move { reply.send(coordinator.lead(increments).await) });
     }
 
     /// Steps are bounded by the participant, so their tasks are.

@@ -264,6 +264,7 @@ impl Node {
         let coordinator = Arc::new(Coordinator::new(CoordinatorParts {
             config: config.clone(),
             id: identity.node,
+            generation: identity.generation,
             clock: Arc::clone(&parts.clock),
             probe: Arc::clone(&parts.probe),
             replica: Arc::clone(&replica),
@@ -313,6 +314,7 @@ impl Node {
             repairs: Arc::clone(&self.repairs.participant),
             intake: Arc::clone(&self.intake),
             batchlog: Arc::clone(&self.coordinator.batchlog),
+            coordinator: Arc::clone(&self.coordinator),
             unwritten: Mutex::default(),
         };
         self.peers.serve(internode, Arc::new(inbound));

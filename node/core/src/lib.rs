@@ -25,6 +25,7 @@ pub mod tally;
 pub mod schema;
 pub mod data;
 pub mod merge;
+pub mod counter;
 pub mod varint;
 pub mod codec;
 pub mod reconcile;

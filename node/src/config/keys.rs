@@ -167,6 +167,14 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         TOP,
+        "counter_write_request_timeout",
+        "How long it waits for the replica that leads a write of counters, if it is none itself.",
+        counter_write_request_timeout,
+        |v| v.some_duration(),
+        time
+    ),
+    key!(
+        TOP,
         "read_request_timeout",
         "How long it waits for them to read.",
         read_request_timeout,

@@ -59,6 +59,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         num_tokens: 3,
         initial_token: vec![-5, 0, i64::MAX],
         write_request_timeout: Duration::from_millis(1500),
+        counter_write_request_timeout: Duration::from_secs(7),
         read_request_timeout: Duration::from_secs(61),
         range_request_timeout: Duration::from_secs(3600),
         max_value_size: 1_000_001,

@@ -6,6 +6,7 @@
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
 
 mod batch;
+mod counter;
 pub mod error;
 mod figures;
 mod range;
@@ -33,9 +34,10 @@ use crate::replica::Replica;
 use crate::seams::clock::Clock;
 use crate::seams::probe::{Event, Probe};
 use crate::tasks::Tasks;
-use helenus_core::{Dc, GcSeconds, NodeId, Rack, TimestampMicros};
-use std::sync::Arc;
+use helenus_core::counter::Shard;
+use helenus_core::{Dc, GcSeconds, Generation, NodeId, Rack, TimestampMicros};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Decides on behalf of clients.
@@ -44,6 +46,8 @@ pub struct Coordinator {
     pub(crate) config: Config,
     /// This node.
     pub(crate) id: NodeId,
+    /// Where this life of the node counts what it leads.
+    shard: Shard,
     pub(crate) dc: Dc,
     pub(crate) rack: Rack,
     pub(crate) clock: Arc<dyn Clock>,
@@ -57,6 +61,8 @@ pub struct Coordinator {
     pub(crate) routes: Routes,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
+    /// Held from reading a counter's shard until its new total is merged in. On one thread nobody ever waits for it.
+    counting: Mutex<()>,
     /// Client requests being worked on.
     in_flight: AtomicUsize,
     /// Writes whose clients have their answer while a replica does not have the write yet.
@@ -75,6 +81,7 @@ impl std::fmt::Debug for Coordinator {
 pub(crate) struct CoordinatorParts {
     pub(crate) config: Config,
     pub(crate) id: NodeId,
+    pub(crate) generation: Generation,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) replica: Arc<Replica>,
@@ -95,6 +102,7 @@ impl Coordinator {
             rack: Rack::from(parts.config.rack.as_str()),
             config: parts.config,
             id: parts.id,
+            shard: Shard { node: parts.id, generation: parts.generation },
             clock: parts.clock,
             probe: parts.probe,
             replica: parts.replica,
@@ -106,6 +114,7 @@ impl Coordinator {
             routes: parts.routes,
             tasks: parts.tasks,
             metrics: parts.metrics,
+            counting: Mutex::new(()),
             in_flight: AtomicUsize::new(0),
             settling: AtomicUsize::new(0),
             last_timestamp: AtomicI64::new(0),

@@ -8,6 +8,7 @@
 //! CAVEAT: a write that timed out is hinted to whoever did not acknowledge, so it may surface later. That is Cassandra's
 //! behaviour too, and why a timeout means "undecided".
 
+use super::counter::{self, Counting};
 use super::error::{ReplicaFailure, failures};
 use super::route::{Shape, TableRoute};
 use super::{Coordinator, RequestError};
@@ -74,11 +75,18 @@ pub struct WriteRequest {
 
 /// A write of which all is known that can be before it is sent.
 pub(super) struct PlannedWrite {
-    table: Arc<TableRoute>,
+    pub(super) table: Arc<TableRoute>,
     pub(super) write: Write,
     timestamp: TimestampMicros,
-    requirement: Requirement,
-    timeout: Option<Duration>,
+    pub(super) requirement: Requirement,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl PlannedWrite {
+    /// Whether it is a write of counters, which a replica has to lead.
+    pub(super) fn counts(&self) -> bool {
+        self.table.def.columns.has_counters()
+    }
 }
 
 /// A write that reached its level.
@@ -133,18 +141,25 @@ impl Coordinator {
     ) -> Result<WriteOutcome, RequestError> {
         let began = self.clock.now();
         let result = match self.admit() {
-            Ok(_place) => self.write_admitted(request).await,
+            Ok(_place) => self.write_admitted(request, Counting::Anywhere).await,
             Err(full) => Err(full),
         };
         self.answered("write", began, &result);
         result
     }
 
-    async fn write_admitted(
+    /// `counting`: where counters are counted, should it be a write of those.
+    pub(super) async fn write_admitted(
         self: &Arc<Self>,
         request: WriteRequest,
+        counting: Counting,
     ) -> Result<WriteOutcome, RequestError> {
         let planned = self.planned(&request)?;
+        let holders = planned.table.placement.replicas(planned.write.token);
+        let holds = holders.iter().any(|holder| holder.node == self.id);
+        if planned.counts() && !holds {
+            return self.hand_to_leader(planned, counting).await;
+        }
         self.carry_out(planned).await
     }
 
@@ -156,6 +171,7 @@ impl Coordinator {
             Change::Put { .. } | Change::Delete => Shape::OneValue,
         })?;
         let (write, timestamp) = self.mutation(&table, request)?;
+        counter::check_level(&table, request.level)?;
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
         let requirement =
             request.level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
@@ -168,14 +184,21 @@ impl Coordinator {
         self: &Arc<Self>,
         planned: PlannedWrite,
     ) -> Result<WriteOutcome, RequestError> {
-        let PlannedWrite { table, write, timestamp, requirement, timeout } = planned;
+        let counts = planned.counts();
+        let PlannedWrite { table, mut write, mut timestamp, requirement, timeout } = planned;
         let level = requirement.level();
         let holders = table.placement.replicas(write.token);
-        let owed = self.owed(&table, &write);
+        let mut owed = self.owed(&table, &write);
         self.find_room(&owed, holders, timeout).await?;
+        let mut counted = None;
+        if counts {
+            let done = self.count(&write).map_err(|error| error.failure(self.id, &requirement))?;
+            (write, timestamp, counted) = (done.write, done.timestamp, Some(done.applied));
+            owed.encoded = write.encoded.clone();
+        }
 
         let mut tally = Tally::new(requirement, holders);
-        let mut sent = self.send(owed, write, holders, &mut tally);
+        let mut sent = self.send(owed, write, counted, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
         let mut responders = Vec::new();
         let verdict = match timeout.filter(|t| *t < self.config.write_request_timeout) {
@@ -299,11 +322,13 @@ impl Coordinator {
         })
     }
 
-    /// One message to each live replica; this node's own copy is applied on the spot.
+    /// One message to each live replica; this node's own copy is applied on the spot, but for counters, where it `counted`
+    /// before.
     pub(super) fn send(
         self: &Arc<Self>,
         owed: Owed,
         write: Write,
+        counted: Option<Applied>,
         holders: &[Holder],
         tally: &mut Tally,
     ) -> Sent {
@@ -335,7 +360,8 @@ impl Coordinator {
             refused: Vec::new(),
         };
         if own {
-            match self.replica.apply(write, ApplyPath::Write) {
+            let applied = counted.map_or_else(|| self.replica.apply(write, ApplyPath::Write), Ok);
+            match applied {
                 Ok(Applied::Now) => {
                     tally.record(self.id, Answer::Ack);
                 }

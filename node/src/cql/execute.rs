@@ -11,7 +11,7 @@ use crate::schema::SchemaView;
 use bytes::Bytes;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
 use helenus_core::cql::plan::{
-    BatchLimits, Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan,
+    BatchLimits, Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, check_batch, plan,
 };
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
 use helenus_proto::cql::{
@@ -274,13 +274,11 @@ impl Front {
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
         let level = level(batch.consistency)?;
-        if batch.kind == BatchKind::Counter {
-            return Err(unsupported("counters yet"));
-        }
         let at = self.write_at(batch.timestamp, batch.now_in_seconds);
         // One update for each partition, whatever statements it comes from.
         let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
         let mut held = Held::new();
+        let mut tables = Vec::with_capacity(batch.statements.len());
         for statement in batch.statements {
             let planned = match statement.statement {
                 Statement::Prepared(id) => {
@@ -302,6 +300,7 @@ impl Front {
             let values = helenus_proto::cql::Values::Positional(statement.values);
             let values = in_order(values, modify.markers())?;
             let (table, moment) = (modify.table(), self.moment());
+            tables.push(Arc::clone(table));
             let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
             self.read_before(&mut held, wanted, level).await?;
             for (key, update) in
@@ -312,6 +311,13 @@ impl Front {
                 helenus_core::merge::merge(into, update);
             }
         }
+        let kind = match batch.kind {
+            BatchKind::Logged => AstBatchKind::Logged,
+            BatchKind::Unlogged => AstBatchKind::Unlogged,
+            BatchKind::Counter => AstBatchKind::Counter,
+        };
+        check_batch(kind, false, tables.iter().map(|table| &**table))
+            .map_err(|e| not_planned(&e))?;
         let updates = merged.into_iter().map(|((_, key), (table, update))| (table, key, update));
         let updates: Vec<_> = updates.collect();
         let logged = batch.kind == BatchKind::Logged;
@@ -335,7 +341,9 @@ impl Front {
                 table.keyspace, table.name
             )));
         }
+        let counters = updates.iter().any(|(table, _, _)| table.columns.has_counters());
         let write_type = match (logged, updates.len()) {
+            _ if counters => WriteType::Counter,
             (_, 0 | 1) => WriteType::Simple,
             (true, _) => WriteType::Batch,
             (false, _) => WriteType::UnloggedBatch,

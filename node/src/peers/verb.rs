@@ -59,6 +59,7 @@ pub enum Verb {
     RepairPage,
     BatchStore,
     BatchRemove,
+    CounterMutation,
     Ack,
     Failed,
     Partition,
@@ -66,13 +67,14 @@ pub enum Verb {
     Schema,
     RepairHashes,
     RepairSent,
+    CounterAnswer,
     /// A body that this version does not know.
     Unknown,
 }
 
 impl Verb {
     /// Every verb, in order: `Verb::ALL[verb as usize] == verb`.
-    pub const ALL: [Verb; 22] = [
+    pub const ALL: [Verb; 24] = [
         Verb::Mutation,
         Verb::ReadRepair,
         Verb::Hint,
@@ -87,6 +89,7 @@ impl Verb {
         Verb::RepairPage,
         Verb::BatchStore,
         Verb::BatchRemove,
+        Verb::CounterMutation,
         Verb::Ack,
         Verb::Failed,
         Verb::Partition,
@@ -94,6 +97,7 @@ impl Verb {
         Verb::Schema,
         Verb::RepairHashes,
         Verb::RepairSent,
+        Verb::CounterAnswer,
         Verb::Unknown,
     ];
 
@@ -123,6 +127,8 @@ impl Verb {
             Body::BatchRemove(_) => Verb::BatchRemove,
             Body::RepairHashes(_) => Verb::RepairHashes,
             Body::RepairSent(_) => Verb::RepairSent,
+            Body::CounterMutation(_) => Verb::CounterMutation,
+            Body::CounterAnswer(_) => Verb::CounterAnswer,
         }
     }
 
@@ -142,6 +148,7 @@ impl Verb {
                 | Verb::Schema
                 | Verb::RepairHashes
                 | Verb::RepairSent
+                | Verb::CounterAnswer
         )
     }
 
@@ -166,6 +173,8 @@ impl Verb {
             | Verb::Ack
             | Verb::Failed
             | Verb::Partition
+            | Verb::CounterMutation
+            | Verb::CounterAnswer
             | Verb::Unknown => Lane::Small,
         }
     }
@@ -194,6 +203,8 @@ impl Verb {
             Verb::BatchRemove => "BATCH_REMOVE",
             Verb::RepairHashes => "REPAIR_HASHES",
             Verb::RepairSent => "REPAIR_SENT",
+            Verb::CounterMutation => "COUNTER_MUTATION",
+            Verb::CounterAnswer => "COUNTER_ANSWER",
             Verb::Unknown => "UNKNOWN",
         }
     }

@@ -105,6 +105,7 @@ func setUp() {
 			"at timestamp, id uuid, made timeuuid, huge varint)",
 		"CREATE TABLE "+keyspace+".rows (k int, c int, v text, PRIMARY KEY (k, c)) WITH CLUSTERING ORDER BY (c DESC)",
 		"CREATE TABLE "+keyspace+".parts (k int PRIMARY KEY, words set<text>, counts map<text, int>, steps list<int>)",
+		"CREATE TABLE "+keyspace+".counted (k int PRIMARY KEY, n counter, m counter)",
 		"CREATE TABLE "+keyspace+".load (k int PRIMARY KEY, v text)")
 }
 
@@ -156,6 +157,21 @@ func elements(session *gocql.Session) {
 	must(session.Query("SELECT words, counts, steps FROM parts WHERE k = 1").Scan(&words, &counts, &steps), "select")
 	found := fmt.Sprint(words, counts, steps)
 	check(found == "[word0 word2] map[word1:1 word2:2] [7 1 2]", "found %s", found)
+}
+
+// counters: added to one by one and in a batch, which may say one counter twice.
+func counters(session *gocql.Session) {
+	for n := 1; n <= 20; n++ {
+		must(session.Query("UPDATE counted SET n = n + ?, m = m - 1 WHERE k = ?", int64(n), 1).Exec(), "adding")
+	}
+	batch := session.NewBatch(gocql.CounterBatch)
+	for n := 0; n < 3; n++ {
+		batch.Query("UPDATE counted SET n = n + ? WHERE k = ?", int64(100), 1)
+	}
+	must(session.ExecuteBatch(batch), "batch")
+	var n, m int64
+	must(session.Query("SELECT n, m FROM counted WHERE k = 1").Scan(&n, &m), "select")
+	check(n == 510 && m == -20, "found %d and %d", n, m)
 }
 
 // tokenAware: with one copy of each row, writes go to the node that owns the row's token.
@@ -384,6 +400,7 @@ func main() {
 			{"token-aware writes reach the owner", tokenAware},
 			{"values of all kinds", kinds},
 			{"elements of collections", elements},
+			{"counters", counters},
 			{"batches", batches},
 			{"pages", pages},
 			{"mistakes", mistakes},

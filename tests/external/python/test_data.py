@@ -158,6 +158,33 @@ def literals(version):
 
 
 @test
+def counters(version):
+    """Counters are added to, also several times in one batch, through whichever node; they are values when read."""
+    with session(version) as on:
+        name = keyspace(on, f"counters{version}")
+        on.execute(f"CREATE TABLE {name}.t (k int, c int, n counter, m counter, PRIMARY KEY (k, c))")
+        update = on.prepare(f"UPDATE {name}.t SET n = n + ?, m = m - 1 WHERE k = 1 AND c = ?")
+        on.default_consistency_level = ConsistencyLevel.QUORUM
+        for future in [on.execute_async(update, (n, n % 2)) for n in range(50)]:
+            future.result()
+        select = f"SELECT c, n, m FROM {name}.t WHERE k = 1"
+        equal([tuple(row) for row in on.execute(select)], [(0, 600, -25), (1, 625, -25)], "what was added at once")
+        batch = BatchStatement(BatchType.COUNTER)
+        for _ in range(3):
+            batch.add(update, (10, 0))
+        batch.add(f"DELETE FROM {name}.t WHERE k = 1 AND c = 1")
+        on.execute(batch)
+        equal([tuple(row) for row in on.execute(select)], [(0, 630, -28)], "after a batch")
+        equal(tuple(on.execute(f"SELECT sum(n), max(m) FROM {name}.t").one()), (630, -28), "aggregates")
+        equal(on.cluster.metadata.keyspaces[name].tables["t"].columns["n"].cql_type, "counter", "type")
+        raises(InvalidRequest, lambda: on.execute(f"INSERT INTO {name}.t (k, c, n) VALUES (1, 1, 1)"), "counter tables")
+        raises(InvalidRequest, lambda: on.execute(f"UPDATE {name}.t SET n = 1 WHERE k = 1 AND c = 1"), "set")
+        logged = BatchStatement(BatchType.LOGGED)
+        logged.add(update, (1, 1))
+        raises(InvalidRequest, lambda: on.execute(logged), "logged batch")
+
+
+@test
 def elements(version):
     """Elements of sets, maps and lists are written one by one, and read together, each with its own version and TTL."""
     with session(version) as on:

@@ -25,7 +25,7 @@ UNSUPPORTED = {
     "UPDATE {t} SET v = 1 WHERE k = 1 AND c = 1 IF EXISTS": "conditional",
     "DELETE FROM {t} WHERE k = 1 AND c = 1 IF EXISTS": "conditional",
     "BEGIN BATCH INSERT INTO {t} (k, c) VALUES (1, 1) IF NOT EXISTS APPLY BATCH": "conditional",
-    "CREATE TABLE {ks}.counted (k int PRIMARY KEY, n counter)": "counter",
+    "CREATE TABLE {ks}.counted (k int PRIMARY KEY, n counter, v int)": "counter",
     "CREATE TYPE {ks}.pair (a int, b int)": "user-defined types",
     "ALTER TABLE {t} ADD w int": "ALTER TABLE",
     "ALTER KEYSPACE {ks} WITH durable_writes = false": "ALTER KEYSPACE",

@@ -53,6 +53,9 @@ pub fn table(create: &CreateTable) -> Result<TableParts, DefineError> {
     let columns = columns(create)?;
     let mut warnings = Vec::new();
     let options = options(TableOptions::default(), &create.properties, &mut warnings)?;
+    if columns.has_counters() && options.default_time_to_live > 0 {
+        return Err(DefineError::CountersExpire);
+    }
     Ok(TableParts { columns, options, warnings })
 }
 
@@ -107,12 +110,8 @@ fn declared(create: &CreateTable) -> Result<Declared<'_>, DefineError> {
 /// The type of a column, if columns of it can be stored.
 fn column_type(column: &ColumnDef) -> Result<CqlType, DefineError> {
     let name = &column.name;
-    let ty = type_of(&column.of)
-        .map_err(|why| DefineError::Column { column: name.clone(), why: Box::new(why) })?;
-    if ty.is_counter() {
-        return Err(DefineError::Counter { column: name.clone() });
-    }
-    Ok(ty)
+    type_of(&column.of)
+        .map_err(|why| DefineError::Column { column: name.clone(), why: Box::new(why) })
 }
 
 /// Takes a column of the primary key out of those that were declared.

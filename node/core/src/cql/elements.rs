@@ -21,6 +21,7 @@ use super::clustering::{self, ClusteringError};
 use super::collection;
 use super::types::CqlType;
 use super::value::ValueError;
+use crate::counter::{self, CounterError};
 use crate::data::{Cell, ClusteringKey, Complex};
 use crate::merge::value_at;
 use crate::types::{GcSeconds, TimestampMicros};
@@ -36,6 +37,9 @@ pub enum ElementsError {
     /// They are too many for one value.
     #[error(transparent)]
     Value(#[from] ValueError),
+    /// A shard of a counter that is none.
+    #[error(transparent)]
+    Counter(#[from] CounterError),
 }
 
 /// The path of a set's element, or of a map's key, of type `of`.
@@ -62,15 +66,19 @@ pub fn live(complex: &Complex, now: GcSeconds) -> impl Iterator<Item = (&Bytes, 
         .filter_map(move |(path, cell): &(Bytes, Cell)| Some((path, value(cell)?)))
 }
 
-/// The collection of type `ty` that lives at `now`. Without elements it is null, as in Cassandra.
+/// The collection of type `ty`, or the counter, that lives at `now`. Without elements it is null, as in Cassandra.
 ///
 /// # Errors
-/// A path that is not of this type: what is stored is damaged.
+/// A path that is not of this type, or a shard that is no number: what is stored is damaged.
 pub fn value(
     ty: &CqlType,
     complex: &Complex,
     now: GcSeconds,
 ) -> Result<Option<Bytes>, ElementsError> {
+    if ty.is_counter() {
+        let total = counter::total(complex, now)?;
+        return Ok(total.map(|total| Bytes::copy_from_slice(&total.to_be_bytes())));
+    }
     let mut live = live(complex, now).peekable();
     if live.peek().is_none() {
         return Ok(None);

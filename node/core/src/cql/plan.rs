@@ -15,7 +15,7 @@
 //! What changes a list by its places reads before it writes: whoever binds asks `reads()` first, and hands in what was
 //! found ([`Held`]).
 //!
-//! **Not supported here**, and refused in so many words: user-defined types that are not frozen, counters, conditions (`IF`),
+//! **Not supported here**, and refused in so many words: user-defined types that are not frozen, conditions (`IF`),
 //! `JSON`, `LIKE`.
 //!
 //! Source: Cassandra 4.1's CQL reference; sentences of refusals are Cassandra's in sense.
@@ -38,7 +38,7 @@ mod source;
 
 pub use batch::{BatchLimits, BatchPlan};
 pub use error::PlanError;
-pub use modify::ModifyPlan;
+pub use modify::{ModifyPlan, check_batch};
 pub use rows::{Carried, Fold, PartitionPart, PartitionRows};
 pub use select::{BoundSelect, Keys, SelectPlan};
 pub use slices::Slice;

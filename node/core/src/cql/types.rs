@@ -150,6 +150,11 @@ impl CqlType {
         }
     }
 
+    /// Whether a column of it is kept in several cells: its elements', or a counter's shards.
+    pub fn is_complex(&self) -> bool {
+        self.is_multicell() || self.is_counter()
+    }
+
     /// Whether it is a counter.
     pub fn is_counter(&self) -> bool {
         matches!(self, CqlType::Counter)

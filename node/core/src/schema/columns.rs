@@ -167,6 +167,11 @@ impl Columns {
         self.cells.iter().find(|column| column.name == name)
     }
 
+    /// Whether it is a table of counters, which are written in their own way.
+    pub fn has_counters(&self) -> bool {
+        self.cells.first().is_some_and(|column| column.ty.is_counter())
+    }
+
     /// Whether these can be the columns of a table.
     pub fn check(&self) -> Result<(), ColumnsError> {
         if self.partition_key.is_empty() {
@@ -194,7 +199,7 @@ impl Columns {
     }
 
     fn check_cells(&self) -> Result<(), ColumnsError> {
-        let counters = self.cells.first().is_some_and(|column| column.ty.is_counter());
+        let counters = self.has_counters();
         let mut last = None;
         for column in &self.cells {
             let name = column.name.clone();

@@ -1,6 +1,7 @@
 //! Tables in memory, and how statements are run against them.
 
 use bytes::Bytes;
+use helenus_core::counter::{self, Shard};
 use helenus_core::cql::ast::{InsertValues, Modification, Statement, Term};
 use helenus_core::cql::plan::{
     self, BoundSelect, Carried, Catalog, Held, Keys, Moment, PartitionPart, PartitionRows, Plan,
@@ -10,8 +11,8 @@ use helenus_core::cql::{self, CqlType, UserType, collection};
 use helenus_core::read::{AsOf, behind, select};
 use helenus_core::schema::{CellColumn, ClusteringColumn, KeyColumn};
 use helenus_core::{
-    ClusteringKey, ColumnId, Columns, GcSeconds, Key, Partition, TableDef, TableId, TableOptions,
-    TimestampMicros, Token, merge, token,
+    ClusteringKey, ColumnId, Columns, GcSeconds, Generation, Key, NodeId, Partition, TableDef,
+    TableId, TableOptions, TimestampMicros, Token, merge, token,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -174,6 +175,13 @@ impl Default for Store {
                 ],
             ),
             table(9, "texts", &[("k", "int")], &[("c", "text", false)], &[]),
+            table(
+                20,
+                "hits",
+                &[("k", "int")],
+                &[("c", "int", false)],
+                &[("visits", "counter", true), ("n", "counter", false), ("m", "counter", false)],
+            ),
         ];
         let tables = tables.into_iter().chain(open_tables()).collect();
         Store { tables, written: BTreeMap::new(), timestamp: 0, now: 1000, moments: Cell::new(0) }
@@ -333,8 +341,13 @@ impl Store {
         })
     }
 
-    fn merge(&mut self, table: TableId, key: Key, update: Partition) {
+    fn merge(&mut self, table: TableId, key: Key, mut update: Partition) {
         let held = self.written.entry((table, token::of(&key.0), key)).or_default();
+        if self.tables.iter().any(|def| def.id == table && def.columns.has_counters()) {
+            let shard = Shard { node: NodeId(1), generation: Generation(1) };
+            let at = counter::next_timestamp(held, TimestampMicros(self.timestamp));
+            counter::count(&mut update, held, shard, at).expect("increments");
+        }
         merge::merge(held, update);
     }
 

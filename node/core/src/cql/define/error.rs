@@ -29,14 +29,9 @@ pub enum DefineError {
         /// The type.
         name: String,
     },
-    /// A counter.
-    #[error(
-        "column {column} is a counter, and counters are not supported yet: use bigint, and one writer for each value"
-    )]
-    Counter {
-        /// The column.
-        column: Ident,
-    },
+    /// Counters that would go by themselves.
+    #[error("Cannot set default_time_to_live on a table with counters")]
+    CountersExpire,
     /// `COMPACT STORAGE`.
     #[error("COMPACT STORAGE is not supported: leave it out (Cassandra made it obsolete in 4.0)")]
     CompactStorage,
@@ -160,7 +155,7 @@ impl DefineError {
             DefineError::Column { .. }
             | DefineError::Type(_)
             | DefineError::UserType { .. }
-            | DefineError::Counter { .. }
+            | DefineError::CountersExpire
             | DefineError::CompactStorage
             | DefineError::KeyUnknown { .. }
             | DefineError::KeyTwice { .. }

@@ -95,7 +95,13 @@ fn columns_that_cannot_be_are_refused_by_name() {
         ("(k int static, c int, PRIMARY KEY (k, c))", "static column k cannot be part"),
         ("(k int PRIMARY KEY, s int static)", "column `s` is static, and the table has no"),
         ("(k duration PRIMARY KEY)", "column `k` of type duration cannot be part"),
-        ("(k int PRIMARY KEY, n counter)", "column n is a counter, and counters are not supported"),
+        ("(k int PRIMARY KEY, n counter, v int)", "column `v` is not a counter, and others are"),
+        ("(k int PRIMARY KEY, v int, n counter)", "column `n` is a counter, and others are not"),
+        ("(n counter PRIMARY KEY)", "`n` of type counter cannot be part of a primary key"),
+        (
+            "(k int PRIMARY KEY, n counter) WITH default_time_to_live = 10",
+            "Cannot set default_time_to_live on a table with counters",
+        ),
         (
             "(tags list<int> PRIMARY KEY)",
             "`tags` of type list<int> cannot be part of a primary key",

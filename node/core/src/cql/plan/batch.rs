@@ -7,7 +7,7 @@ pub use limits::BatchLimits;
 use super::error::invalid;
 use super::expr::{Env, Expr};
 use super::markers::{Markers, check_count};
-use super::modify::{Change, timestamp_of};
+use super::modify::{Change, check_batch, timestamp_of};
 use super::resolve::{Resolver, Wanted};
 use super::source::Source;
 use super::{ColumnSpec, Held, Moment, Names, PlanError, Value, WriteAt};
@@ -36,9 +36,6 @@ impl BatchPlan {
         mut markers: Markers<'_>,
         names: &Names<'_>,
     ) -> Result<BatchPlan, PlanError> {
-        if batch.kind == BatchKind::Counter {
-            return invalid("counter batches are not supported: there are no counters to write");
-        }
         if batch.using.ttl.is_some() {
             return invalid("Global TTL on the BATCH statement is not supported.");
         }
@@ -49,6 +46,8 @@ impl BatchPlan {
         if batch.using.timestamp.is_some() && changes.iter().any(Change::has_timestamp) {
             return invalid("Timestamp must be set either on BATCH or individual statements");
         }
+        let tables = changes.iter().map(|change: &Change| &*change.table);
+        check_batch(batch.kind, batch.using.timestamp.is_some(), tables)?;
         let timestamp = match (batch.using.timestamp, changes.first()) {
             (None, _) => None,
             (Some(IntValue::Integer(n)), _) => {

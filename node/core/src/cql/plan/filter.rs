@@ -80,7 +80,7 @@ impl Filter {
 impl BoundFilter {
     pub(super) fn accepts(&self, row: &RowView<'_>) -> Result<bool, PlanError> {
         let found = match self.at {
-            At::Cell { id, is_static } if self.ty.is_multicell() => {
+            At::Cell { id, is_static } if self.ty.is_complex() => {
                 row.elements(id, is_static, &self.ty)?
             }
             at => row.value(at),

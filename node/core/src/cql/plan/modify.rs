@@ -6,9 +6,11 @@
 
 mod change;
 mod condition;
+mod counter;
 mod elements;
 
 pub(super) use change::{Change, timestamp_of};
+pub use counter::check_batch;
 
 use super::markers::{Markers, check_count};
 use super::{ColumnSpec, Held, Moment, Names, PlanError, Value, WriteAt};

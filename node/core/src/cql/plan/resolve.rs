@@ -272,7 +272,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
         self.named.insert(column.at);
         let ty = column.ty.clone();
         let expr = match column.at {
-            At::Cell { id, is_static } if ty.is_multicell() => {
+            At::Cell { id, is_static } if ty.is_complex() => {
                 Expr::Elements { id, is_static, ty: ty.clone() }
             }
             at => Expr::Column(at),
@@ -389,6 +389,11 @@ impl<'a, 'm> Resolver<'a, 'm> {
         if column.ty.is_multicell() {
             return invalid(format!(
                 "Cannot use selection function {word} on non-frozen collection {name}: its elements have one each"
+            ));
+        }
+        if column.ty.is_counter() {
+            return invalid(format!(
+                "Cannot use selection function {word} on counter {name}: each replica that counted has its own"
             ));
         }
         let typed = match fact {

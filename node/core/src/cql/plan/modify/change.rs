@@ -3,9 +3,10 @@
 mod cells;
 
 use super::condition;
+use super::counter::{self, Increment};
 use super::elements::{Elements, Write};
 use crate::cql::ast::{
-    Assignment, Delete, Insert, InsertValues, Modification, Place, Relation, Update, Using,
+    Assignment, Delete, If, Insert, InsertValues, Modification, Place, Relation, Update, Using,
 };
 use crate::cql::clustering;
 use crate::cql::elements::Places;
@@ -106,6 +107,11 @@ impl Change {
         markers: &mut Markers<'_>,
         table: Arc<TableDef>,
     ) -> Result<Change, PlanError> {
+        if table.columns.has_counters() {
+            return invalid(
+                "INSERT statements are not allowed on counter tables, use UPDATE instead",
+            );
+        }
         let InsertValues::Columns { columns, values } = &insert.values else {
             return invalid("INSERT JSON is not supported: name the columns and their values");
         };
@@ -165,6 +171,7 @@ impl Change {
         markers: &mut Markers<'_>,
         table: Arc<TableDef>,
     ) -> Result<Change, PlanError> {
+        counter::check_using(&table, update.using, update.condition != If::Always)?;
         let mut resolver = Resolver::new(&table, markers);
         let (timestamp, ttl) = using(&mut resolver, update.using)?;
         let mut cells = Vec::with_capacity(update.assignments.len());
@@ -177,12 +184,16 @@ impl Change {
             | Assignment::SetElement { column: name, .. }
             | Assignment::SetField { column: name, .. }) = assignment;
             let column = column::find(&table, name.as_str())?;
-            seen.push((column.at, name, matches!(assignment, Assignment::Set { .. })));
+            let alone = column.ty.is_counter() || matches!(assignment, Assignment::Set { .. });
+            seen.push((column.at, name, alone));
             check_writable(&column)?;
             let At::Cell { id, is_static } = column.at else {
                 return invalid(format!("PRIMARY KEY part {name} found in SET part"));
             };
             let what = match assignment {
+                counted if column.ty.is_counter() => {
+                    What::Counter(Increment::new(&column, counted, &mut resolver)?)
+                }
                 Assignment::Set { value, .. } => {
                     let wanted = Wanted { name: &column.name, ty: &column.ty };
                     What::value(&column, resolver.value(Source::Term(value), wanted)?)
@@ -214,6 +225,7 @@ impl Change {
         markers: &mut Markers<'_>,
         table: Arc<TableDef>,
     ) -> Result<Change, PlanError> {
+        counter::check_using(&table, delete.using, delete.condition != If::Always)?;
         let mut resolver = Resolver::new(&table, markers);
         let (timestamp, ttl) = using(&mut resolver, delete.using)?;
         let mut cells = Vec::with_capacity(delete.deletions.len());
@@ -226,7 +238,7 @@ impl Change {
                 ));
             };
             check_writable(&column)?;
-            let what = if deletion.place == Place::Whole && !column.ty.is_multicell() {
+            let what = if deletion.place == Place::Whole && !column.ty.is_complex() {
                 What::Cell(Expr::Constant(None))
             } else {
                 What::Elements(Elements::delete(&column, &deletion.place, &mut resolver)?)
@@ -277,7 +289,7 @@ impl Change {
 
     fn reads_rows(&self) -> bool {
         let reads = |target: &Target| match &target.what {
-            What::Cell(_) => false,
+            What::Cell(_) | What::Counter(_) => false,
             What::Elements(elements) => elements.reads(),
         };
         self.cells.iter().any(reads)
@@ -415,9 +427,6 @@ fn using(
 
 fn check_writable(column: &Column) -> Result<(), PlanError> {
     let (name, ty) = (&column.name, &column.ty);
-    if ty.is_counter() {
-        return invalid(format!("column {name} is a counter: writing counters is not supported"));
-    }
     if ty.is_multicell() && !ty.is_collection() {
         return invalid(format!(
             "column {name} of type {ty} is not frozen: writing it is not supported, declare it as {}",

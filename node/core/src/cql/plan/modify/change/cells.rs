@@ -4,6 +4,7 @@ use super::{Change, Kind};
 use crate::cql::plan::column::Column;
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::Expr;
+use crate::cql::plan::modify::counter::Increment;
 use crate::cql::plan::modify::elements::{Elements, Write};
 use crate::cql::plan::{Held, PlanError, Value};
 use crate::data::{ColumnId, Key, Liveness, Partition, Row};
@@ -24,6 +25,8 @@ pub(super) enum What {
     Cell(Expr),
     /// Cells of its elements.
     Elements(Elements),
+    /// One more element: an increment.
+    Counter(Increment),
 }
 
 impl What {
@@ -79,6 +82,12 @@ impl Change {
                         Value::Bytes(bytes) => Some(bytes),
                     };
                     row.cells.push((target.id, write.stamp.cell(value)));
+                }
+                What::Counter(increment) => {
+                    let complex = increment.bind(write)?;
+                    if !complex.is_empty() {
+                        row.complex.push((target.id, complex));
+                    }
                 }
                 What::Elements(elements) => {
                     let held = held.and_then(|row| row.complex(target.id));
