@@ -35,8 +35,8 @@ mod views;
 
 pub use ranges::covering;
 pub use views::{
-    Statistics, expire, for_read, is_live, live_value, purge, row_is_live, tombstones, value_at,
-    value_bytes, version,
+    Statistics, expire, for_read, is_live, live_value, purge, row_is_live, row_is_live_in,
+    tombstones, value_at, value_bytes, version,
 };
 
 use crate::data::{
