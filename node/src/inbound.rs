@@ -236,7 +236,8 @@ impl Inbound {
         }
     }
 
-    /// A pushed schema is confirmed when it is on disk here and its tables are open.
+    /// A pushed schema is confirmed when it is on disk here and its tables are open. It is answered with ours if something
+    /// there wins over it.
     fn adopt(&self, push: v1::SchemaPush, reply: ReplyTo) {
         let incoming = match wire::from_wire(push) {
             Ok(schema) => schema,
@@ -244,8 +245,9 @@ impl Inbound {
         };
         let keeper = Arc::clone(&self.keeper);
         self.tasks.spawn(async move {
-            reply.send(match keeper.adopt(incoming).await {
-                Ok(()) => Body::Ack(v1::Ack::default()),
+            reply.send(match keeper.adopt_pushed(incoming).await {
+                Ok(None) => Body::Ack(v1::Ack::default()),
+                Ok(Some(ours)) => Body::Schema(wire::to_wire(&ours)),
                 Err(error) => replica::failed(FailureReason::Storage, &error),
             });
         });

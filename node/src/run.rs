@@ -255,8 +255,7 @@ impl Node {
             membership: Arc::clone(&membership),
             peers: Arc::clone(&peers),
             clock: Arc::clone(&parts.clock),
-            // The generation keeps two starts of one seed from giving out the same table id twice.
-            ids: Mutex::new(parts.rng.stream(&format!("table-ids/{}", identity.generation.0))),
+            changing: tokio::sync::Mutex::default(),
         });
         let batchlog = open_batchlog(parts, &engine, &mut registry)?;
         // As of table ids: another life draws other ones.
@@ -358,7 +357,7 @@ impl Node {
                 membership: Arc::clone(&self.membership),
                 keeper: Arc::clone(&self.keeper),
                 clock: Arc::clone(&parts.clock),
-                // As of table ids: another life draws other ones.
+                // The generation keeps two starts of one seed from drawing the same again.
                 chance: parts.rng.stream(&format!("cql/{}", self.generation.0)),
                 address,
                 cluster_name: parts.config.cluster_name.clone(),

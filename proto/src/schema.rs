@@ -4,7 +4,9 @@
 use crate::{WireError, ids, v1};
 use helenus_core::cql::CqlType;
 use helenus_core::hint::Overflow;
-use helenus_core::schema::{CellColumn, ClusteringColumn, Columns, KeyColumn, check_name};
+use helenus_core::schema::{
+    CellColumn, ClusteringColumn, Columns, DroppedColumn, KeyColumn, check_name,
+};
 use helenus_core::{
     ColumnId, Dc, KeyspaceDef, Replication, Schema, TableDef, TableOptions, TimestampMicros,
 };
@@ -138,6 +140,7 @@ fn table_to_wire(table: &TableDef) -> v1::SchemaTable {
         dropped: table.dropped,
         columns: columns_to_wire(&table.columns),
         next_column_id: table.columns.next_id,
+        dropped_columns: table.columns.dropped.iter().map(dropped_to_wire).collect(),
     }
 }
 
@@ -148,7 +151,8 @@ fn table_from_wire(wire: v1::SchemaTable) -> Result<TableDef, WireError> {
     let options = TableOptions::from_pairs(pairs).map_err(|err| {
         WireError::new("options", format!("of `{}.{}`: {err}", wire.keyspace, wire.name))
     })?;
-    let columns = columns_from_wire(wire.columns, wire.next_column_id).map_err(|err| {
+    let dropped = wire.dropped_columns;
+    let columns = columns_from_wire(wire.columns, wire.next_column_id, dropped).map_err(|err| {
         WireError::new("columns", format!("of `{}.{}`: {err}", wire.keyspace, wire.name))
     })?;
     Ok(TableDef {
@@ -190,19 +194,43 @@ fn columns_to_wire(columns: &Columns) -> Vec<v1::SchemaColumn> {
     keys.chain(clustering).chain(cells).collect()
 }
 
+fn dropped_to_wire(column: &DroppedColumn) -> v1::SchemaDroppedColumn {
+    v1::SchemaDroppedColumn {
+        name: column.name.clone(),
+        r#type: column.ty.to_string(),
+        is_static: column.is_static,
+        dropped_us: column.at.0,
+    }
+}
+
+fn dropped_from_wire(wire: v1::SchemaDroppedColumn) -> Result<DroppedColumn, String> {
+    let ty = type_from_wire(&wire.name, &wire.r#type)?;
+    let (name, is_static, at) = (wire.name, wire.is_static, TimestampMicros(wire.dropped_us));
+    Ok(DroppedColumn { name, ty, is_static, at })
+}
+
+fn type_from_wire(column: &str, name: &str) -> Result<CqlType, String> {
+    CqlType::parse(name, &|_| None)
+        .map_err(|err| format!("`{column}` has no type that is known here: {err}"))
+}
+
 /// `Err`: what is wrong with them, in words.
-fn columns_from_wire(wire: Vec<v1::SchemaColumn>, next_id: u32) -> Result<Columns, String> {
+fn columns_from_wire(
+    wire: Vec<v1::SchemaColumn>,
+    next_id: u32,
+    dropped: Vec<v1::SchemaDroppedColumn>,
+) -> Result<Columns, String> {
     if wire.is_empty() {
         return Ok(Columns::key_value());
     }
     let (partition_key, clustering, cells) = (Vec::new(), Vec::new(), Vec::new());
-    let mut columns = Columns { partition_key, clustering, cells, next_id };
+    let dropped = dropped.into_iter().map(dropped_from_wire).collect::<Result<_, _>>()?;
+    let mut columns = Columns { partition_key, clustering, cells, next_id, dropped };
     for column in wire {
         use v1::SchemaColumnKind as Kind;
         let kind = column.kind();
         let (name, id) = (column.name, ColumnId(column.id));
-        let ty = CqlType::parse(&column.r#type, &|_| None);
-        let ty = ty.map_err(|err| format!("`{name}` has no type that is known here: {err}"))?;
+        let ty = type_from_wire(&name, &column.r#type)?;
         match kind {
             Kind::PartitionKey => columns.partition_key.push(KeyColumn { name, ty }),
             Kind::Clustering | Kind::ClusteringDesc => {
@@ -252,6 +280,12 @@ mod tests {
                 clustering: vec![row("at", true), row("until", false)],
                 cells: vec![cell(0, "open", CqlType::Boolean, true), cell(7, "tags", tags, false)],
                 next_id: 9,
+                dropped: vec![DroppedColumn {
+                    name: "paid".to_owned(),
+                    ty: CqlType::Boolean,
+                    is_static: true,
+                    at: TimestampMicros(3),
+                }],
             },
             options: TableOptions::default(),
             altered: TimestampMicros(5),

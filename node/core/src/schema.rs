@@ -4,14 +4,16 @@
 //! drop is a definition too (a tombstone), or a node that slept through it would bring the table back. Nodes compare
 //! [`Schema::version`]s to learn whether they agree.
 //!
-//! CAVEAT: two nodes that create the same table in the same moment make two tables of one name. The later one wins
-//! everywhere; what was written into the other one meanwhile is out of reach. Cassandra had the same (CASSANDRA-10699)
-//! until CEP-21 made its schema a log that all nodes agree on.
+//! CAVEAT: of two changes to one table that two nodes make in the same moment the later one wins everywhere, as a whole.
+//! Two that create the same table make one; if its columns differ, what was written into the other one meanwhile is out
+//! of reach. Cassandra had the same (CASSANDRA-10699) until CEP-21 made its schema a log that all nodes agree on.
 
 mod columns;
 mod options;
 
-pub use columns::{COLUMNS_MAX, CellColumn, ClusteringColumn, Columns, ColumnsError, KeyColumn};
+pub use columns::{
+    COLUMNS_MAX, CellColumn, ClusteringColumn, Columns, ColumnsError, DroppedColumn, KeyColumn,
+};
 pub use options::{
     CompactionClass, HintRefused, OptionError, ReadRepair, TableOptions, WindowUnit,
 };
@@ -24,8 +26,51 @@ use std::num::NonZeroU32;
 
 /// A table's identity. It outlives no drop: a table that is dropped and created again has another one, so that old
 /// data can never surface in the new table.
+///
+/// ```text
+/// | lineage, 96 bits: of one creation | incarnation, 32 bits: 0, and one more at each TRUNCATE |
+/// ```
+///
+/// A table that is truncated has another identity for the same reason, and is the same table to its clients, who are shown
+/// its [lineage](TableId::lineage). Two nodes that truncate it in the same moment make the same incarnation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u128);
+
+const INCARNATION: u128 = u32::MAX as u128;
+
+impl TableId {
+    /// Of a table that is created at `wall`. `before`: what was dropped of its name.
+    ///
+    /// The same for all who create the same table in the same hour, and know of the same drop: so two nodes that do it at
+    /// once, as those of an application do that all say `IF NOT EXISTS` when they start, make one table, and what is
+    /// written into it meanwhile stays. The hour is for a node that has slept through a creation and a drop: with luck
+    /// alone it would make the table that was dropped.
+    pub fn created(
+        (keyspace, name): (&str, &str),
+        columns: &Columns,
+        before: Option<&TableDef>,
+        wall: TimestampMicros,
+    ) -> TableId {
+        const HOUR: i64 = 3_600_000_000;
+        let mut hash = Hash(xxhash_rust::xxh3::Xxh3::new());
+        hash.text(keyspace).text(name).columns(columns);
+        hash.time(TimestampMicros(wall.0.div_euclid(HOUR)));
+        if let Some(before) = before {
+            hash.text("before").time(before.altered).0.update(&before.id.0.to_le_bytes());
+        }
+        TableId(hash.0.digest128() & !INCARNATION)
+    }
+
+    /// Of the same table, emptied. `None`: it was emptied as often as an identity can say.
+    pub fn truncated(self) -> Option<TableId> {
+        (self.0 & INCARNATION < INCARNATION).then_some(TableId(self.0.wrapping_add(1)))
+    }
+
+    /// What its incarnations have in common.
+    pub fn lineage(self) -> TableId {
+        TableId(self.0 & !INCARNATION)
+    }
+}
 
 impl fmt::Display for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,6 +183,20 @@ impl Schema {
             (a.altered, a.dropped, a) < (b.altered, b.dropped, b)
         });
         keyspaces || tables
+    }
+
+    /// Whether every definition of `other` counts here.
+    pub fn holds(&self, other: &Schema) -> bool {
+        let keyspaces =
+            other.keyspaces.iter().all(|(name, def)| self.keyspaces.get(name) == Some(def));
+        keyspaces && other.tables.iter().all(|(name, def)| self.tables.get(name) == Some(def))
+    }
+
+    /// The definitions that are not so in `other`.
+    pub fn without(mut self, other: &Schema) -> Schema {
+        self.keyspaces.retain(|name, def| other.keyspaces.get(name) != Some(def));
+        self.tables.retain(|name, def| other.tables.get(name) != Some(def));
+        self
     }
 
     /// A digest of all definitions, dropped ones included.
@@ -289,7 +348,13 @@ impl Hash {
             self.number(u64::from(column.id.0)).text(&column.name).text(&column.ty.to_string());
             self.number(u64::from(column.is_static));
         }
-        self.number(u64::from(columns.next_id))
+        self.number(u64::from(columns.next_id));
+        // Only if there are any, as above.
+        for column in &columns.dropped {
+            self.text("dropped").text(&column.name).text(&column.ty.to_string());
+            self.number(u64::from(column.is_static)).time(column.at);
+        }
+        self
     }
 
     fn time(&mut self, time: TimestampMicros) -> &mut Hash {

@@ -3,7 +3,7 @@
 use super::Front;
 use crate::coordinator;
 use crate::membership::{Epochs, MemberInfo};
-use helenus_core::NodeId;
+use helenus_core::{NodeId, TableDef};
 use helenus_proto::cql::{
     Batch, Call, ChangeKind, Compression, ErrorKind, ErrorResponse, Event, EventKind, Extras,
     Parameters, Request, Response, SchemaChange, SchemaTarget, TopologyChange, Version, WriteType,
@@ -246,11 +246,11 @@ fn changes(
         let target = || SchemaTarget::Table(table.name.clone());
         match before.table(&table.keyspace, &table.name) {
             None => changes.push(of(ChangeKind::Created, &table.keyspace, target())),
-            Some(was) if was.id != table.id => {
+            Some(was) if was.id.lineage() != table.id.lineage() => {
                 changes.push(of(ChangeKind::Dropped, &table.keyspace, target()));
                 changes.push(of(ChangeKind::Created, &table.keyspace, target()));
             }
-            Some(was) if was != table => {
+            Some(was) if !is_the_same(was, table) => {
                 changes.push(of(ChangeKind::Updated, &table.keyspace, target()));
             }
             Some(_) => {}
@@ -269,6 +269,14 @@ fn changes(
         }
     }
     changes.into_iter()
+}
+
+/// Whether nothing of a table changed that clients see: that it was truncated they do not.
+fn is_the_same(was: &TableDef, is: &TableDef) -> bool {
+    let TableDef { id, keyspace, name, columns, options, altered: _, dropped } = was;
+    let same = (id.lineage(), keyspace, name, dropped)
+        == (is.id.lineage(), &is.keyspace, &is.name, &is.dropped);
+    same && *columns == is.columns && *options == is.options
 }
 
 /// Whether all is known of a node that a driver wants to know.

@@ -3,12 +3,14 @@
 use super::Front;
 use super::failure::{Refusal, invalid, not_changed, unsupported};
 use super::system::is_system;
-use crate::schema::Change;
-use helenus_core::cql::ast::{QualifiedName, Statement};
+use crate::schema::{Change, Changed};
+use helenus_core::cql::ast::{Property, QualifiedName, Statement};
 use helenus_core::cql::define::{self, DefineError};
+use helenus_core::{Dc, KeyspaceDef};
 use helenus_proto::cql::{
     ChangeKind, ErrorKind, ErrorResponse, Response, SchemaChange, SchemaTarget,
 };
+use std::collections::BTreeSet;
 
 /// A change, and what it is called.
 struct Named {
@@ -34,64 +36,103 @@ fn refused(error: &DefineError) -> Refusal {
     Box::new(ErrorResponse::new(kind, error.to_string()))
 }
 
-fn named(
-    statement: &Statement,
-    current: Option<&str>,
-    warnings: &mut Vec<String>,
-) -> Result<Named, Refusal> {
-    Ok(match statement {
-        Statement::CreateKeyspace(create) => {
-            let parts = define::keyspace(&create.properties).map_err(|e| refused(&e))?;
-            warnings.extend(parts.warnings);
-            let name = create.keyspace.as_str().to_owned();
-            let change = Change::CreateKeyspace {
-                name: name.clone(),
-                replication: parts.replication,
-                hint_overflow: parts.hint_overflow,
-                if_not_exists: create.if_not_exists,
-            };
-            Named { change, kind: ChangeKind::Created, keyspace: name, table: None }
-        }
-        Statement::CreateTable(create) => {
-            let keyspace = keyspace_of(&create.table, current)?;
-            let parts = define::table(create).map_err(|e| refused(&e))?;
-            warnings.extend(parts.warnings);
-            let name = create.table.name.as_str().to_owned();
-            let change = Change::CreateTable {
-                keyspace: keyspace.clone(),
-                name: name.clone(),
-                columns: parts.columns,
-                options: parts.options,
-                if_not_exists: create.if_not_exists,
-            };
-            Named { change, kind: ChangeKind::Created, keyspace, table: Some(name) }
-        }
-        Statement::DropKeyspace(drop) => {
-            let name = drop.keyspace.as_str().to_owned();
-            let change = Change::DropKeyspace { name: name.clone(), if_exists: drop.if_exists };
-            Named { change, kind: ChangeKind::Dropped, keyspace: name, table: None }
-        }
-        Statement::DropTable(drop) => {
-            let keyspace = keyspace_of(&drop.table, current)?;
-            let name = drop.table.name.as_str().to_owned();
-            let change = Change::DropTable {
-                keyspace: keyspace.clone(),
-                name: name.clone(),
-                if_exists: drop.if_exists,
-            };
-            Named { change, kind: ChangeKind::Dropped, keyspace, table: Some(name) }
-        }
-        Statement::AlterKeyspace(_) => return Err(unsupported("ALTER KEYSPACE yet")),
-        Statement::AlterTable(_) => return Err(unsupported("ALTER TABLE yet")),
-        Statement::Truncate(_) => return Err(unsupported("TRUNCATE yet")),
-        Statement::CreateType(_) | Statement::AlterType(_) | Statement::DropType(_) => {
-            return Err(unsupported("user-defined types yet"));
-        }
-        _ => return Err(invalid("this statement does not change the schema")),
-    })
+/// A table's name, with its keyspace.
+fn table_of(name: &QualifiedName, current: Option<&str>) -> Result<(String, String), Refusal> {
+    Ok((keyspace_of(name, current)?, name.name.as_str().to_owned()))
 }
 
 impl Front {
+    /// What a statement changes.
+    fn named(
+        &self,
+        statement: &Statement,
+        current: Option<&str>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Named, Refusal> {
+        let of_table = |name: &QualifiedName, kind, change: &dyn Fn(String, String) -> Change| {
+            let (keyspace, name) = table_of(name, current)?;
+            let change = change(keyspace.clone(), name.clone());
+            Ok(Named { change, kind, keyspace, table: Some(name) })
+        };
+        match statement {
+            Statement::CreateKeyspace(create) => {
+                let name = create.keyspace.as_str().to_owned();
+                let parts = self.keyspace_parts(&create.properties, None, warnings)?;
+                let change = Change::CreateKeyspace {
+                    name: name.clone(),
+                    replication: parts.replication,
+                    hint_overflow: parts.hint_overflow,
+                    if_not_exists: create.if_not_exists,
+                };
+                Ok(Named { change, kind: ChangeKind::Created, keyspace: name, table: None })
+            }
+            Statement::AlterKeyspace(alter) => {
+                let name = alter.keyspace.as_str().to_owned();
+                let view = self.keeper.store.current();
+                let before = view.schema.keyspace(&name);
+                let parts = self.keyspace_parts(&alter.properties, before, warnings)?;
+                let change = Change::AlterKeyspace {
+                    name: name.clone(),
+                    replication: parts.replication,
+                    hint_overflow: parts.hint_overflow,
+                    if_exists: alter.if_exists,
+                };
+                Ok(Named { change, kind: ChangeKind::Updated, keyspace: name, table: None })
+            }
+            Statement::DropKeyspace(drop) => {
+                let name = drop.keyspace.as_str().to_owned();
+                let change = Change::DropKeyspace { name: name.clone(), if_exists: drop.if_exists };
+                Ok(Named { change, kind: ChangeKind::Dropped, keyspace: name, table: None })
+            }
+            Statement::CreateTable(create) => {
+                let parts = define::table(create).map_err(|e| refused(&e))?;
+                warnings.extend(parts.warnings);
+                of_table(&create.table, ChangeKind::Created, &|keyspace, name| {
+                    let (columns, options) = (parts.columns.clone(), parts.options.clone());
+                    let if_not_exists = create.if_not_exists;
+                    Change::CreateTable { keyspace, name, columns, options, if_not_exists }
+                })
+            }
+            Statement::AlterTable(alter) => {
+                of_table(&alter.table, ChangeKind::Updated, &|keyspace, name| {
+                    let (change, if_exists) = (alter.change.clone(), alter.if_exists);
+                    Change::AlterTable { keyspace, name, change, if_exists }
+                })
+            }
+            Statement::DropTable(drop) => {
+                of_table(&drop.table, ChangeKind::Dropped, &|keyspace, name| Change::DropTable {
+                    keyspace,
+                    name,
+                    if_exists: drop.if_exists,
+                })
+            }
+            Statement::CreateType(_) | Statement::AlterType(_) | Statement::DropType(_) => {
+                Err(unsupported("user-defined types yet"))
+            }
+            _ => Err(invalid("this statement does not change the schema")),
+        }
+    }
+
+    /// The keyspace that is described, by the data centres that this node knows of. There is a warning for each of which the
+    /// nodes are too few.
+    fn keyspace_parts(
+        &self,
+        properties: &[Property],
+        before: Option<&KeyspaceDef>,
+        warnings: &mut Vec<String>,
+    ) -> Result<define::KeyspaceParts, Refusal> {
+        let members = self.membership.members().into_iter();
+        let dcs: BTreeSet<Dc> = members
+            .filter(|member| !member.dc.is_empty())
+            .map(|member| Dc::from(member.dc.as_str()))
+            .collect();
+        let parts = define::keyspace(properties, before, &dcs).map_err(|e| refused(&e))?;
+        warnings.extend(parts.warnings.iter().cloned());
+        let placement = self.coordinator.routes.placement(&parts.replication);
+        warnings.extend(placement.warnings().iter().map(ToString::to_string));
+        Ok(parts)
+    }
+
     /// Changes the schema here and on every live node.
     pub(super) async fn define(
         &self,
@@ -99,22 +140,42 @@ impl Front {
         current: Option<&str>,
         warnings: &mut Vec<String>,
     ) -> Result<Response, Refusal> {
-        let Named { change, kind, keyspace, table } = named(statement, current, warnings)?;
-        if is_system(&keyspace) {
-            return Err(invalid(format!(
-                "keyspace {keyspace} is the system's and cannot be changed"
-            )));
+        if let Statement::Truncate(name) = statement {
+            return self.truncate(name, current).await;
         }
+        let Named { change, kind, keyspace, table } = self.named(statement, current, warnings)?;
+        not_the_systems(&keyspace)?;
         let about = (keyspace.as_str(), table.as_deref().unwrap_or(""));
         let changed = self.keeper.change(change).await.map_err(|e| not_changed(&e, about))?;
-        if !changed.changed {
+        let Changed { changed, pending, warnings: more, .. } = changed;
+        warnings.extend(more);
+        if !changed {
             return Ok(Response::Void);
         }
-        for node in changed.pending {
+        for node in pending {
             let name = self.membership.describe(node);
             warnings.push(format!("node {name} has not confirmed the change; it will pull it"));
         }
         let target = table.map_or(SchemaTarget::Keyspace, SchemaTarget::Table);
         Ok(Response::SchemaChange(SchemaChange { kind, keyspace, target }))
     }
+
+    async fn truncate(
+        &self,
+        name: &QualifiedName,
+        current: Option<&str>,
+    ) -> Result<Response, Refusal> {
+        let (keyspace, table) = table_of(name, current)?;
+        not_the_systems(&keyspace)?;
+        let done = self.keeper.truncate(keyspace.clone(), table.clone()).await;
+        done.map_err(|e| not_changed(&e, (&keyspace, &table)))?;
+        Ok(Response::Void)
+    }
+}
+
+fn not_the_systems(keyspace: &str) -> Result<(), Refusal> {
+    if is_system(keyspace) {
+        return Err(invalid(format!("keyspace {keyspace} is the system's and cannot be changed")));
+    }
+    Ok(())
 }

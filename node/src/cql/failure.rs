@@ -120,9 +120,15 @@ pub(super) fn not_changed(error: &ChangeError, named: (&str, &str)) -> Refusal {
             ErrorKind::AlreadyExists { keyspace: named.0.to_owned(), table: named.1.to_owned() }
         }
         ChangeError::Schema(_) => ErrorKind::Server,
-        ChangeError::BadName(_) | ChangeError::Columns(_) | ChangeError::Missing { .. } => {
-            ErrorKind::Invalid
-        }
+        // Cassandra wraps Unavailable and a timeout of TRUNCATE in an error of its own.
+        ChangeError::NotAllUp { .. } | ChangeError::NotConfirmed { .. } => ErrorKind::Truncate,
+        ChangeError::Define(error) if error.is_config() => ErrorKind::Config,
+        ChangeError::BadName(_)
+        | ChangeError::Columns(_)
+        | ChangeError::Define(_)
+        | ChangeError::Missing { .. }
+        | ChangeError::Overruled { .. }
+        | ChangeError::TruncatedTooOften { .. } => ErrorKind::Invalid,
     };
     Box::new(ErrorResponse::new(kind, error.to_string()))
 }

@@ -38,6 +38,11 @@ pub(super) fn is_system(keyspace: &str) -> bool {
     KEYSPACES.contains(&keyspace)
 }
 
+/// Whether the keyspace is one of those whose tables Cassandra, too, makes up.
+pub(super) fn is_virtual(keyspace: &str) -> bool {
+    keyspace == "system_virtual_schema"
+}
+
 /// The definitions of the system's tables.
 #[derive(Debug)]
 pub(super) struct SystemTables {
@@ -73,15 +78,18 @@ impl SystemTables {
         self.tables.get(&(keyspace.to_owned(), name.to_owned())).cloned()
     }
 
+    /// Those of one keyspace, by their names.
+    pub(super) fn of(&self, keyspace: &str) -> impl Iterator<Item = &TableDef> {
+        self.tables.values().map(|def| &**def).filter(move |def| def.keyspace == keyspace)
+    }
+
     /// The tables of Cassandra that are tables there too, and not virtual.
     fn ordinary(&self) -> impl Iterator<Item = &TableDef> {
-        let is_virtual = |def: &TableDef| def.keyspace == "system_virtual_schema";
-        self.tables.values().map(|def| &**def).filter(move |def| !is_virtual(def))
+        self.tables.values().map(|def| &**def).filter(|def| !is_virtual(&def.keyspace))
     }
 
     fn made_up(&self) -> impl Iterator<Item = &TableDef> {
-        let is_virtual = |def: &TableDef| def.keyspace == "system_virtual_schema";
-        self.tables.values().map(|def| &**def).filter(move |def| is_virtual(def))
+        self.tables.values().map(|def| &**def).filter(|def| is_virtual(&def.keyspace))
     }
 }
 
@@ -99,6 +107,10 @@ impl Front {
                 let view = self.keeper.store.current();
                 self.tables.ordinary().for_each(|def| column_rows(&mut made, def));
                 view.schema.live_tables().for_each(|def| column_rows(&mut made, def));
+            }
+            ("system_schema", "dropped_columns") => {
+                let view = self.keeper.store.current();
+                view.schema.live_tables().for_each(|def| dropped_rows(&mut made, def));
             }
             ("system_virtual_schema", "keyspaces") => {
                 made.row(Cells::new().text("keyspace_name", "system_virtual_schema"));
@@ -248,7 +260,7 @@ fn table_row(def: &TableDef) -> Cells {
         .text_map("extensions", &[])
         .texts("flags", ["compound".to_owned()].into_iter())
         .int("gc_grace_seconds", number("gc_grace_seconds"))
-        .uuid("id", def.id.0)
+        .uuid("id", def.id.lineage().0)
         .int("max_index_interval", 2048)
         .int("memtable_flush_period_in_ms", 0)
         .int("min_index_interval", 128)
@@ -281,6 +293,19 @@ fn column_rows(made: &mut Made<'_>, def: &TableDef) {
     for column in cells {
         let kind = if column.is_static { "static" } else { "regular" };
         row(&column.name, &column.ty, kind, -1, "none");
+    }
+}
+
+fn dropped_rows(made: &mut Made<'_>, def: &TableDef) {
+    for column in &def.columns.dropped {
+        let row = Cells::new()
+            .text("keyspace_name", &def.keyspace)
+            .text("table_name", &def.name)
+            .text("column_name", &column.name)
+            .timestamp("dropped_time", column.at)
+            .text("kind", if column.is_static { "static" } else { "regular" })
+            .text("type", &column.ty.to_string());
+        made.row(row);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What operators do to the schema, as values: a change and a schema give the definitions that are new.
 
 use super::SchemaError;
+use helenus_core::cql::ast::TableChange;
+use helenus_core::cql::define::{self, DefineError};
 use helenus_core::hint::Overflow;
 use helenus_core::schema::check_name;
 use helenus_core::{
@@ -22,6 +24,17 @@ pub enum Change {
         /// If it exists, leave it as it is.
         if_not_exists: bool,
     },
+    /// A keyspace is replicated otherwise.
+    AlterKeyspace {
+        /// Its name.
+        name: String,
+        /// Its replication from now on.
+        replication: Replication,
+        /// Its policy for hints that there is no room for from now on.
+        hint_overflow: Option<Overflow>,
+        /// If it does not exist, be content.
+        if_exists: bool,
+    },
     /// A keyspace and its tables are no more.
     DropKeyspace {
         /// Its name.
@@ -41,6 +54,25 @@ pub enum Change {
         options: TableOptions,
         /// If it exists, leave it as it is.
         if_not_exists: bool,
+    },
+    /// A table has other columns or options.
+    AlterTable {
+        /// Its keyspace.
+        keyspace: String,
+        /// Its name.
+        name: String,
+        /// What changes.
+        change: TableChange,
+        /// If it does not exist, be content.
+        if_exists: bool,
+    },
+    /// A table is empty: another incarnation of it begins. [`Keeper::truncate`](super::Keeper::truncate) sees that no node is
+    /// left out.
+    Truncate {
+        /// Its keyspace.
+        keyspace: String,
+        /// Its name.
+        name: String,
     },
     /// A table is no more.
     DropTable {
@@ -62,6 +94,8 @@ pub struct Changed {
     pub version: String,
     /// Live nodes that did not confirm in time; they will pull.
     pub pending: Vec<NodeId>,
+    /// What has no effect, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Why a change was not made.
@@ -89,19 +123,103 @@ pub enum ChangeError {
         /// Its name.
         name: String,
     },
+    /// It cannot be so.
+    #[error(transparent)]
+    Define(#[from] DefineError),
+    /// Two nodes changed the same in the same moment.
+    #[error(
+        "another node changed {what} in the same moment, and its change counts: nothing of this one is left. Look at what \
+         there is now, and repeat it"
+    )]
+    Overruled {
+        /// What.
+        what: String,
+    },
+    /// A table is emptied on all nodes or on none.
+    #[error(
+        "Cannot achieve consistency level ALL: {alive} of {all} nodes are up, and TRUNCATE takes all; {down} is down: nothing \
+         was done"
+    )]
+    NotAllUp {
+        /// How many are up.
+        alive: usize,
+        /// How many there are.
+        all: usize,
+        /// One that is not.
+        down: String,
+    },
+    /// A table was emptied, but not on every node.
+    #[error(
+        "Truncate timed out: {} did not confirm it in time; the table is empty on the others, and on these as soon as they have \
+         heard of it. Until then requests to this table may fail",
+        nodes.join(", ")
+    )]
+    NotConfirmed {
+        /// The nodes that did not.
+        nodes: Vec<String>,
+    },
+    /// Its identities are used up.
+    #[error("table `{name}` was truncated 2^32 times: make a new one")]
+    TruncatedTooOften {
+        /// Its name.
+        name: String,
+    },
     /// It could not be kept.
     #[error(transparent)]
     Schema(#[from] SchemaError),
 }
 
 impl Change {
-    /// The definitions that this change adds to `schema`; `None`: it is so already, and that is fine. `fresh_id` is the
-    /// id of a table that is created.
+    /// What it is about, for people.
+    fn what(&self) -> String {
+        match self {
+            Change::CreateKeyspace { name, .. }
+            | Change::AlterKeyspace { name, .. }
+            | Change::DropKeyspace { name, .. } => format!("keyspace `{name}`"),
+            Change::CreateTable { keyspace, name, .. }
+            | Change::AlterTable { keyspace, name, .. }
+            | Change::Truncate { keyspace, name }
+            | Change::DropTable { keyspace, name, .. } => format!("table `{keyspace}.{name}`"),
+        }
+    }
+
+    /// What to say when another node's change won over this one, whose definitions were `delta`. `Ok(true)`: what counts does
+    /// what this one should have done; `Ok(false)`: it was so already, and that is fine.
+    pub(super) fn overruled(&self, delta: &Schema, schema: &Schema) -> Result<bool, ChangeError> {
+        let table = |keyspace: &String, name: &String| {
+            let ours = delta.tables.get(&(keyspace.clone(), name.clone()));
+            (ours.map(|def| def.id), schema.table(keyspace, name).map(|def| def.id))
+        };
+        match self {
+            Change::CreateKeyspace { name, if_not_exists, .. }
+                if schema.keyspace(name).is_some() =>
+            {
+                exists("keyspace", name, *if_not_exists).map(|_| false)
+            }
+            Change::CreateTable { keyspace, name, if_not_exists, .. } => {
+                match table(keyspace, name) {
+                    (Some(ours), Some(theirs)) if ours == theirs => Ok(true),
+                    (_, Some(_)) => exists("table", &format!("{keyspace}.{name}"), *if_not_exists)
+                        .map(|_| false),
+                    (_, None) => Err(ChangeError::Overruled { what: self.what() }),
+                }
+            }
+            Change::Truncate { keyspace, name } => match table(keyspace, name) {
+                // Ids of one lineage grow with each TRUNCATE.
+                (Some(ours), Some(theirs)) if ours <= theirs => Ok(true),
+                _ => Err(ChangeError::Overruled { what: self.what() }),
+            },
+            _ => Err(ChangeError::Overruled { what: self.what() }),
+        }
+    }
+
+    /// The definitions that this change adds to `schema`; `None`: it is so already, and that is fine.
+    #[expect(clippy::too_many_lines, reason = "an arm for each change")]
     pub(super) fn delta(
         &self,
         schema: &Schema,
         wall: TimestampMicros,
-        fresh_id: u128,
+        warnings: &mut Vec<String>,
     ) -> Result<Option<Schema>, ChangeError> {
         let altered = schema.next_altered(wall);
         let mut delta = Schema::default();
@@ -130,8 +248,10 @@ impl Change {
                 if schema.table(keyspace, name).is_some() {
                     return exists("table", &format!("{keyspace}.{name}"), *if_not_exists);
                 }
+                let named = (keyspace.as_str(), name.as_str());
+                let before = schema.tables.get(&(keyspace.clone(), name.clone()));
                 let def = TableDef {
-                    id: TableId(fresh_id),
+                    id: TableId::created(named, columns, before, wall),
                     keyspace: keyspace.clone(),
                     name: name.clone(),
                     columns: columns.clone(),
@@ -139,6 +259,38 @@ impl Change {
                     altered,
                     dropped: false,
                 };
+                delta.tables.insert((keyspace.clone(), name.clone()), def);
+            }
+            Change::AlterKeyspace { name, replication, hint_overflow, if_exists } => {
+                let Some(was) = schema.keyspace(name) else {
+                    return missing("keyspace", name, *if_exists);
+                };
+                let (replication, hint_overflow) = (replication.clone(), *hint_overflow);
+                let mut def = KeyspaceDef { replication, hint_overflow, ..was.clone() };
+                if def == *was {
+                    return Ok(None);
+                }
+                def.altered = altered;
+                delta.keyspaces.insert(name.clone(), def);
+            }
+            Change::AlterTable { keyspace, name, change, if_exists } => {
+                let Some(was) = schema.table(keyspace, name) else {
+                    return missing("table", &format!("{keyspace}.{name}"), *if_exists);
+                };
+                let mut def = define::alter_table(was, change, wall, warnings)?;
+                if def == *was {
+                    return Ok(None);
+                }
+                def.altered = altered;
+                delta.tables.insert((keyspace.clone(), name.clone()), def);
+            }
+            Change::Truncate { keyspace, name } => {
+                let Some(was) = schema.table(keyspace, name) else {
+                    return missing("table", &format!("{keyspace}.{name}"), false);
+                };
+                let id = was.id.truncated();
+                let id = id.ok_or_else(|| ChangeError::TruncatedTooOften { name: name.clone() })?;
+                let def = TableDef { id, altered, ..was.clone() };
                 delta.tables.insert((keyspace.clone(), name.clone()), def);
             }
             Change::DropKeyspace { name, if_exists } => {
@@ -194,45 +346,150 @@ mod tests {
         }
     }
 
-    fn apply(schema: &mut Schema, change: &Change, id: u128) {
-        let delta = change.delta(schema, NOW, id).unwrap().unwrap();
+    fn apply(schema: &mut Schema, change: &Change) {
+        let delta = change.delta(schema, NOW, &mut Vec::new()).unwrap().unwrap();
         assert!(schema.merge(delta));
+    }
+
+    fn delta(schema: &Schema, change: &Change) -> Result<Option<Schema>, ChangeError> {
+        change.delta(schema, NOW, &mut Vec::new())
+    }
+
+    fn names() -> (String, String) {
+        ("ks".to_owned(), "t".to_owned())
+    }
+
+    fn alter(text: &str) -> Change {
+        let parsed = helenus_core::cql::parse(&format!("ALTER TABLE ks.t {text}")).unwrap();
+        let helenus_core::cql::ast::Statement::AlterTable(alter) = parsed.statement else {
+            panic!("{text}")
+        };
+        let (keyspace, name) = names();
+        Change::AlterTable { keyspace, name, change: alter.change, if_exists: alter.if_exists }
+    }
+
+    fn truncate() -> Change {
+        let (keyspace, name) = names();
+        Change::Truncate { keyspace, name }
+    }
+
+    /// A keyspace and a table.
+    fn shop() -> Schema {
+        let mut schema = Schema::default();
+        apply(&mut schema, &keyspace(false));
+        apply(&mut schema, &table());
+        schema
     }
 
     #[test]
     fn what_exists_is_refused_or_left_as_it_is() {
         let mut schema = Schema::default();
-        apply(&mut schema, &keyspace(false), 0);
-        assert!(keyspace(true).delta(&schema, NOW, 0).unwrap().is_none());
-        let refused = keyspace(false).delta(&schema, NOW, 0).unwrap_err();
+        apply(&mut schema, &keyspace(false));
+        assert!(delta(&schema, &keyspace(true)).unwrap().is_none());
+        let refused = delta(&schema, &keyspace(false)).unwrap_err();
         assert_eq!(refused.to_string(), "keyspace `ks` exists already");
     }
 
     #[test]
     fn a_table_created_again_is_another_table() {
-        let mut schema = Schema::default();
-        apply(&mut schema, &keyspace(false), 0);
-        apply(&mut schema, &table(), 1);
-        let drop =
-            Change::DropTable { keyspace: "ks".to_owned(), name: "t".to_owned(), if_exists: false };
+        let mut schema = shop();
+        let first = schema.table("ks", "t").unwrap().id;
+        let (keyspace, name) = names();
+        let drop = Change::DropTable { keyspace, name, if_exists: false };
         // The wall clock stands still: each change is later than the one before all the same.
-        apply(&mut schema, &drop, 0);
+        apply(&mut schema, &drop);
         assert!(schema.table("ks", "t").is_none());
-        apply(&mut schema, &table(), 2);
-        assert_eq!(schema.table("ks", "t").unwrap().id, TableId(2));
+        apply(&mut schema, &table());
+        let second = schema.table("ks", "t").unwrap().id;
+        assert_ne!(second, first);
+        apply(&mut schema, &drop);
+        apply(&mut schema, &table());
+        let third = schema.table("ks", "t").unwrap().id;
+        assert!(third != second && third != first);
     }
 
     #[test]
     fn a_table_needs_its_keyspace_and_a_name_that_is_one() {
         let schema = Schema::default();
-        let missing = table().delta(&schema, NOW, 1).unwrap_err();
-        assert_eq!(missing.to_string(), "keyspace `ks` does not exist");
+        for change in [table(), alter("ADD a int"), truncate()] {
+            let missing = delta(&schema, &change).unwrap_err();
+            assert!(missing.to_string().ends_with("does not exist"), "{missing}");
+        }
         let bad = Change::CreateKeyspace {
             name: "../etc".to_owned(),
             replication: Replication::Simple { rf: NonZeroU32::MIN },
             hint_overflow: None,
             if_not_exists: false,
         };
-        assert!(matches!(bad.delta(&schema, NOW, 1), Err(ChangeError::BadName(_))));
+        assert!(matches!(delta(&schema, &bad), Err(ChangeError::BadName(_))));
+    }
+
+    #[test]
+    fn a_change_is_of_what_changes_and_of_nothing_if_nothing_does() {
+        let mut schema = shop();
+        let before = schema.table("ks", "t").unwrap().clone();
+        assert!(delta(&schema, &alter("ADD IF NOT EXISTS value int")).unwrap().is_none());
+        assert!(delta(&schema, &alter("WITH comment = ''")).unwrap().is_none());
+        apply(&mut schema, &alter("ADD a int"));
+        let after = schema.table("ks", "t").unwrap();
+        assert!(after.altered > before.altered && after.id == before.id);
+        assert!(after.columns.cell("a").is_some() && !after.columns.is_one_value());
+        let refused = delta(&schema, &alter("ADD a int")).unwrap_err();
+        assert!(matches!(refused, ChangeError::Define(DefineError::ColumnExists { .. })));
+        let two = Replication::Simple { rf: NonZeroU32::new(2).unwrap() };
+        let alter = |name: &str, replication: Replication, if_exists| Change::AlterKeyspace {
+            name: name.to_owned(),
+            replication,
+            hint_overflow: None,
+            if_exists,
+        };
+        let as_before = schema.keyspace("ks").unwrap().replication.clone();
+        assert!(delta(&schema, &alter("ks", as_before, false)).unwrap().is_none());
+        assert!(delta(&schema, &alter("nowhere", two.clone(), true)).unwrap().is_none());
+        let missing = delta(&schema, &alter("nowhere", two.clone(), false)).unwrap_err();
+        assert_eq!(missing.to_string(), "keyspace `nowhere` does not exist");
+        apply(&mut schema, &alter("ks", two.clone(), false));
+        assert_eq!(schema.keyspace("ks").unwrap().replication, two);
+    }
+
+    #[test]
+    fn a_truncated_table_is_the_same_but_for_its_incarnation() {
+        let mut schema = shop();
+        let before = schema.table("ks", "t").unwrap().clone();
+        apply(&mut schema, &truncate());
+        let after = schema.table("ks", "t").unwrap().clone();
+        assert_eq!(after.id.lineage(), before.id);
+        assert_ne!(after.id, before.id);
+        let TableDef { id, altered, .. } = before.clone();
+        assert_eq!(TableDef { id, altered, ..after }, before);
+    }
+
+    #[test]
+    fn of_two_changes_at_once_the_one_that_lost_says_so_or_was_made_all_the_same() {
+        let schema = shop();
+        let lost = delta(&schema, &alter("ADD a int")).unwrap().unwrap();
+        let mut won = schema.clone();
+        apply(&mut won, &alter("ADD b text"));
+        let overruled = alter("ADD a int").overruled(&lost, &won).unwrap_err();
+        assert!(overruled.to_string().starts_with("another node changed table `ks.t`"));
+        // Two that empty it have both emptied it; one that altered it has not.
+        let lost = delta(&schema, &truncate()).unwrap().unwrap();
+        assert!(truncate().overruled(&lost, &won).is_err());
+        let mut emptied = schema.clone();
+        apply(&mut emptied, &truncate());
+        assert!(truncate().overruled(&lost, &emptied).unwrap());
+        apply(&mut emptied, &truncate());
+        assert!(truncate().overruled(&lost, &emptied).unwrap(), "twice");
+        // Two that create one table have both created it.
+        let mut empty = Schema::default();
+        apply(&mut empty, &keyspace(false));
+        let lost = delta(&empty, &table()).unwrap().unwrap();
+        assert!(table().overruled(&lost, &schema).unwrap());
+        let mut others = schema.clone();
+        others.tables.values_mut().for_each(|def| def.id = TableId(9 << 32));
+        let exists = table().overruled(&lost, &others).unwrap_err();
+        assert_eq!(exists.to_string(), "table `ks.t` exists already");
+        let overruled = table().overruled(&lost, &empty).unwrap_err();
+        assert!(matches!(overruled, ChangeError::Overruled { .. }), "it was dropped");
     }
 }

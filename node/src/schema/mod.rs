@@ -4,8 +4,11 @@
 //! to every live node before its operator is answered, and whoever sees another version in gossip for longer than a push
 //! takes, pulls.
 //!
-//! CAVEAT: two operators who create the same table on two sides of a partition create two tables; the later one wins,
-//! and the data of the other is unreachable. Cassandra before CEP-21 has the same hole.
+//! Of two changes to one name that two nodes make in the same moment the later wins, as a whole: whoever made the other one
+//! hears of it from the first node that knows both, and tells its operator.
+//!
+//! CAVEAT: on two sides of a partition nobody knows both. What was changed on one side is lost when they meet; if two
+//! different tables of one name were made, so is the data of the earlier one. Cassandra before CEP-21 has the same hole.
 
 mod change;
 mod store;
@@ -13,16 +16,14 @@ mod store;
 pub use change::{Change, ChangeError, Changed};
 pub use store::{SchemaError, SchemaStore, SchemaView};
 
-use crate::membership::Membership;
+use crate::membership::{Membership, status};
 use crate::peers::Peers;
 use crate::seams::clock::Clock;
 use crate::storage::Engine;
 use helenus_core::{NodeId, Schema, TimestampMicros};
 use helenus_proto::v1::message::Body;
 use helenus_proto::{schema as wire, v1};
-use rand::Rng as _;
-use rand::rngs::SmallRng;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an operator's change waits for the live nodes to confirm it.
@@ -40,8 +41,8 @@ pub struct Keeper {
     pub(crate) membership: Arc<Membership>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Where table ids come from.
-    pub(crate) ids: Mutex<SmallRng>,
+    /// One change at a time: the second has to see the first, or it would take its place.
+    pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -54,16 +55,45 @@ impl Keeper {
     /// Makes a change here and on every live node. It is durable on this node and on all that are not `pending` when this
     /// resolves.
     pub async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
-        let fresh_id: u128 = self.ids.lock().expect("no holder of this lock panics").random();
-        let current = self.store.current();
-        let wall = TimestampMicros(self.clock.wall_micros());
-        let Some(delta) = change.delta(&current.schema, wall, fresh_id)? else {
-            return Ok(Changed { version: current.version.clone(), ..Changed::default() });
+        let mut warnings = Vec::new();
+        let delta = {
+            let _turn = self.changing.lock().await;
+            let current = self.store.current();
+            let wall = TimestampMicros(self.clock.wall_micros());
+            let Some(delta) = change.delta(&current.schema, wall, &mut warnings)? else {
+                let version = current.version.clone();
+                return Ok(Changed { version, warnings, ..Changed::default() });
+            };
+            let delta = delta.without(&current.schema);
+            self.adopt(delta.clone()).await?;
+            delta
         };
-        self.adopt(delta.clone()).await?;
-        let pending = self.push(&delta).await;
-        let version = self.store.current().version.clone();
-        Ok(Changed { changed: true, version, pending })
+        let (pending, overruled) = self.push(&delta).await;
+        let current = self.store.current();
+        let changed = if overruled { change.overruled(&delta, &current.schema)? } else { true };
+        Ok(Changed { changed, version: current.version.clone(), pending, warnings })
+    }
+
+    /// Empties a table, on every node: each begins another incarnation of it and drops the one that was. What was written
+    /// before does not come back, whoever still has it: replicas know no table of that id any more, neither from the log
+    /// nor from hints nor from repairs.
+    ///
+    /// A request that is under way meanwhile may fail where it meets a node that has heard of it, or has not yet.
+    pub async fn truncate(&self, keyspace: String, name: String) -> Result<Changed, ChangeError> {
+        // Or a node that is down would answer reads from what it has, when it is back, until it has heard of this.
+        let members = self.membership.members();
+        let here: Vec<_> = members.iter().filter(|member| member.status != status::LEFT).collect();
+        if let Some(down) = here.iter().find(|member| !member.up) {
+            let alive = here.iter().filter(|member| member.up).count();
+            let down = self.membership.describe(down.node);
+            return Err(ChangeError::NotAllUp { alive, all: here.len(), down });
+        }
+        let changed = self.change(Change::Truncate { keyspace, name }).await?;
+        if changed.pending.is_empty() {
+            return Ok(changed);
+        }
+        let nodes = changed.pending.iter().map(|node| self.membership.describe(*node)).collect();
+        Err(ChangeError::NotConfirmed { nodes })
     }
 
     /// Merges what another node or an operator has defined, and tells gossip of the new version.
@@ -75,18 +105,36 @@ impl Keeper {
         Ok(())
     }
 
-    /// Sends a change to all live peers. Gives those that did not confirm it.
-    async fn push(&self, delta: &Schema) -> Vec<NodeId> {
+    /// Takes over what another node pushes. Gives our schema, if something in it wins over what was pushed: who pushed
+    /// it has to know.
+    pub(crate) async fn adopt_pushed(&self, pushed: Schema) -> Result<Option<Schema>, SchemaError> {
+        self.adopt(pushed.clone()).await?;
+        let view = self.store.current();
+        Ok((!view.schema.holds(&pushed)).then(|| view.schema.clone()))
+    }
+
+    /// Sends a change to all live peers. Gives those that did not confirm it, and whether one of them knows of another that
+    /// wins over it.
+    async fn push(&self, delta: &Schema) -> (Vec<NodeId>, bool) {
         let live = self.membership.live_peers();
         let body = Body::SchemaPush(wire::to_wire(delta));
         let mut inflight = self.peers.call(&live, body, PUSH_TIMEOUT);
-        let mut pending = live;
+        let (mut pending, mut overruled) = (live, false);
         while let Some((node, answer)) = inflight.next().await {
-            if matches!(answer, Ok(Body::Ack(_))) {
-                pending.retain(|n| *n != node);
+            match answer {
+                Ok(Body::Ack(_)) => {}
+                Ok(Body::Schema(theirs)) => match self.take_over(theirs).await {
+                    Ok(()) => overruled = true,
+                    Err(why) => {
+                        tracing::warn!(peer = %node, %why, "could not take over a schema");
+                        continue;
+                    }
+                },
+                Ok(_) | Err(_) => continue,
             }
+            pending.retain(|n| *n != node);
         }
-        pending
+        (pending, overruled)
     }
 
     /// Watches gossip for other versions, and pulls them. Runs as long as the node does.
@@ -109,14 +157,19 @@ impl Keeper {
         let body = Body::PullSchema(v1::PullSchema {});
         let mut inflight = self.peers.call(&[peer], body, PULL_TIMEOUT);
         match inflight.next().await {
-            Some((_, Ok(Body::Schema(theirs)))) => {
-                let theirs = wire::from_wire(theirs).map_err(|e| e.to_string())?;
-                self.adopt(theirs).await.map_err(|e| e.to_string())
-            }
+            Some((_, Ok(Body::Schema(theirs)))) => self.take_over(theirs).await,
             Some((_, Ok(Body::Failed(error)))) => Err(error.message),
             Some((_, Ok(_))) => Err("it answered with something else than a schema".to_owned()),
             Some((_, Err(error))) => Err(error.to_string()),
             None => Err("it was not asked".to_owned()),
         }
     }
+
+    async fn take_over(&self, theirs: v1::SchemaPush) -> Result<(), String> {
+        let theirs = wire::from_wire(theirs).map_err(|e| e.to_string())?;
+        self.adopt(theirs).await.map_err(|e| e.to_string())
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,15 +85,16 @@ pub(super) fn describe(service: &AdminService, wanted: &str) -> Answer<v1::Descr
 }
 
 async fn change(service: &AdminService, change: Change) -> Answer<v1::SchemaChanged> {
-    let warnings = match &change {
+    let mut warnings: Vec<String> = match &change {
         Change::CreateKeyspace { replication, .. } => {
             let placement = service.parts.coordinator.routes.placement(replication);
             placement.warnings().iter().map(ToString::to_string).collect()
         }
         _ => Vec::new(),
     };
-    let Changed { changed, version, pending } =
+    let Changed { changed, version, pending, warnings: more } =
         service.parts.keeper.change(change).await.map_err(|e| status(&e))?;
+    warnings.extend(more);
     let pending_nodes = pending.iter().map(ToString::to_string).collect();
     Ok(Response::new(v1::SchemaChanged {
         changed,
@@ -106,7 +107,14 @@ async fn change(service: &AdminService, change: Change) -> Answer<v1::SchemaChan
 fn status(error: &ChangeError) -> Status {
     let message = error.to_string();
     match error {
-        ChangeError::BadName(_) | ChangeError::Columns(_) => Status::invalid_argument(message),
+        ChangeError::BadName(_)
+        | ChangeError::Columns(_)
+        | ChangeError::Define(_)
+        | ChangeError::TruncatedTooOften { .. } => Status::invalid_argument(message),
+        ChangeError::Overruled { .. } => Status::aborted(message),
+        ChangeError::NotAllUp { .. } | ChangeError::NotConfirmed { .. } => {
+            Status::unavailable(message)
+        }
         ChangeError::Exists { .. } => Status::already_exists(message),
         ChangeError::Missing { .. } => Status::not_found(message),
         ChangeError::Schema(_) => Status::internal(message),

@@ -27,9 +27,8 @@ UNSUPPORTED = {
     "BEGIN BATCH INSERT INTO {t} (k, c) VALUES (1, 1) IF NOT EXISTS APPLY BATCH": "conditional",
     "CREATE TABLE {ks}.counted (k int PRIMARY KEY, n counter, v int)": "counter",
     "CREATE TYPE {ks}.pair (a int, b int)": "user-defined types",
-    "ALTER TABLE {t} ADD w int": "ALTER TABLE",
-    "ALTER KEYSPACE {ks} WITH durable_writes = false": "ALTER KEYSPACE",
-    "TRUNCATE {t}": "TRUNCATE",
+    "ALTER TABLE {t} ALTER v TYPE bigint": "keeps its type",
+    "ALTER TABLE {t} DROP v USING TIMESTAMP 1": "USING TIMESTAMP",
     "CREATE INDEX ON {t} (v)": "CREATE INDEX",
     "CREATE MATERIALIZED VIEW {ks}.w AS SELECT * FROM {t} WHERE k IS NOT NULL AND c IS NOT NULL "
     "PRIMARY KEY (c, k)": "MATERIALIZED VIEW",

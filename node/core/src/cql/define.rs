@@ -1,4 +1,4 @@
-//! From `CREATE` statements to definitions: names become columns with types, properties become options.
+//! From `CREATE` and `ALTER` statements to definitions: names become columns with types, properties become options.
 //!
 //! What is refused, what is taken over and what is accepted without effect is decided here and nowhere else. A property
 //! that Cassandra knows and Helenus has no use for is accepted, so that a schema that was dumped there can be created here;
@@ -10,6 +10,7 @@
 //! Source: Cassandra 4.1, `CreateTableStatement`, `TableAttributes`, `CompactionParams`, `CompressionParams`,
 //! `AbstractReplicationStrategy`.
 
+mod alter;
 mod error;
 mod options;
 mod replication;
@@ -17,6 +18,7 @@ mod replication;
 mod tests;
 mod types;
 
+pub use alter::alter_table;
 pub use error::DefineError;
 pub use options::options;
 pub use replication::{KeyspaceParts, keyspace};
@@ -86,7 +88,8 @@ fn columns(create: &CreateTable) -> Result<Columns, DefineError> {
         cells.push(CellColumn { id, name, ty, is_static: column.is_static });
         next_id = next_id.saturating_add(1);
     }
-    let columns = Columns { partition_key, clustering, cells, next_id };
+    let dropped = Vec::new();
+    let columns = Columns { partition_key, clustering, cells, next_id, dropped };
     columns.check()?;
     Ok(columns)
 }

@@ -10,6 +10,7 @@
 use super::Constant;
 use super::ast::Ident;
 use crate::schema::{KeyspaceDef, Replication, TableDef, TableOptions};
+use crate::types::NodeId;
 use std::collections::BTreeMap;
 
 /// `CREATE KEYSPACE …;`
@@ -36,9 +37,25 @@ pub fn keyspace(def: &KeyspaceDef) -> String {
     text
 }
 
+/// As of a keyspace that each node has for itself: no statement makes one.
+pub fn local_keyspace(name: &str) -> String {
+    let replication = map("LocalStrategy", []);
+    let name = self::name(name);
+    format!("CREATE KEYSPACE {name} WITH replication = {replication}  AND durable_writes = true;")
+}
+
 /// `CREATE TABLE … WITH …;`
 pub fn table(def: &TableDef) -> String {
-    let mut properties = Vec::new();
+    table_with(def, Vec::new())
+}
+
+/// As [`table`], and its id too: what `WITH INTERNALS` asks for.
+pub fn table_with_internals(def: &TableDef) -> String {
+    // Ids are written like those of nodes.
+    table_with(def, vec![format!("ID = {}", NodeId(def.id.lineage().0))])
+}
+
+fn table_with(def: &TableDef, mut properties: Vec<String>) -> String {
     let clustering = &def.columns.clustering;
     if !clustering.is_empty() {
         let order: Vec<String> = clustering

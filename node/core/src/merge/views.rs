@@ -33,8 +33,16 @@ pub fn live_value(partition: &Partition, now: GcSeconds) -> Option<(&Bytes, Time
 
 /// Whether a reader sees this row: it was inserted, or one of its cells has a value.
 pub fn row_is_live(row: &Row, now: GcSeconds) -> bool {
+    row_is_live_in(row, now, |_| true)
+}
+
+/// Whether a reader who sees these columns, and no others, sees anything in this row.
+pub fn row_is_live_in(row: &Row, now: GcSeconds, sees: impl Fn(ColumnId) -> bool) -> bool {
     row.liveness.is_some_and(|l| !expired(l.expiry, now))
-        || all_cells(row).any(|cell| value_at(cell, now).is_some())
+        || row.cells.iter().any(|(id, cell)| sees(*id) && value_at(cell, now).is_some())
+        || row.complex.iter().any(|(id, complex)| {
+            sees(*id) && complex.elements.iter().any(|(_, cell)| value_at(cell, now).is_some())
+        })
 }
 
 /// Whether a reader sees anything in this partition.

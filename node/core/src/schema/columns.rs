@@ -2,10 +2,12 @@
 //!
 //! Key columns are kept in the order in which they make a key; they are no cells and have no id. Every other column has
 //! an id, under which its cells are on disk and on the wire, and which is never given to another column, so that a column
-//! that is dropped and added again does not find its old cells (Cassandra keeps the time of the drop for that).
+//! that is dropped and added again does not find its old cells (Cassandra keeps the time of the drop for that). What was
+//! dropped is listed all the same, so that it can be shown, and so that a row that has nothing else left is no row.
 
 use crate::cql::CqlType;
 use crate::data::ColumnId;
+use crate::types::TimestampMicros;
 use std::collections::BTreeSet;
 
 /// A table has at most so many columns.
@@ -46,6 +48,19 @@ pub struct CellColumn {
     pub is_static: bool,
 }
 
+/// A column that a table had.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DroppedColumn {
+    /// The name it had.
+    pub name: String,
+    /// The type it had.
+    pub ty: CqlType,
+    /// Whether it was static.
+    pub is_static: bool,
+    /// When it was dropped, by the clock of the node that was asked to.
+    pub at: TimestampMicros,
+}
+
 /// All columns of a table.
 ///
 /// Invariant (of every table that was accepted, [`Columns::check`]): there is a partition key; names and ids are unique.
@@ -59,6 +74,8 @@ pub struct Columns {
     pub cells: Vec<CellColumn>,
     /// The id of the next column that is added.
     pub next_id: u32,
+    /// What was dropped, by name: of each name the latest. At most [`COLUMNS_MAX`]: the oldest is forgotten.
+    pub dropped: Vec<DroppedColumn>,
 }
 
 /// Why these cannot be the columns of a table.
@@ -113,6 +130,9 @@ pub enum ColumnsError {
         /// Whether it is a counter.
         counter: bool,
     },
+    /// The list of dropped columns is out of order, or too long.
+    #[error("the dropped columns are not in the order of their names, or more than {COLUMNS_MAX}")]
+    Dropped,
     /// More than [`COLUMNS_MAX`].
     #[error("the table has {columns} columns, {COLUMNS_MAX} are allowed")]
     TooMany {
@@ -141,6 +161,7 @@ impl Columns {
             clustering: Vec::new(),
             cells: vec![value],
             next_id: 1,
+            dropped: Vec::new(),
         }
     }
 
@@ -195,6 +216,10 @@ impl Columns {
         if let Some((name, ty)) = keys.chain(clustering).find(|(_, ty)| !ty.is_key_type()) {
             return Err(ColumnsError::NotAKeyType { name: name.clone(), ty: ty.clone() });
         }
+        let in_order = self.dropped.is_sorted_by(|a, b| a.name < b.name);
+        if !in_order || self.dropped.len() > COLUMNS_MAX {
+            return Err(ColumnsError::Dropped);
+        }
         self.check_cells()
     }
 
@@ -235,6 +260,7 @@ mod tests {
             clustering: vec![at],
             cells: vec![cell(0, "state", CqlType::Text), cell(3, "total", CqlType::Decimal)],
             next_id: 4,
+            dropped: Vec::new(),
         }
     }
 

@@ -288,7 +288,7 @@ fn whatever_a_column_is_shows_in_the_version() {
         schema.tables.insert((def.keyspace.clone(), def.name.clone()), def);
         schema.version()
     };
-    let changes: [fn(&mut Columns); 9] = [
+    let changes: [fn(&mut Columns); 11] = [
         |_| {},
         |c| c.partition_key[0].name = "k".to_owned(),
         |c| c.partition_key[0].ty = CqlType::Text,
@@ -298,11 +298,83 @@ fn whatever_a_column_is_shows_in_the_version() {
         |c| c.next_id = 2,
         |c| c.clustering.push(at(false)),
         |c| c.clustering.push(at(true)),
+        |c| c.dropped.push(paid(1)),
+        |c| c.dropped.push(paid(2)),
     ];
     let versions: std::collections::BTreeSet<SchemaVersion> = changes.map(with).into();
     assert_eq!(versions.len(), changes.len(), "no two of them are the same");
 }
 
+fn paid(at: i64) -> DroppedColumn {
+    let (name, ty, at) = ("paid".to_owned(), CqlType::Boolean, TimestampMicros(at));
+    DroppedColumn { name, ty, is_static: false, at }
+}
+
 fn at(reversed: bool) -> ClusteringColumn {
     ClusteringColumn { name: "at".to_owned(), ty: CqlType::Timestamp, reversed }
+}
+
+fn a_table(name: &str, altered: i64) -> TableDef {
+    TableDef {
+        id: TableId(7),
+        keyspace: "shop".to_owned(),
+        name: name.to_owned(),
+        columns: Columns::key_value(),
+        options: TableOptions::default(),
+        altered: TimestampMicros(altered),
+        dropped: false,
+    }
+}
+
+#[test]
+fn nodes_that_create_one_table_at_once_make_one_table_and_others_others() {
+    let hour = 3_600_000_000;
+    let columns = Columns::key_value();
+    let created = |name, columns: &Columns, before, wall| {
+        TableId::created(("shop", name), columns, before, TimestampMicros(wall))
+    };
+    let id = created("t", &columns, None, 5);
+    assert_eq!(created("t", &columns, None, hour - 1), id, "a moment later, on another node");
+    let mut others = columns.clone();
+    others.cells[0].name = "v".to_owned();
+    let (dropped, again) = (a_table("t", 1), a_table("t", 2));
+    let different = [
+        id,
+        created("u", &columns, None, 5),
+        created("t", &others, None, 5),
+        created("t", &columns, Some(&dropped), 5),
+        created("t", &columns, Some(&again), 5),
+        // A node that has slept for hours, and knows of nothing.
+        created("t", &columns, None, hour),
+        created("t", &columns, None, -1),
+    ];
+    assert_eq!(std::collections::BTreeSet::from(different).len(), different.len());
+    assert_eq!(different.map(TableId::lineage), different, "none was truncated yet");
+}
+
+#[test]
+fn a_table_that_is_truncated_is_another_of_the_same_lineage_on_every_node() {
+    let id = TableId::created(("shop", "t"), &Columns::key_value(), None, TimestampMicros(0));
+    let once = id.truncated().unwrap();
+    let twice = once.truncated().unwrap();
+    assert!(id < once && once < twice);
+    assert_eq!((once.lineage(), twice.lineage()), (id, id));
+    let last = TableId(id.0 | u128::from(u32::MAX));
+    assert_eq!(last.truncated(), None, "the next lineage is somebody else's");
+}
+
+#[test]
+fn a_schema_holds_what_counts_in_it_and_says_what_is_new() {
+    let of = |tables: &[TableDef]| Schema {
+        keyspaces: BTreeMap::new(),
+        tables: tables.iter().map(|t| ((t.keyspace.clone(), t.name.clone()), t.clone())).collect(),
+    };
+    let ours = of(&[a_table("a", 1), a_table("b", 1)]);
+    assert!(ours.holds(&of(&[a_table("a", 1)])));
+    assert!(ours.holds(&Schema::default()));
+    assert!(!ours.holds(&of(&[a_table("a", 2)])), "another definition");
+    assert!(!ours.holds(&of(&[a_table("c", 1)])), "none at all");
+    let changed = of(&[a_table("a", 1), a_table("b", 2)]);
+    assert_eq!(changed.clone().without(&ours), of(&[a_table("b", 2)]));
+    assert_eq!(changed.clone().without(&changed), Schema::default());
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use helenus_core::counter::{self, Shard};
-use helenus_core::cql::ast::{InsertValues, Modification, Statement, Term};
+use helenus_core::cql::ast::{AlterTable, InsertValues, Modification, Statement, Term};
 use helenus_core::cql::plan::{
     self, BoundSelect, Carried, Catalog, Held, Keys, Moment, PartitionPart, PartitionRows, Plan,
     SelectPlan, Value, WriteAt,
 };
-use helenus_core::cql::{self, CqlType, UserType, collection};
+use helenus_core::cql::{self, CqlType, UserType, collection, define};
 use helenus_core::read::{AsOf, behind, select};
 use helenus_core::schema::{CellColumn, ClusteringColumn, KeyColumn};
 use helenus_core::{
@@ -76,8 +76,13 @@ fn table(
     });
     let cells: Vec<_> = cells.collect();
     let next_id = u32::try_from(cells.len()).expect("few columns");
-    let columns =
-        Columns { partition_key: key.collect(), clustering: clustering.collect(), cells, next_id };
+    let columns = Columns {
+        partition_key: key.collect(),
+        clustering: clustering.collect(),
+        cells,
+        next_id,
+        dropped: Vec::new(),
+    };
     columns.check().expect("columns of a table");
     Arc::new(TableDef {
         id: TableId(id),
@@ -341,6 +346,14 @@ impl Store {
         })
     }
 
+    fn alter(&mut self, alter: &AlterTable) -> Answer<()> {
+        let now = TimestampMicros(i64::from(self.now) * 1_000_000);
+        let name = alter.table.name.as_str();
+        let table = self.tables.iter_mut().find(|table| table.name == name).ok_or("no table")?;
+        *table = Arc::new(define::alter_table(table, &alter.change, now, &mut Vec::new())?);
+        Ok(())
+    }
+
     fn merge(&mut self, table: TableId, key: Key, mut update: Partition) {
         let held = self.written.entry((table, token::of(&key.0), key)).or_default();
         if self.tables.iter().any(|def| def.id == table && def.columns.has_counters()) {
@@ -354,6 +367,10 @@ impl Store {
     /// Runs a statement; of a `SELECT` the rows, as CQL writes their values.
     pub(crate) fn run(&mut self, text: &str, bound: Option<&str>) -> Answer<String> {
         let mut out = String::new();
+        if let Statement::AlterTable(alter) = cql::parse(text)?.statement {
+            self.alter(&alter)?;
+            return Ok(out);
+        }
         let (plan, values) = self.plan(text, bound)?;
         let Plan::Select(plan) = plan else {
             for (table, key, update) in self.changes(text, bound)? {

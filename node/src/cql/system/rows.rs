@@ -50,6 +50,12 @@ impl Cells {
         self.with(name, Bytes::copy_from_slice(&value.to_be_bytes()))
     }
 
+    /// In milliseconds, as CQL counts.
+    pub(super) fn timestamp(self, name: &'static str, at: TimestampMicros) -> Cells {
+        let millis = at.0.div_euclid(1000);
+        self.with(name, Bytes::copy_from_slice(&millis.to_be_bytes()))
+    }
+
     pub(super) fn inet(self, name: &'static str, value: IpAddr) -> Cells {
         self.with(name, super::ip_bytes(value))
     }

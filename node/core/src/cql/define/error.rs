@@ -66,6 +66,63 @@ pub enum DefineError {
         /// The clustering column whose turn it is, if there is one.
         wanted: Option<Ident>,
     },
+    /// A column that should be added.
+    #[error("column {column} exists already: drop it first, or give the new one another name")]
+    ColumnExists {
+        /// Which.
+        column: Ident,
+    },
+    /// A column that should be changed.
+    #[error("column {column} was not found in table {table}")]
+    ColumnMissing {
+        /// Which.
+        column: Ident,
+        /// Where.
+        table: String,
+    },
+    /// A column of the key that should be dropped.
+    #[error("column {column} is part of the PRIMARY KEY and cannot be dropped")]
+    DropKey {
+        /// Which.
+        column: Ident,
+    },
+    /// `DROP … USING TIMESTAMP`.
+    #[error(
+        "DROP … USING TIMESTAMP is not supported: a column is dropped with all its cells, whatever their timestamps; leave \
+         USING TIMESTAMP out"
+    )]
+    DropTimestamp,
+    /// A column that should be renamed.
+    #[error(
+        "column {column} is not part of the PRIMARY KEY, and only columns of the key are renamed: add a column of the new \
+         name, and write to both"
+    )]
+    RenameCell {
+        /// Which.
+        column: Ident,
+    },
+    /// A column that should be renamed.
+    #[error("column {column} cannot be renamed to {to}: there is a column {to} already")]
+    RenameToExisting {
+        /// Which.
+        column: Ident,
+        /// To what.
+        to: Ident,
+    },
+    /// A column that should get another type.
+    #[error(
+        "column {column} keeps its type: altering column types is not supported (CASSANDRA-12443); add a column of \
+         the new type"
+    )]
+    AlterType {
+        /// Which.
+        column: Ident,
+    },
+    /// The ids of columns are used up.
+    #[error(
+        "columns were added to this table so often that there is no id for another one: make a new table"
+    )]
+    NoMoreIds,
     /// The columns do not make a table.
     #[error(transparent)]
     Columns(#[from] ColumnsError),
@@ -135,12 +192,17 @@ pub enum DefineError {
          'NetworkTopologyStrategy', 'dc1': 3}}"
     )]
     NoDataCentre,
-    /// NetworkTopologyStrategy with one factor for all data centres.
+    /// NetworkTopologyStrategy with a data centre that there is not.
     #[error(
-        "'replication_factor' is not supported for NetworkTopologyStrategy: name each data centre with its own, as in \
-         'dc1': 3"
+        "Unrecognized strategy option {{{dc}}} passed to NetworkTopologyStrategy: it is no data centre of this cluster (there \
+         are: {known})"
     )]
-    AutoExpansion,
+    UnknownDc {
+        /// What was given.
+        dc: String,
+        /// Those that there are.
+        known: String,
+    },
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {
@@ -161,6 +223,14 @@ impl DefineError {
             | DefineError::KeyTwice { .. }
             | DefineError::StaticKey { .. }
             | DefineError::ClusteringOrder { .. }
+            | DefineError::ColumnExists { .. }
+            | DefineError::ColumnMissing { .. }
+            | DefineError::DropKey { .. }
+            | DefineError::DropTimestamp
+            | DefineError::RenameCell { .. }
+            | DefineError::RenameToExisting { .. }
+            | DefineError::AlterType { .. }
+            | DefineError::NoMoreIds
             | DefineError::Columns(_) => false,
             DefineError::Option(_)
             | DefineError::UnknownProperty { .. }
@@ -171,7 +241,7 @@ impl DefineError {
             | DefineError::Cdc
             | DefineError::NoReplication
             | DefineError::NoDataCentre
-            | DefineError::AutoExpansion => true,
+            | DefineError::UnknownDc { .. } => true,
         }
     }
 }

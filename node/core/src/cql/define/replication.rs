@@ -3,12 +3,12 @@
 use super::{DefineError, entries, nearest, shortened, value_text};
 use crate::cql::ast::Property;
 use crate::hint::Overflow;
-use crate::schema::Replication;
+use crate::schema::{KeyspaceDef, Replication};
 use crate::types::Dc;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
-/// What `CREATE KEYSPACE` says, apart from the keyspace's name.
+/// What `CREATE KEYSPACE` and `ALTER KEYSPACE` say, apart from the keyspace's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyspaceParts {
     /// How often, and where.
@@ -22,16 +22,23 @@ pub struct KeyspaceParts {
 const PROPERTIES: [&str; 3] = ["replication", "durable_writes", "hint_overflow"];
 const EXAMPLE: &str = "{'class': 'SimpleStrategy', 'replication_factor': 3}";
 
-/// The keyspace that these properties describe.
+/// The keyspace that these properties describe; what they leave out is as it was in `before`, if there is one. `dcs` are
+/// the data centres there are.
 ///
 /// # Errors
 /// There is no replication, or a property is unknown or cannot have its value.
-pub fn keyspace(properties: &[Property]) -> Result<KeyspaceParts, DefineError> {
-    let mut replicated = None;
-    let (mut hint_overflow, mut warnings) = (None, Vec::new());
+pub fn keyspace(
+    properties: &[Property],
+    before: Option<&KeyspaceDef>,
+    dcs: &BTreeSet<Dc>,
+) -> Result<KeyspaceParts, DefineError> {
+    let was = before.map(|before| &before.replication);
+    let mut replicated = was.cloned();
+    let mut hint_overflow = before.and_then(|before| before.hint_overflow);
+    let mut warnings = Vec::new();
     for property in properties {
         match property.name.as_str() {
-            "replication" => replicated = Some(replication(property)?),
+            "replication" => replicated = Some(replication(property, was, dcs)?),
             "durable_writes" => warnings.extend(durable_writes(property)?),
             "hint_overflow" => hint_overflow = Some(overflow(property)?),
             name => {
@@ -44,7 +51,11 @@ pub fn keyspace(properties: &[Property]) -> Result<KeyspaceParts, DefineError> {
     Ok(KeyspaceParts { replication, hint_overflow, warnings })
 }
 
-fn replication(property: &Property) -> Result<Replication, DefineError> {
+fn replication(
+    property: &Property,
+    was: Option<&Replication>,
+    dcs: &BTreeSet<Dc>,
+) -> Result<Replication, DefineError> {
     let mut entries = entries(property, EXAMPLE)?;
     let Some(at) = entries.iter().position(|(key, _)| key == "class") else {
         let (map, key) = ("replication", "class");
@@ -53,7 +64,7 @@ fn replication(property: &Property) -> Result<Replication, DefineError> {
     let (_, class) = entries.remove(at);
     match class.strip_prefix("org.apache.cassandra.locator.").unwrap_or(&class) {
         "SimpleStrategy" => simple(&entries),
-        "NetworkTopologyStrategy" => network_topology(entries),
+        "NetworkTopologyStrategy" => network_topology(entries, was, dcs),
         _ => Err(DefineError::Value {
             name: "replication 'class'".to_owned(),
             value: shortened(&class),
@@ -83,16 +94,48 @@ fn simple(entries: &[(String, String)]) -> Result<Replication, DefineError> {
     }
 }
 
-fn network_topology(entries: Vec<(String, String)>) -> Result<Replication, DefineError> {
-    let mut per_dc = BTreeMap::new();
+/// `'replication_factor'` is for every data centre that has no factor of its own and had none before: which ones there are
+/// is decided here, once, by the node that takes the statement (CASSANDRA-14303). 0 copies are none.
+fn network_topology(
+    entries: Vec<(String, String)>,
+    was: Option<&Replication>,
+    dcs: &BTreeSet<Dc>,
+) -> Result<Replication, DefineError> {
+    let mut everywhere = None;
+    let mut per_dc: BTreeMap<Dc, Option<NonZeroU32>> = BTreeMap::new();
     for (dc, value) in entries {
-        // Which data centres there are, only the ring knows: the text of a statement must mean the same on every node.
+        let copies = match value.trim() {
+            "0" => None,
+            _ => Some(factor(&dc, &value)?),
+        };
         if dc == "replication_factor" {
-            return Err(DefineError::AutoExpansion);
+            everywhere = Some(copies);
+        } else if dcs.contains(&Dc::from(dc.as_str())) {
+            per_dc.insert(Dc::from(dc), copies);
+        } else {
+            let known = dcs.iter().map(Dc::as_str).collect::<Vec<_>>().join(", ");
+            return Err(DefineError::UnknownDc { dc: shortened(&dc), known });
         }
-        let rf = factor(&dc, &value)?;
-        per_dc.insert(Dc::from(dc), rf);
     }
+    match was {
+        // As many as there were, if nothing else is said.
+        Some(Replication::Simple { rf }) if per_dc.is_empty() && everywhere.is_none() => {
+            everywhere = Some(Some(*rf));
+        }
+        Some(Replication::NetworkTopology { per_dc: were }) if everywhere.is_some() => {
+            for (dc, rf) in were {
+                per_dc.entry(dc.clone()).or_insert(Some(*rf));
+            }
+        }
+        _ => {}
+    }
+    if let Some(copies) = everywhere {
+        for dc in dcs {
+            per_dc.entry(dc.clone()).or_insert(copies);
+        }
+    }
+    let per_dc = per_dc.into_iter().filter_map(|(dc, copies)| Some((dc, copies?)));
+    let per_dc: BTreeMap<Dc, NonZeroU32> = per_dc.collect();
     if per_dc.is_empty() {
         return Err(DefineError::NoDataCentre);
     }

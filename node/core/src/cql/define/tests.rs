@@ -3,9 +3,12 @@ use crate::cql::ast::Statement;
 use crate::cql::parse;
 use crate::cql::value::arbitrary::any_type;
 use crate::hint::Overflow;
-use crate::schema::{CompactionClass, HintRefused, ReadRepair, Replication, WindowUnit};
-use crate::types::Dc;
+use crate::schema::{
+    CompactionClass, HintRefused, KeyspaceDef, ReadRepair, Replication, WindowUnit,
+};
+use crate::types::{Dc, TimestampMicros};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 fn create(text: &str) -> Result<TableParts, DefineError> {
@@ -22,9 +25,26 @@ fn with(properties: &str) -> Result<TableParts, DefineError> {
 
 fn create_keyspace(properties: &str) -> Result<KeyspaceParts, DefineError> {
     match parse(&format!("CREATE KEYSPACE ks WITH {properties}")).unwrap().statement {
-        Statement::CreateKeyspace(create) => keyspace(&create.properties),
+        Statement::CreateKeyspace(create) => keyspace(&create.properties, None, &dcs()),
         other => panic!("{other:?}"),
     }
+}
+
+fn alter_keyspace(before: &KeyspaceDef, properties: &str) -> Result<KeyspaceParts, DefineError> {
+    match parse(&format!("ALTER KEYSPACE ks WITH {properties}")).unwrap().statement {
+        Statement::AlterKeyspace(alter) => keyspace(&alter.properties, Some(before), &dcs()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The data centres there are.
+fn dcs() -> BTreeSet<Dc> {
+    [Dc::from("dc1"), Dc::from("Ärger")].into()
+}
+
+fn in_dcs<const N: usize>(copies: [(&str, u32); N]) -> Replication {
+    let per_dc = copies.map(|(dc, copies)| (Dc::from(dc), rf(copies))).into();
+    Replication::NetworkTopology { per_dc }
 }
 
 /// The type of a column that is declared so.
@@ -68,6 +88,7 @@ fn ids_are_given_to_cells_in_the_order_in_which_they_are_declared() {
             cell(2, "owner", CqlType::Text, true),
         ],
         next_id: 3,
+        dropped: Vec::new(),
     };
     let options = TableOptions::default();
     assert_eq!(parts, TableParts { columns, options, warnings: Vec::new() });
@@ -370,7 +391,6 @@ fn what_is_altered_starts_from_what_there_is() {
 #[test]
 fn a_keyspace_says_how_often_and_where() {
     let simple = |n| Replication::Simple { rf: rf(n) };
-    let per_dc = BTreeMap::from([(Dc::from("dc1"), rf(3)), (Dc::from("Ärger"), rf(1))]);
     for (properties, replication) in [
         ("replication = {'class': 'SimpleStrategy', 'replication_factor': 3}", simple(3)),
         (
@@ -380,7 +400,24 @@ fn a_keyspace_says_how_often_and_where() {
         ),
         (
             "REPLICATION = {'class': 'NetworkTopologyStrategy', 'dc1': 3, 'Ärger': '1'}",
-            Replication::NetworkTopology { per_dc },
+            in_dcs([("dc1", 3), ("Ärger", 1)]),
+        ),
+        (
+            "replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3, 'Ärger': 0}",
+            in_dcs([("dc1", 3)]),
+        ),
+        // One factor for all that have none of their own.
+        (
+            "replication = {'class': 'NetworkTopologyStrategy', 'replication_factor': 2}",
+            in_dcs([("dc1", 2), ("Ärger", 2)]),
+        ),
+        (
+            "replication = {'class': 'NetworkTopologyStrategy', 'replication_factor': 2, 'Ärger': 1}",
+            in_dcs([("dc1", 2), ("Ärger", 1)]),
+        ),
+        (
+            "replication = {'class': 'NetworkTopologyStrategy', 'dc1': 0, 'replication_factor': 2}",
+            in_dcs([("Ärger", 2)]),
         ),
     ] {
         let parts = create_keyspace(properties).unwrap();
@@ -417,10 +454,15 @@ fn keyspaces_that_cannot_be_are_refused_by_name() {
         ("replication = {'class': 'SimpleStrategy', 'replication_factor': '3/1'}", "'3/1'"),
         ("replication = {'class': 'SimpleStrategy', 'replication_factor': 4294967296}", "whole"),
         ("replication = {'class': 'NetworkTopologyStrategy'}", "at least one data centre"),
-        ("replication = {'class': 'NetworkTopologyStrategy', 'dc1': 0}", "factor 'dc1' cannot"),
         (
-            "replication = {'class': 'NetworkTopologyStrategy', 'replication_factor': 3}",
-            "name each data centre",
+            "replication = {'class': 'NetworkTopologyStrategy', 'dc1': 0}",
+            "at least one data centre",
+        ),
+        ("replication = {'class': 'NetworkTopologyStrategy', 'dc1': -1}", "factor 'dc1' cannot"),
+        (
+            "replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1, 'dc9': 3}",
+            "Unrecognized strategy option {dc9} passed to NetworkTopologyStrategy: it is no data centre of this cluster \
+             (there are: dc1, Ärger)",
         ),
         (&format!("{simple} AND durable_writes = 1"), "durable_writes cannot be '1'"),
         (&format!("{simple} AND hint_overflow = 'drop'"), "'drop-newest', 'drop-oldest'"),
@@ -433,6 +475,46 @@ fn keyspaces_that_cannot_be_are_refused_by_name() {
         assert!(error.to_string().contains(said), "{properties}: {error}");
         assert!(error.is_config(), "{properties}");
     }
+}
+
+#[test]
+fn what_alter_keyspace_leaves_out_stays_as_it_was() {
+    let def = |replication| KeyspaceDef {
+        name: "ks".to_owned(),
+        replication,
+        hint_overflow: Some(Overflow::DropOldest),
+        altered: TimestampMicros(0),
+        dropped: false,
+    };
+    let simple = def(Replication::Simple { rf: rf(3) });
+    let parts = alter_keyspace(&simple, "durable_writes = true").unwrap();
+    assert_eq!(
+        (parts.replication, parts.hint_overflow),
+        (simple.replication.clone(), Some(Overflow::DropOldest))
+    );
+    let everywhere = "replication = {'class': 'NetworkTopologyStrategy', 'replication_factor': 2}";
+    for (before, properties, after) in [
+        // As often as before, but in every data centre.
+        (
+            simple.clone(),
+            "replication = {'class': 'NetworkTopologyStrategy'}",
+            in_dcs([("dc1", 3), ("Ärger", 3)]),
+        ),
+        // What a data centre has it keeps; one that has left, too.
+        (def(in_dcs([("dc1", 1)])), everywhere, in_dcs([("dc1", 1), ("Ärger", 2)])),
+        (def(in_dcs([("old", 1)])), everywhere, in_dcs([("dc1", 2), ("old", 1), ("Ärger", 2)])),
+        // Unless it is said.
+        (
+            def(in_dcs([("dc1", 1), ("Ärger", 1)])),
+            "replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}",
+            in_dcs([("dc1", 3)]),
+        ),
+    ] {
+        assert_eq!(alter_keyspace(&before, properties).unwrap().replication, after, "{properties}");
+    }
+    let gone = "replication = {'class': 'NetworkTopologyStrategy', 'old': 1}";
+    let error = alter_keyspace(&def(in_dcs([("old", 1)])), gone).unwrap_err();
+    assert!(error.to_string().contains("{old}"), "{error}");
 }
 
 proptest! {

@@ -104,6 +104,16 @@ fn what_was_created_is_shown_and_created_again() {
 }
 
 #[test]
+fn with_internals_a_table_has_its_id_whichever_incarnation_it_is_in() {
+    let mut def = table_def("t", Columns::key_value(), TableOptions::default());
+    let plain = table(&def);
+    def.id = TableId((0x0123_4567 << 32) | 9);
+    assert_eq!(table(&def), plain);
+    let id = "WITH ID = 00000000-0000-0000-0123-456700000000\n    AND ";
+    assert_eq!(table_with_internals(&def), plain.replace("WITH ", id));
+}
+
+#[test]
 fn keyspaces_are_shown_as_cassandra_shows_them() {
     let rf = |copies| NonZeroU32::new(copies).unwrap();
     let per_dc = BTreeMap::from([(Dc::from("dc1"), rf(3)), (Dc::from("o'dc"), rf(1))]);
@@ -133,7 +143,8 @@ fn keyspaces_are_shown_as_cassandra_shows_them() {
         let Statement::CreateKeyspace(create) = parse(shown).unwrap().statement else {
             panic!("{shown}")
         };
-        let parts = define::keyspace(&create.properties).unwrap();
+        let dcs = [Dc::from("dc1"), Dc::from("o'dc")].into();
+        let parts = define::keyspace(&create.properties, None, &dcs).unwrap();
         assert_eq!(
             (create.keyspace.as_str(), parts.replication, parts.hint_overflow, parts.warnings),
             ("Ks", def.replication, def.hint_overflow, vec![]),
@@ -189,7 +200,7 @@ fn any_columns() -> impl Strategy<Value = Columns> {
                 })
                 .collect();
             let next_id = u32::try_from(cells.len()).unwrap();
-            Columns { partition_key, clustering, cells, next_id }
+            Columns { partition_key, clustering, cells, next_id, dropped: Vec::new() }
         },
     )
 }

@@ -9,7 +9,7 @@ use crate::cql::functions::{Aggregate, AggregateKind};
 use crate::cql::types::CqlType;
 use crate::cql::{clustering, elements, partition_key};
 use crate::data::{Cell, ClusteringKey, ColumnId, Content, Expiry, Key, Partition, Row};
-use crate::merge::row_is_live;
+use crate::merge::{row_is_live, row_is_live_in};
 use crate::read::RowFilter;
 use crate::schema::TableDef;
 use crate::types::GcSeconds;
@@ -238,11 +238,11 @@ impl BoundSelect {
             row: None,
             now,
         };
-        let static_is_live = static_row.is_some_and(|row| row_is_live(row, now));
+        let static_is_live = static_row.is_some_and(|row| self.is_live(row, now));
         let group = carried.group.take();
         let mut sink = Sink { select: self, most, out: PartitionRows::default(), group };
         let mut live =
-            self.stored(partition, after).filter(|(_, row)| row_is_live(row, now)).peekable();
+            self.stored(partition, after).filter(|(_, row)| self.is_live(row, now)).peekable();
         carried.has_rows |= live.peek().is_some();
         let has_rows = carried.has_rows;
         if plan.distinct || !has_rows {
@@ -335,6 +335,15 @@ impl BoundSelect {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a reader sees anything in a row. Cells of a column that was dropped are nothing that anybody sees.
+    fn is_live(&self, row: &Row, now: GcSeconds) -> bool {
+        let columns = &self.plan.table.columns;
+        if columns.dropped.is_empty() {
+            return row_is_live(row, now);
+        }
+        row_is_live_in(row, now, |id| columns.cells.iter().any(|column| column.id == id))
     }
 
     fn corrupt(&self, what: String) -> PlanError {
