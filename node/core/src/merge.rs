@@ -36,8 +36,8 @@ mod views;
 pub use ranges::covering;
 pub(crate) use ranges::within as ranges_within;
 pub use views::{
-    Statistics, expire, for_read, is_live, live_value, purge, row_bytes, row_is_live, row_is_live_in,
-    tombstones, value_at, value_bytes, version,
+    Statistics, expire, for_read, is_live, live_value, purge, row_bytes, row_is_live,
+    row_is_live_in, tombstones, value_at, value_bytes, version,
 };
 
 use crate::data::{

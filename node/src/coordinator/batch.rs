@@ -269,7 +269,8 @@ impl Coordinator {
         let mut owed = self.owed(&table, &write);
         // A hint's life is counted from when the batch was written.
         owed.created_ms = u64::try_from(written.0.div_euclid(1000)).unwrap_or(0);
-        let mut sent = self.send(owed, write, holders, &mut tally);
+        // No counters: they are not batched with a log.
+        let mut sent = self.send(owed, write, None, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
         sent.gather_all(&mut tally).await;
         match tally.verdict() {
