@@ -54,6 +54,15 @@ pub struct Config {
     pub tombstone_warn_threshold: u64,
     /// `tombstone_failure_threshold`: a read that meets more fails. Default 100000.
     pub tombstone_failure_threshold: u64,
+    /// `batch_size_warn_threshold` in bytes: the client of a larger batch is warned. Default 5 KiB.
+    pub batch_size_warn_threshold: u64,
+    /// `batch_size_fail_threshold` in bytes: a larger batch is refused. Default 50 KiB.
+    pub batch_size_fail_threshold: u64,
+    /// `unlogged_batch_across_partitions_warn_threshold`: the client of an unlogged batch of more partitions is warned.
+    /// Default 10.
+    pub unlogged_batch_across_partitions_warn_threshold: usize,
+    /// `batchlog_replay_throttle` in bytes per second, of all nodes of the ring together; 0: none. Default 1 MiB/s.
+    pub batchlog_replay_throttle: u64,
     /// `phi_convict_threshold`. Default 8.
     pub phi_convict_threshold: f64,
     /// `gossip_interval`. Default 1 s.
@@ -231,6 +240,10 @@ impl Default for Config {
             max_value_size: 16 * MIB,
             tombstone_warn_threshold: 1000,
             tombstone_failure_threshold: 100_000,
+            batch_size_warn_threshold: 5 * KIB,
+            batch_size_fail_threshold: 50 * KIB,
+            unlogged_batch_across_partitions_warn_threshold: 10,
+            batchlog_replay_throttle: MIB,
             phi_convict_threshold: 8.0,
             gossip_interval: Duration::from_secs(1),
             max_concurrent_requests: 4096,

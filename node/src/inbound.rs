@@ -3,6 +3,7 @@
 //! Everything here runs on the node's thread, where the frame arrived. Writes of one frame are logged with one write:
 //! their acknowledgements wait for `end_of_batch`. Pages of hints are `intake`'s, steps of repairs the participant's.
 
+use crate::batchlog::Batchlog;
 use crate::intake::Intake;
 use crate::membership::Membership;
 use crate::peers::{Handler, ReplyTo};
@@ -12,6 +13,7 @@ use crate::schema::Keeper;
 use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, RangeStart};
 use crate::tasks::Tasks;
+use helenus_core::batchlog::BatchId;
 use helenus_core::tally::FailureReason;
 use helenus_core::{Key, NodeId, Token};
 use helenus_proto::v1::message::Body;
@@ -27,6 +29,7 @@ pub(crate) struct Inbound {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) repairs: Arc<Participant>,
     pub(crate) intake: Arc<Intake>,
+    pub(crate) batchlog: Arc<Batchlog>,
     /// Acknowledgements that wait for the log to be written.
     pub(crate) unwritten: Mutex<Vec<ReplyTo>>,
 }
@@ -58,6 +61,8 @@ impl Handler for Inbound {
                 );
             }
             Body::RepairPage(page) => self.repair_page(page, reply),
+            Body::BatchStore(store) => self.batch_store(&store, reply),
+            Body::BatchRemove(remove) => self.batch_remove(&remove, reply),
             other => {
                 let verb = crate::peers::Verb::of(&other);
                 let why = format!("{} is no request", verb.as_str());
@@ -98,6 +103,29 @@ impl Inbound {
                 }
             },
             Err(why) => reply.send(replica::failed(FailureReason::Unknown, &why)),
+        }
+    }
+
+    /// A batch is acknowledged when it is as durable as a write.
+    fn batch_store(&self, store: &v1::BatchStore, reply: ReplyTo) {
+        let Some(id) = BatchId::from_bytes(&store.id) else { return reply.send(no_batch_id()) };
+        match self.batchlog.store(id, &store.batch) {
+            Ok(applied) => self.acknowledge(applied, reply),
+            Err(error) => {
+                let reason = crate::coordinator::keep_reason(&error);
+                reply.send(replica::failed(reason, &error));
+            }
+        }
+    }
+
+    fn batch_remove(&self, remove: &v1::BatchRemove, reply: ReplyTo) {
+        let Some(id) = BatchId::from_bytes(&remove.id) else { return reply.send(no_batch_id()) };
+        match self.batchlog.remove(id) {
+            Ok(applied) => self.acknowledge(applied, reply),
+            Err(error) => {
+                let reason = crate::coordinator::storage_reason(&error);
+                reply.send(replica::failed(reason, &error));
+            }
         }
     }
 
@@ -212,4 +240,11 @@ impl Inbound {
             });
         });
     }
+}
+
+fn no_batch_id() -> Body {
+    replica::failed(
+        FailureReason::Unknown,
+        &"a batch is known by a timeuuid, and these bytes are none",
+    )
 }

@@ -20,6 +20,8 @@ pub mod storage;
 // What is owed.
 pub mod hints;
 mod handoff;
+// What a coordinator may leave half done.
+mod batchlog;
 // What was missed all the same.
 mod repair;
 // Who is there, and what is defined.

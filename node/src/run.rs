@@ -1,7 +1,8 @@
 //! A node from start to stop.
 
+use crate::batchlog::{self, Batchlog, BatchlogMetrics};
 use crate::config::{Config, EngineKind};
-use crate::coordinator::{Coordinator, CoordinatorParts, RequestMetrics, Routes};
+use crate::coordinator::{BatchChance, Coordinator, CoordinatorParts, RequestMetrics, Routes};
 use crate::cql::{CqlMetrics, Front, FrontParts};
 use crate::handoff::Handoff;
 use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
@@ -257,6 +258,9 @@ impl Node {
             // The generation keeps two starts of one seed from giving out the same table id twice.
             ids: Mutex::new(parts.rng.stream(&format!("table-ids/{}", identity.generation.0))),
         });
+        let batchlog = open_batchlog(parts, &engine, &mut registry)?;
+        // As of table ids: another life draws other ones.
+        let batches = parts.rng.stream(&format!("batches/{}", identity.generation.0));
         let coordinator = Arc::new(Coordinator::new(CoordinatorParts {
             config: config.clone(),
             id: identity.node,
@@ -266,6 +270,8 @@ impl Node {
             peers: Arc::clone(&peers),
             membership: Arc::clone(&membership),
             hints: Arc::clone(&hints),
+            batchlog,
+            batch_chance: BatchChance::new(batches),
             routes: Routes::new(Arc::clone(&schema), Arc::clone(&membership)),
             tasks: Arc::clone(&tasks),
             metrics: RequestMetrics::register(&mut registry),
@@ -306,6 +312,7 @@ impl Node {
             tasks: Arc::clone(&self.tasks.0),
             repairs: Arc::clone(&self.repairs.participant),
             intake: Arc::clone(&self.intake),
+            batchlog: Arc::clone(&self.coordinator.batchlog),
             unwritten: Mutex::default(),
         };
         self.peers.serve(internode, Arc::new(inbound));
@@ -318,6 +325,7 @@ impl Node {
             timeout: parts.config.write_request_timeout,
         });
         self.hints.start(&self.tasks.0, Arc::clone(&handoff));
+        self.tasks.0.spawn(batchlog::replay(Arc::clone(&self.coordinator)));
         let kv = KvService { coordinator: Arc::clone(&self.coordinator) };
         let admin = AdminService::new(AdminParts {
             coordinator: Arc::clone(&self.coordinator),
@@ -368,6 +376,8 @@ impl Node {
         self.membership.announce_shutdown();
         // Or it would fail range by range on links that are closed.
         self.repairs.cancel();
+        // Its hints would be for nobody who is down.
+        self.coordinator.batchlog.pause();
         // What is under way may finish, and what is queued may be sent; neither for longer than `DRAIN`.
         let drained = async {
             while self.coordinator.in_flight() > 0 || self.peers.queued() > 0 {
@@ -405,7 +415,7 @@ fn open_engine(
 ) -> Result<Arc<dyn Engine>, StartError> {
     let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
     // The node's own tables are in no schema.
-    tables.extend([history::table(), repair::history::table()]);
+    tables.extend([history::table(), repair::history::table(), batchlog::table()]);
     match parts.config.storage.engine {
         EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
             dir: PathBuf::from("data"),
@@ -481,6 +491,20 @@ fn open_repairs(
         parts.config.repair.stream_throughput_outbound,
     );
     Arc::new(Repairs::new(coordinator, Arc::clone(engine), schema, participant))
+}
+
+fn open_batchlog(
+    parts: &Parts,
+    engine: &Arc<dyn Engine>,
+    registry: &mut Registry,
+) -> Result<Arc<Batchlog>, StartError> {
+    let (engine, clock) = (Arc::clone(engine), Arc::clone(&parts.clock));
+    let metrics = BatchlogMetrics::register(registry);
+    let timeout = parts.config.write_request_timeout;
+    let batchlog = Arc::new(Batchlog::open(engine, Arc::clone(&clock), timeout, metrics)?);
+    let now = batchlog::Now { batchlog: Arc::clone(&batchlog), clock };
+    registry.register_collector(Box::new(now));
+    Ok(batchlog)
 }
 
 fn open_hints(parts: &Parts, registry: &mut Registry) -> Result<Arc<HintStore>, StartError> {

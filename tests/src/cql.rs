@@ -104,16 +104,35 @@ impl Cql {
         }
     }
 
+    /// Executes a statement, and waits until it is answered or the node closes the connection.
+    pub async fn query_unheard(&mut self, text: &str, parameters: Parameters) {
+        let request = Request::Query { query: text.to_owned(), parameters };
+        self.tell(request).await;
+        self.next().await;
+    }
+
+    /// Executes a statement at QUORUM that must succeed, and gives what it warns of.
+    pub async fn warned(&mut self, text: &str) -> Vec<String> {
+        let (query, parameters) = (text.to_owned(), at(Level::Quorum));
+        let reply = self.ask(Request::Query { query, parameters }).await;
+        assert_eq!(reply.response, Response::Void, "{text}");
+        reply.extras.warnings
+    }
+
     /// Sends a request and waits for its answer.
     pub async fn ask(&mut self, request: Request) -> Reply {
+        self.tell(request).await;
+        let envelope = self.next().await.expect("a node answers before it closes");
+        assert_eq!(envelope.header.stream, self.stream, "one request at a time");
+        Reply::decode(&envelope).expect("a node keeps to the protocol")
+    }
+
+    async fn tell(&mut self, request: Request) {
         self.stream = (self.stream + 1) % 1000;
         let call = Call { tracing: false, custom_payload: Default::default(), request };
         self.outbound.call(self.version, self.stream, &call).expect("the request can be written");
         let bytes = self.outbound.take();
         self.socket.write_all(&bytes).await.expect("a node reads what it is asked");
-        let envelope = self.next().await.expect("a node answers before it closes");
-        assert_eq!(envelope.header.stream, self.stream, "one request at a time");
-        Reply::decode(&envelope).expect("a node keeps to the protocol")
     }
 
     /// Executes a statement.

@@ -34,6 +34,8 @@ pub mod merkle;
 // What they are owed, and how fast it is sent.
 pub mod hint;
 pub mod throttle;
+// How several partitions are written whole or not at all.
+pub mod batchlog;
 // How nodes know each other.
 pub mod phi;
 pub mod gossip;

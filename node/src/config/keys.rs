@@ -207,6 +207,38 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         TOP,
+        "batch_size_warn_threshold",
+        "The client of a larger batch is warned.",
+        batch_size_warn_threshold,
+        |v| v.size(),
+        size
+    ),
+    key!(
+        TOP,
+        "batch_size_fail_threshold",
+        "A larger batch is refused.",
+        batch_size_fail_threshold,
+        |v| v.some_size(),
+        size
+    ),
+    key!(
+        TOP,
+        "unlogged_batch_across_partitions_warn_threshold",
+        "The client of an unlogged batch that writes more partitions is warned.",
+        unlogged_batch_across_partitions_warn_threshold,
+        |v| v.number(0..=1_000_000),
+        usize::to_string
+    ),
+    key!(
+        TOP,
+        "batchlog_replay_throttle",
+        "What all nodes together send to finish batches whose coordinators did not; \"0\": no limit.",
+        batchlog_replay_throttle,
+        |v| v.throughput(),
+        throughput
+    ),
+    key!(
+        TOP,
         "phi_convict_threshold",
         "How sure the failure detector must be before a peer counts as down. With gossip every second, 8 is\nabout 18 seconds of silence; 12 suits networks that stutter.",
         phi_convict_threshold,

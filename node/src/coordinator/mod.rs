@@ -5,6 +5,7 @@
 //!
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
 
+mod batch;
 pub mod error;
 mod figures;
 mod range;
@@ -12,6 +13,8 @@ mod read;
 mod route;
 mod write;
 
+pub(crate) use batch::{BatchChance, keep_reason};
+pub use batch::{BatchError, BatchOutcome, BatchRequest, BatchStep};
 pub use error::{ReplicaFailure, RequestError};
 pub use figures::RequestMetrics;
 pub(crate) use range::page_bytes;
@@ -21,6 +24,7 @@ pub use route::{Routes, Shape, TableRoute};
 pub use write::{Change, WriteOutcome, WriteRequest};
 pub(crate) use write::{Unlogged, storage_reason};
 
+use crate::batchlog::Batchlog;
 use crate::config::Config;
 use crate::hints::HintStore;
 use crate::membership::Membership;
@@ -48,6 +52,8 @@ pub struct Coordinator {
     pub(crate) peers: Arc<Peers>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hints: Arc<HintStore>,
+    pub(crate) batchlog: Arc<Batchlog>,
+    pub(crate) batch_chance: BatchChance,
     pub(crate) routes: Routes,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
@@ -75,6 +81,8 @@ pub(crate) struct CoordinatorParts {
     pub(crate) peers: Arc<Peers>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hints: Arc<HintStore>,
+    pub(crate) batchlog: Arc<Batchlog>,
+    pub(crate) batch_chance: BatchChance,
     pub(crate) routes: Routes,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
@@ -93,6 +101,8 @@ impl Coordinator {
             peers: parts.peers,
             membership: parts.membership,
             hints: parts.hints,
+            batchlog: parts.batchlog,
+            batch_chance: parts.batch_chance,
             routes: parts.routes,
             tasks: parts.tasks,
             metrics: parts.metrics,

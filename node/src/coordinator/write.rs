@@ -18,7 +18,7 @@ use crate::seams::probe::{ApplyPath, HintLoss};
 use crate::storage::{Applied, StorageError, Write};
 use bytes::Bytes;
 use helenus_core::hint::Overflow;
-use helenus_core::level::Op;
+use helenus_core::level::{Op, Requirement};
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
@@ -70,6 +70,15 @@ pub struct WriteRequest {
     pub timestamp: Option<TimestampMicros>,
     /// How long the client waits, if that is less than the node would.
     pub timeout: Option<Duration>,
+}
+
+/// A write of which all is known that can be before it is sent.
+pub(super) struct PlannedWrite {
+    table: Arc<TableRoute>,
+    pub(super) write: Write,
+    timestamp: TimestampMicros,
+    requirement: Requirement,
+    timeout: Option<Duration>,
 }
 
 /// A write that reached its level.
@@ -135,25 +144,41 @@ impl Coordinator {
         self: &Arc<Self>,
         request: WriteRequest,
     ) -> Result<WriteOutcome, RequestError> {
-        let level = request.level;
+        let planned = self.planned(&request)?;
+        self.carry_out(planned).await
+    }
+
+    /// All that can be found out before anything is sent.
+    pub(super) fn planned(&self, request: &WriteRequest) -> Result<PlannedWrite, RequestError> {
         let table = self.routes.table(&request.keyspace, &request.table)?;
         table.check_shape(match request.change {
             Change::Update(id, _) => Shape::Of(id),
             Change::Put { .. } | Change::Delete => Shape::OneValue,
         })?;
-        let (write, timestamp) = self.mutation(&table, &request)?;
-        let holders = table.placement.replicas(write.token);
+        let (write, timestamp) = self.mutation(&table, request)?;
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
-        let requirement = level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
-        requirement.check(holders, |node| self.is_alive(node))?;
+        let requirement =
+            request.level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
+        requirement.check(table.placement.replicas(write.token), |node| self.is_alive(node))?;
+        Ok(PlannedWrite { table, write, timestamp, requirement, timeout: request.timeout })
+    }
+
+    /// Sends it, and counts who acknowledges.
+    pub(super) async fn carry_out(
+        self: &Arc<Self>,
+        planned: PlannedWrite,
+    ) -> Result<WriteOutcome, RequestError> {
+        let PlannedWrite { table, write, timestamp, requirement, timeout } = planned;
+        let level = requirement.level();
+        let holders = table.placement.replicas(write.token);
         let owed = self.owed(&table, &write);
-        self.find_room(&owed, holders, request.timeout).await?;
+        self.find_room(&owed, holders, timeout).await?;
 
         let mut tally = Tally::new(requirement, holders);
         let mut sent = self.send(owed, write, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
         let mut responders = Vec::new();
-        let verdict = match request.timeout.filter(|t| *t < self.config.write_request_timeout) {
+        let verdict = match timeout.filter(|t| *t < self.config.write_request_timeout) {
             // The links end every call after `write_request_timeout`; only a client that waits for less needs a timer.
             None => sent.gather(&mut tally, &mut responders).await,
             Some(patience) => {
@@ -227,7 +252,7 @@ impl Coordinator {
     }
 
     /// What a replica that misses this write is owed.
-    fn owed(&self, table: &Arc<TableRoute>, write: &Write) -> Owed {
+    pub(super) fn owed(&self, table: &Arc<TableRoute>, write: &Write) -> Owed {
         Owed {
             table: Arc::clone(table),
             key: write.key.clone(),
@@ -275,7 +300,7 @@ impl Coordinator {
     }
 
     /// One message to each live replica; this node's own copy is applied on the spot.
-    fn send(
+    pub(super) fn send(
         self: &Arc<Self>,
         owed: Owed,
         write: Write,
@@ -353,12 +378,12 @@ pub(crate) fn storage_reason(error: &StorageError) -> FailureReason {
 }
 
 /// A mutation for as long as some replica may still be owed it.
-struct Owed {
+pub(super) struct Owed {
     table: Arc<TableRoute>,
     key: Key,
     encoded: Bytes,
     /// When it was written, by this node's wall clock: a hint's life is counted from here.
-    created_ms: u64,
+    pub(super) created_ms: u64,
 }
 
 /// A write on its way to its replicas.
@@ -366,7 +391,7 @@ struct Owed {
 /// Whoever has not acknowledged when this is dropped is waited for on a task of its own and then owed a hint. Dropping
 /// happens when the client has its answer, and just as well when the client goes away half-way: either way replication
 /// goes on.
-struct Sent {
+pub(super) struct Sent {
     coordinator: Arc<Coordinator>,
     owed: Owed,
     inflight: Option<Inflight>,
@@ -380,22 +405,43 @@ struct Sent {
 
 impl Sent {
     /// Hints for the replicas that are down. At ANY the hint has to be durable, and then it is enough.
-    async fn owe_the_dead(&mut self, tally: &mut Tally) {
+    pub(super) async fn owe_the_dead(&mut self, tally: &mut Tally) {
         // One by one: should the client go away while a hint is synced, the others are owed theirs by `drop`.
         while let Some(node) = self.dead.pop() {
-            if tally.level() == Level::Any && tally.verdict() != Verdict::Met {
-                let down_for = self.coordinator.membership.down_for(node);
-                let hints = &self.coordinator.hints;
-                match hints.append_durable(node, &self.owed.hint(), down_for).await {
-                    // It is durable, and may never be delivered: no acknowledgement.
-                    Ok(receipt) if receipt.dead_letter => {}
-                    Ok(_) => {
-                        tally.hint_kept();
-                    }
-                    Err(loss) => self.refused.push((node, loss)),
+            self.owe_for(node, tally).await;
+        }
+    }
+
+    /// A hint for a replica that does not have it, and the tally told of it where it counts.
+    async fn owe_for(&mut self, node: NodeId, tally: &mut Tally) {
+        if tally.level() != Level::Any || tally.verdict() == Verdict::Met {
+            return self.owe(node);
+        }
+        let down_for = self.coordinator.membership.down_for(node);
+        let hints = &self.coordinator.hints;
+        match hints.append_durable(node, &self.owed.hint(), down_for).await {
+            // It is durable, and may never be delivered: no acknowledgement.
+            Ok(receipt) if receipt.dead_letter => {}
+            Ok(_) => {
+                tally.hint_kept();
+            }
+            Err(loss) => self.refused.push((node, loss)),
+        }
+    }
+
+    /// Waits for every answer, met or not: nobody else does.
+    pub(super) async fn gather_all(&mut self, tally: &mut Tally) {
+        if let Some(synced) = self.own.take() {
+            self.take_own(synced.await, tally, &mut Vec::new());
+        }
+        while let Some(inflight) = self.inflight.as_mut()
+            && let Some((node, answer)) = inflight.next().await
+        {
+            match answer {
+                Ok(Body::Ack(_)) => {
+                    tally.record(node, Answer::Ack);
                 }
-            } else {
-                self.owe(node);
+                _ => self.owe_for(node, tally).await,
             }
         }
     }

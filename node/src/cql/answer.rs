@@ -1,12 +1,12 @@
 //! What a request is answered with: at once, or by carrying a statement out.
 
 use super::Front;
-use crate::coordinator::Unlogged;
+use crate::coordinator;
 use crate::membership::{Epochs, MemberInfo};
 use helenus_core::NodeId;
 use helenus_proto::cql::{
     Batch, Call, ChangeKind, Compression, ErrorKind, ErrorResponse, Event, EventKind, Extras,
-    Parameters, Request, Response, SchemaChange, SchemaTarget, TopologyChange, Version,
+    Parameters, Request, Response, SchemaChange, SchemaTarget, TopologyChange, Version, WriteType,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -56,6 +56,13 @@ pub(super) enum Asked {
     },
     /// BATCH.
     Batch(Batch),
+}
+
+/// A write that is another answer when the log cannot be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unlogged {
+    pub(super) it: coordinator::Unlogged,
+    pub(super) write_type: WriteType,
 }
 
 /// A request that was carried out.

@@ -202,8 +202,8 @@ impl Connection {
             let Answered { version, stream, extras, response, unlogged } = answered;
             let response = match (unlogged, &written) {
                 (Some(unlogged), Err(_)) => {
-                    let failure = unlogged.failure(self.front.coordinator.id);
-                    Response::Error(self.front.failure(&failure))
+                    let failure = unlogged.it.failure(self.front.coordinator.id);
+                    Response::Error(self.front.failure_of(&failure, unlogged.write_type))
                 }
                 _ => response,
             };

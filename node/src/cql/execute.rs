@@ -1,17 +1,18 @@
 //! Statements, carried out: parsed, planned, bound, and handed to the coordinator.
 
 use super::Front;
-use super::answer::{Asked, Work};
+use super::answer::{Asked, Unlogged, Work};
 use super::failure::{Refusal, invalid, syntax, unsupported};
 use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
 use super::system::is_system;
 use super::values::in_order;
-use crate::coordinator::{Change, Unlogged, WriteRequest};
+use crate::coordinator::{BatchError, BatchRequest, BatchStep, Change, WriteRequest};
 use crate::schema::SchemaView;
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
-use helenus_core::cql::plan::{Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan};
+use helenus_core::cql::plan::{
+    BatchLimits, Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, plan,
+};
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
 use helenus_proto::cql::{
     Batch, BatchKind, Consistency, ErrorKind, ErrorResponse, Parameters, Prepared, Response,
@@ -19,11 +20,6 @@ use helenus_proto::cql::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Different warnings that an answer brings.
-const WARNINGS_MAX: usize = 16;
-/// Writes of one request that are under way at once.
-const WRITES_AT_ONCE: usize = 64;
 
 /// The definitions of this moment.
 struct View<'a> {
@@ -227,6 +223,7 @@ impl Front {
                     batch.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
                 let kind = batch.kind();
                 let logged = kind == AstBatchKind::Logged;
+                self.check_batch(&updates, logged, warnings)?;
                 self.write_all(updates, logged, level, warnings, unlogged).await
             }
         }
@@ -316,8 +313,10 @@ impl Front {
             }
         }
         let updates = merged.into_iter().map(|((_, key), (table, update))| (table, key, update));
+        let updates: Vec<_> = updates.collect();
         let logged = batch.kind == BatchKind::Logged;
-        self.write_all(updates.collect(), logged, level, warnings, unlogged).await
+        self.check_batch(&updates, logged, warnings)?;
+        self.write_all(updates, logged, level, warnings, unlogged).await
     }
 
     /// Writes them all, and answers when every one of them has reached its level, or one cannot.
@@ -336,52 +335,51 @@ impl Front {
                 table.keyspace, table.name
             )));
         }
-        if logged && updates.len() > 1 {
-            return Err(unsupported(
-                "logged batches of several partitions yet: use UNLOGGED, which writes each partition by itself, or keep \
-                 a batch to one partition, where it is atomic",
-            ));
-        }
         let write_type = match (logged, updates.len()) {
             (_, 0 | 1) => WriteType::Simple,
-            (_, _) => WriteType::UnloggedBatch,
+            (true, _) => WriteType::Batch,
+            (false, _) => WriteType::UnloggedBatch,
         };
-        let mut waiting = updates.into_iter();
-        let mut running = FuturesUnordered::new();
-        let mut failed = None;
-        loop {
-            while running.len() < WRITES_AT_ONCE
-                && failed.is_none()
-                && let Some((table, key, update)) = waiting.next()
-            {
-                let request = WriteRequest {
-                    keyspace: table.keyspace.clone(),
-                    table: table.name.clone(),
-                    key: key.0,
-                    change: Change::Update(table.id, update),
-                    level,
-                    timestamp: None,
-                    timeout: None,
-                };
-                running.push(self.coordinator.write(request));
+        let writes = updates.into_iter().map(|(table, key, update)| WriteRequest {
+            keyspace: table.keyspace.clone(),
+            table: table.name.clone(),
+            key: key.0,
+            change: Change::Update(table.id, update),
+            level,
+            timestamp: None,
+            timeout: None,
+        });
+        let batch = BatchRequest { writes: writes.collect(), logged };
+        match self.coordinator.write_batch(batch).await {
+            Ok(written) => {
+                *unlogged = written.unlogged.map(|it| Unlogged { it, write_type });
+                warnings.extend(written.warnings);
+                Ok(Response::Void)
             }
-            let Some(written) = running.next().await else { break };
-            match written {
-                Ok(written) => {
-                    *unlogged = written.unlogged(self.coordinator.id, level).or(*unlogged);
-                    for warning in written.warnings {
-                        if warnings.len() < WARNINGS_MAX && !warnings.contains(&warning) {
-                            warnings.push(warning);
-                        }
-                    }
-                }
-                Err(error) => failed = failed.or(Some(error)),
+            Err(BatchError { step: BatchStep::Log, error }) => {
+                Err(Box::new(self.failure_of(&error, WriteType::BatchLog)))
+            }
+            Err(BatchError { step: BatchStep::Writes, error }) => {
+                Err(Box::new(self.failure_of(&error, write_type)))
             }
         }
-        match failed {
-            Some(error) => Err(Box::new(self.failure_of(&error, write_type))),
-            None => Ok(Response::Void),
-        }
+    }
+
+    /// How large a batch may be, and what its client is warned of.
+    fn check_batch(
+        &self,
+        updates: &[(Arc<TableDef>, Key, Partition)],
+        logged: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Refusal> {
+        let config = &self.coordinator.config;
+        let limits = BatchLimits {
+            size_warn: config.batch_size_warn_threshold,
+            size_fail: config.batch_size_fail_threshold,
+            unlogged_partitions_warn: config.unlogged_batch_across_partitions_warn_threshold,
+        };
+        warnings.extend(limits.check(updates, logged).map_err(|e| not_planned(&e))?);
+        Ok(())
     }
 }
 

@@ -13,8 +13,7 @@
 //! statements (the one that was not used for longest is forgotten, and prepared again by its clients).
 //!
 //! CAVEAT: what is not supported is refused with Invalid and a sentence. That is today: conditional statements, serial
-//! reads, counters, user-defined types, ALTER, TRUNCATE, and logged batches of several
-//! partitions. A request to trace is passed over.
+//! reads, counters, user-defined types, ALTER and TRUNCATE. A request to trace is passed over.
 
 mod answer;
 mod connection;

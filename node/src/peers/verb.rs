@@ -57,6 +57,8 @@ pub enum Verb {
     RepairHash,
     RepairSend,
     RepairPage,
+    BatchStore,
+    BatchRemove,
     Ack,
     Failed,
     Partition,
@@ -70,7 +72,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in order: `Verb::ALL[verb as usize] == verb`.
-    pub const ALL: [Verb; 20] = [
+    pub const ALL: [Verb; 22] = [
         Verb::Mutation,
         Verb::ReadRepair,
         Verb::Hint,
@@ -83,6 +85,8 @@ impl Verb {
         Verb::RepairHash,
         Verb::RepairSend,
         Verb::RepairPage,
+        Verb::BatchStore,
+        Verb::BatchRemove,
         Verb::Ack,
         Verb::Failed,
         Verb::Partition,
@@ -115,6 +119,8 @@ impl Verb {
             Body::RepairHash(_) => Verb::RepairHash,
             Body::RepairSend(_) => Verb::RepairSend,
             Body::RepairPage(_) => Verb::RepairPage,
+            Body::BatchStore(_) => Verb::BatchStore,
+            Body::BatchRemove(_) => Verb::BatchRemove,
             Body::RepairHashes(_) => Verb::RepairHashes,
             Body::RepairSent(_) => Verb::RepairSent,
         }
@@ -155,6 +161,8 @@ impl Verb {
             Verb::Mutation
             | Verb::ReadRepair
             | Verb::Read
+            | Verb::BatchStore
+            | Verb::BatchRemove
             | Verb::Ack
             | Verb::Failed
             | Verb::Partition
@@ -182,6 +190,8 @@ impl Verb {
             Verb::RepairHash => "REPAIR_HASH",
             Verb::RepairSend => "REPAIR_SEND",
             Verb::RepairPage => "REPAIR_PAGE",
+            Verb::BatchStore => "BATCH_STORE",
+            Verb::BatchRemove => "BATCH_REMOVE",
             Verb::RepairHashes => "REPAIR_HASHES",
             Verb::RepairSent => "REPAIR_SENT",
             Verb::Unknown => "UNKNOWN",

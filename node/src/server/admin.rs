@@ -122,6 +122,10 @@ impl AdminService {
         named.unwrap_or_else(|| match id {
             history::TABLE => (keyspace.to_owned(), name.to_owned()),
             crate::repair::history::TABLE => repair::history_name(),
+            crate::batchlog::TABLE => {
+                let (keyspace, name) = crate::batchlog::NAME;
+                (keyspace.to_owned(), name.to_owned())
+            }
             other => (String::new(), other.to_string()),
         })
     }

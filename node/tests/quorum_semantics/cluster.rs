@@ -11,6 +11,7 @@ use helenus_node::config::Config;
 use helenus_node::seams::background::SimBackground;
 use helenus_node::seams::clock::Clock;
 use helenus_node::seams::disk::{Faults, SimDisk};
+use helenus_node::seams::net::{BoxIo, Net as _};
 use helenus_node::seams::probe::{ApplyPath, Event, Probe};
 use helenus_node::seams::rng::Rng;
 use helenus_node::{Parts, StartError};
@@ -305,6 +306,12 @@ impl Cluster {
         (0..).map(|n| format!("k{n}")).filter(owned).nth(nth).unwrap()
     }
 
+    /// A client's connection to a node's port.
+    pub(crate) async fn connect(&self, i: usize, port: u16) -> BoxIo {
+        let net = self.net.host(IpAddr::from([10, 9, 9, 9]));
+        net.connect(SocketAddr::new(self.slots[i].ip, port)).await.expect("the node listens")
+    }
+
     pub(crate) fn admin(&self, i: usize) -> AdminClient<Channel> {
         AdminClient::new(self.slots[i].channel.clone())
     }
@@ -531,7 +538,6 @@ impl Cluster {
 fn channel(net: &Pipes, addr: SocketAddr) -> Channel {
     let net = Arc::new(net.host(IpAddr::from([10, 9, 9, 9])));
     let connector = tower::service_fn(move |_: http::Uri| {
-        use helenus_node::seams::net::Net as _;
         let connect = net.connect(addr);
         async move { Ok::<_, std::io::Error>(TokioIo::new(connect.await?)) }
     });

@@ -12,6 +12,7 @@
     reason = "a test that cannot go on says where"
 )]
 
+mod batches;
 mod cluster;
 mod debts;
 mod net;

@@ -36,7 +36,7 @@ mod selection;
 mod slices;
 mod source;
 
-pub use batch::BatchPlan;
+pub use batch::{BatchLimits, BatchPlan};
 pub use error::PlanError;
 pub use modify::ModifyPlan;
 pub use rows::{Carried, Fold, PartitionPart, PartitionRows};

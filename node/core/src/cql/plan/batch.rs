@@ -1,5 +1,9 @@
 //! Batches: several changes, one timestamp, one update a partition.
 
+mod limits;
+
+pub use limits::BatchLimits;
+
 use super::error::invalid;
 use super::expr::{Env, Expr};
 use super::markers::{Markers, check_count};
