@@ -69,6 +69,7 @@ async fn left_half_way() -> (Cluster, tokio::task::JoinHandle<()>) {
     let cluster = cluster(1).await;
     lose(&cluster, 0, "MUTATION", None).await;
     let native = cluster.native(0);
+    #[expect(clippy::disallowed_methods, reason = "the test plays a client")]
     let client = tokio::spawn(async move {
         let mut cql = Cql::connect(native, Version::V4, None).await;
         // Its node will die, and say nothing.
