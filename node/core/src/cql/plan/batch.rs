@@ -6,7 +6,7 @@ use super::markers::{Markers, check_count};
 use super::modify::{Change, timestamp_of};
 use super::resolve::{Resolver, Wanted};
 use super::source::Source;
-use super::{ColumnSpec, Held, Moment, Names, PlanError, Value, WriteAt};
+use super::{ColumnSpec, Conditional, Held, Moment, Names, PlanError, Value, WriteAt};
 use crate::cql::ast::{Batch, BatchKind, IntValue, Term};
 use crate::cql::elements::Places;
 use crate::cql::types::CqlType;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct BatchPlan {
     kind: BatchKind,
-    changes: Arc<[Change]>,
+    changes: Arc<[Arc<Change>]>,
     timestamp: Option<Expr>,
     markers: Arc<[ColumnSpec]>,
 }
@@ -40,9 +40,9 @@ impl BatchPlan {
         }
         let mut changes = Vec::with_capacity(batch.statements.len());
         for statement in &batch.statements {
-            changes.push(Change::new(statement, &mut markers, names)?);
+            changes.push(Arc::new(Change::new(statement, &mut markers, names)?));
         }
-        if batch.using.timestamp.is_some() && changes.iter().any(Change::has_timestamp) {
+        if batch.using.timestamp.is_some() && changes.iter().any(|change| change.has_timestamp()) {
             return invalid("Timestamp must be set either on BATCH or individual statements");
         }
         let timestamp = match (batch.using.timestamp, changes.first()) {
@@ -68,9 +68,24 @@ impl BatchPlan {
         self.kind
     }
 
-    /// Whether one of its statements has a condition (`IF`). [`BatchPlan::bind`] refuses such a batch.
+    /// Whether one of its statements has a condition (`IF`). Then [`BatchPlan::conditional`] binds it, and
+    /// [`BatchPlan::bind`] refuses.
     pub fn is_conditional(&self) -> bool {
-        self.changes.iter().any(|change| change.conditional)
+        self.changes.iter().any(|change| change.guard.is_some())
+    }
+
+    /// Binds a batch with conditions.
+    ///
+    /// # Errors
+    /// As of [`ModifyPlan::conditional_batch`](super::ModifyPlan::conditional_batch).
+    pub fn conditional(&self, values: &[Value], moment: Moment) -> Result<Conditional, PlanError> {
+        check_count(&self.markers, values)?;
+        if self.timestamp.is_some() {
+            return invalid("Cannot provide custom timestamp for conditional BATCH");
+        }
+        let values: Arc<[Value]> = values.into();
+        let changes = self.changes.iter().map(|change| (Arc::clone(change), Arc::clone(&values)));
+        Conditional::new(changes.collect(), moment, true)
     }
 
     /// The tables of its statements, one for each statement.
