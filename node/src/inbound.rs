@@ -5,6 +5,7 @@
 
 use crate::intake::Intake;
 use crate::membership::Membership;
+use crate::paxos::Acceptors;
 use crate::peers::{Handler, ReplyTo};
 use crate::repair::{Participant, StepError};
 use crate::replica::{self, Replica};
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex};
 /// Answers peers.
 pub(crate) struct Inbound {
     pub(crate) replica: Arc<Replica>,
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) tasks: Arc<Tasks>,
@@ -58,6 +60,12 @@ impl Handler for Inbound {
                 );
             }
             Body::RepairPage(page) => self.repair_page(page, reply),
+            Body::PaxosPrepare(prepare) => self.acceptors.prepare(&prepare, reply),
+            Body::PaxosPropose(proposal) => self.acceptors.propose(&proposal, reply),
+            Body::PaxosCommit(commit) => match self.acceptors.commit(&commit) {
+                Ok(applied) => self.acknowledge(applied, reply),
+                Err(refusal) => reply.send(refusal.body()),
+            },
             other => {
                 let verb = crate::peers::Verb::of(&other);
                 let why = format!("{} is no request", verb.as_str());

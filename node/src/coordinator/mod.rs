@@ -5,6 +5,7 @@
 //!
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
 
+mod cas;
 pub mod error;
 mod figures;
 mod range;
@@ -12,7 +13,8 @@ mod read;
 mod route;
 mod write;
 
-pub use error::{ReplicaFailure, RequestError};
+pub use cas::{CasOutcome, CasRequest, Judge};
+pub use error::{CasError, ReplicaFailure, RequestError};
 pub use figures::RequestMetrics;
 pub(crate) use range::page_bytes;
 pub use range::{ScanOutcome, ScanRequest};
@@ -24,14 +26,16 @@ pub(crate) use write::{Unlogged, storage_reason};
 use crate::config::Config;
 use crate::hints::HintStore;
 use crate::membership::Membership;
+use crate::paxos::Acceptors;
 use crate::peers::Peers;
 use crate::replica::Replica;
 use crate::seams::clock::Clock;
 use crate::seams::probe::{Event, Probe};
 use crate::tasks::Tasks;
 use helenus_core::{Dc, GcSeconds, NodeId, Rack, TimestampMicros};
-use std::sync::Arc;
+use rand::rngs::SmallRng;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Decides on behalf of clients.
@@ -45,12 +49,15 @@ pub struct Coordinator {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) replica: Arc<Replica>,
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hints: Arc<HintStore>,
     pub(crate) routes: Routes,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
+    /// For ballots, and for how long two that collided hold back.
+    chance: Mutex<SmallRng>,
     /// Client requests being worked on.
     in_flight: AtomicUsize,
     /// Writes whose clients have their answer while a replica does not have the write yet.
@@ -72,12 +79,14 @@ pub(crate) struct CoordinatorParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) replica: Arc<Replica>,
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hints: Arc<HintStore>,
     pub(crate) routes: Routes,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
+    pub(crate) chance: SmallRng,
 }
 
 impl Coordinator {
@@ -90,12 +99,14 @@ impl Coordinator {
             clock: parts.clock,
             probe: parts.probe,
             replica: parts.replica,
+            acceptors: parts.acceptors,
             peers: parts.peers,
             membership: parts.membership,
             hints: parts.hints,
             routes: parts.routes,
             tasks: parts.tasks,
             metrics: parts.metrics,
+            chance: Mutex::new(parts.chance),
             in_flight: AtomicUsize::new(0),
             settling: AtomicUsize::new(0),
             last_timestamp: AtomicI64::new(0),
@@ -136,7 +147,12 @@ impl Coordinator {
 
     /// A timestamp for a write that brings none: the wall clock, but never one that was given before.
     pub(crate) fn next_timestamp(&self) -> TimestampMicros {
-        let wall = self.clock.wall_micros();
+        self.next_timestamp_after(TimestampMicros(i64::MIN))
+    }
+
+    /// The same, and newer than `least`.
+    fn next_timestamp_after(&self, least: TimestampMicros) -> TimestampMicros {
+        let wall = self.clock.wall_micros().max(least.0.saturating_add(1));
         let before = self
             .last_timestamp
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(wall.max(last + 1)))

@@ -18,7 +18,7 @@ use crate::seams::probe::{ApplyPath, HintLoss};
 use crate::storage::{Applied, StorageError, Write};
 use bytes::Bytes;
 use helenus_core::hint::Overflow;
-use helenus_core::level::Op;
+use helenus_core::level::{Op, Requirement};
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
@@ -146,14 +146,35 @@ impl Coordinator {
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
         let requirement = level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
         requirement.check(holders, |node| self.is_alive(node))?;
-        let owed = self.owed(&table, &write);
+        let owed = self.owed(&table, (write.key.clone(), write.encoded.clone()));
         self.find_room(&owed, holders, request.timeout).await?;
+        let body = Body::Mutation(v1::ApplyMutation {
+            table: table.wire_id.clone(),
+            key: write.key.0.clone(),
+            update: write.encoded.clone(),
+            path: v1::ApplyPath::Write.into(),
+        });
+        let own =
+            || self.replica.apply(write, ApplyPath::Write).map_err(|error| storage_reason(&error));
+        let outgoing = Outgoing { owed, requirement, timestamp, timeout: request.timeout };
+        self.replicate(outgoing, holders, body, own).await
+    }
 
+    /// Sends a write, and answers once the level is met or out of reach. Replication goes on behind the answer.
+    pub(super) async fn replicate(
+        self: &Arc<Self>,
+        outgoing: Outgoing,
+        holders: &[Holder],
+        body: Body,
+        own: impl FnOnce() -> Result<Applied, FailureReason>,
+    ) -> Result<WriteOutcome, RequestError> {
+        let Outgoing { owed, requirement, timestamp, timeout } = outgoing;
+        let (level, table) = (requirement.level(), Arc::clone(&owed.table));
         let mut tally = Tally::new(requirement, holders);
-        let mut sent = self.send(owed, write, holders, &mut tally);
+        let mut sent = self.send(owed, body, own, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
         let mut responders = Vec::new();
-        let verdict = match request.timeout.filter(|t| *t < self.config.write_request_timeout) {
+        let verdict = match timeout.filter(|t| *t < self.config.write_request_timeout) {
             // The links end every call after `write_request_timeout`; only a client that waits for less needs a timer.
             None => sent.gather(&mut tally, &mut responders).await,
             Some(patience) => {
@@ -215,7 +236,7 @@ impl Coordinator {
         Ok((write, timestamp))
     }
 
-    fn check_size(&self, what: &str, bytes: usize) -> Result<(), RequestError> {
+    pub(super) fn check_size(&self, what: &str, bytes: usize) -> Result<(), RequestError> {
         let limit = self.config.max_value_size;
         if bytes as u64 <= limit {
             return Ok(());
@@ -227,11 +248,11 @@ impl Coordinator {
     }
 
     /// What a replica that misses this write is owed.
-    fn owed(&self, table: &Arc<TableRoute>, write: &Write) -> Owed {
+    pub(super) fn owed(&self, table: &Arc<TableRoute>, (key, encoded): (Key, Bytes)) -> Owed {
         Owed {
             table: Arc::clone(table),
-            key: write.key.clone(),
-            encoded: write.encoded.clone(),
+            key,
+            encoded,
             created_ms: u64::try_from(self.clock.wall_micros() / 1000).unwrap_or(0),
         }
     }
@@ -278,7 +299,8 @@ impl Coordinator {
     fn send(
         self: &Arc<Self>,
         owed: Owed,
-        write: Write,
+        body: Body,
+        apply_own: impl FnOnce() -> Result<Applied, FailureReason>,
         holders: &[Holder],
         tally: &mut Tally,
     ) -> Sent {
@@ -294,12 +316,6 @@ impl Coordinator {
         }
         // They are taken from the end.
         dead.reverse();
-        let body = Body::Mutation(v1::ApplyMutation {
-            table: owed.table.wire_id.clone(),
-            key: write.key.0.clone(),
-            update: write.encoded.clone(),
-            path: v1::ApplyPath::Write.into(),
-        });
         let inflight = self.peers.call(&live, body, self.config.write_request_timeout);
         let mut sent = Sent {
             coordinator: Arc::clone(self),
@@ -310,13 +326,13 @@ impl Coordinator {
             refused: Vec::new(),
         };
         if own {
-            match self.replica.apply(write, ApplyPath::Write) {
+            match apply_own() {
                 Ok(Applied::Now) => {
                     tally.record(self.id, Answer::Ack);
                 }
                 Ok(Applied::After(synced)) => sent.own = Some(synced),
-                Err(error) => {
-                    tally.record(self.id, Answer::Failed(storage_reason(&error)));
+                Err(reason) => {
+                    tally.record(self.id, Answer::Failed(reason));
                 }
             }
         }
@@ -353,12 +369,20 @@ pub(crate) fn storage_reason(error: &StorageError) -> FailureReason {
 }
 
 /// A mutation for as long as some replica may still be owed it.
-struct Owed {
+pub(super) struct Owed {
     table: Arc<TableRoute>,
     key: Key,
     encoded: Bytes,
     /// When it was written, by this node's wall clock: a hint's life is counted from here.
     created_ms: u64,
+}
+
+/// A write that is about to be sent.
+pub(super) struct Outgoing {
+    pub(super) owed: Owed,
+    pub(super) requirement: Requirement,
+    pub(super) timestamp: TimestampMicros,
+    pub(super) timeout: Option<Duration>,
 }
 
 /// A write on its way to its replicas.

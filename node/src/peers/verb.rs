@@ -57,6 +57,9 @@ pub enum Verb {
     RepairHash,
     RepairSend,
     RepairPage,
+    PaxosPrepare,
+    PaxosPropose,
+    PaxosCommit,
     Ack,
     Failed,
     Partition,
@@ -64,13 +67,15 @@ pub enum Verb {
     Schema,
     RepairHashes,
     RepairSent,
+    PaxosPromise,
+    PaxosAccepted,
     /// A body that this version does not know.
     Unknown,
 }
 
 impl Verb {
     /// Every verb, in order: `Verb::ALL[verb as usize] == verb`.
-    pub const ALL: [Verb; 20] = [
+    pub const ALL: [Verb; 25] = [
         Verb::Mutation,
         Verb::ReadRepair,
         Verb::Hint,
@@ -83,6 +88,9 @@ impl Verb {
         Verb::RepairHash,
         Verb::RepairSend,
         Verb::RepairPage,
+        Verb::PaxosPrepare,
+        Verb::PaxosPropose,
+        Verb::PaxosCommit,
         Verb::Ack,
         Verb::Failed,
         Verb::Partition,
@@ -90,6 +98,8 @@ impl Verb {
         Verb::Schema,
         Verb::RepairHashes,
         Verb::RepairSent,
+        Verb::PaxosPromise,
+        Verb::PaxosAccepted,
         Verb::Unknown,
     ];
 
@@ -117,6 +127,11 @@ impl Verb {
             Body::RepairPage(_) => Verb::RepairPage,
             Body::RepairHashes(_) => Verb::RepairHashes,
             Body::RepairSent(_) => Verb::RepairSent,
+            Body::PaxosPrepare(_) => Verb::PaxosPrepare,
+            Body::PaxosPropose(_) => Verb::PaxosPropose,
+            Body::PaxosCommit(_) => Verb::PaxosCommit,
+            Body::PaxosPromise(_) => Verb::PaxosPromise,
+            Body::PaxosAccepted(_) => Verb::PaxosAccepted,
         }
     }
 
@@ -136,6 +151,8 @@ impl Verb {
                 | Verb::Schema
                 | Verb::RepairHashes
                 | Verb::RepairSent
+                | Verb::PaxosPromise
+                | Verb::PaxosAccepted
         )
     }
 
@@ -158,6 +175,11 @@ impl Verb {
             | Verb::Ack
             | Verb::Failed
             | Verb::Partition
+            | Verb::PaxosPrepare
+            | Verb::PaxosPropose
+            | Verb::PaxosCommit
+            | Verb::PaxosPromise
+            | Verb::PaxosAccepted
             | Verb::Unknown => Lane::Small,
         }
     }
@@ -184,6 +206,11 @@ impl Verb {
             Verb::RepairPage => "REPAIR_PAGE",
             Verb::RepairHashes => "REPAIR_HASHES",
             Verb::RepairSent => "REPAIR_SENT",
+            Verb::PaxosPrepare => "PAXOS_PREPARE",
+            Verb::PaxosPropose => "PAXOS_PROPOSE",
+            Verb::PaxosCommit => "PAXOS_COMMIT",
+            Verb::PaxosPromise => "PAXOS_PROMISE",
+            Verb::PaxosAccepted => "PAXOS_ACCEPTED",
             Verb::Unknown => "UNKNOWN",
         }
     }
