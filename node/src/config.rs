@@ -50,6 +50,8 @@ pub struct Config {
     pub read_request_timeout: Duration,
     /// `range_request_timeout`. Default 10 s.
     pub range_request_timeout: Duration,
+    /// `cas_contention_timeout`. Default 1 s.
+    pub cas_contention_timeout: Duration,
     /// `max_value_size` in bytes. Default 16 MiB.
     pub max_value_size: u64,
     /// `tombstone_warn_threshold`: a read that meets more is counted and logged. Default 1000.
@@ -240,6 +242,7 @@ impl Default for Config {
             counter_write_request_timeout: Duration::from_secs(5),
             read_request_timeout: Duration::from_secs(5),
             range_request_timeout: Duration::from_secs(10),
+            cas_contention_timeout: Duration::from_secs(1),
             max_value_size: 16 * MIB,
             tombstone_warn_threshold: 1000,
             tombstone_failure_threshold: 100_000,

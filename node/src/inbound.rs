@@ -7,6 +7,7 @@ use crate::batchlog::Batchlog;
 use crate::coordinator::Coordinator;
 use crate::intake::Intake;
 use crate::membership::Membership;
+use crate::paxos::Acceptors;
 use crate::peers::{Handler, ReplyTo};
 use crate::repair::{Participant, StepError};
 use crate::replica::{self, Replica};
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex};
 /// Answers peers.
 pub(crate) struct Inbound {
     pub(crate) replica: Arc<Replica>,
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) tasks: Arc<Tasks>,
@@ -67,6 +69,12 @@ impl Handler for Inbound {
             Body::BatchStore(store) => self.batch_store(&store, reply),
             Body::BatchRemove(remove) => self.batch_remove(&remove, reply),
             Body::CounterMutation(increments) => self.lead(increments, reply),
+            Body::PaxosPrepare(prepare) => self.acceptors.prepare(&prepare, reply),
+            Body::PaxosPropose(proposal) => self.acceptors.propose(&proposal, reply),
+            Body::PaxosCommit(commit) => match self.acceptors.commit(&commit) {
+                Ok(applied) => self.acknowledge(applied, reply),
+                Err(refusal) => reply.send(refusal.body()),
+            },
             other => {
                 let verb = crate::peers::Verb::of(&other);
                 let why = format!("{} is no request", verb.as_str());

@@ -16,6 +16,7 @@ pub mod peers;
 mod inbound;
 mod intake;
 pub mod replica;
+mod paxos;
 pub mod storage;
 // What is owed.
 pub mod hints;

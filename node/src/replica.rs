@@ -372,7 +372,7 @@ impl Replica {
         merge::for_read(partition, now, gc_grace_seconds)
     }
 
-    fn now(&self) -> GcSeconds {
+    pub(crate) fn now(&self) -> GcSeconds {
         let seconds = self.clock.wall_micros().div_euclid(1_000_000);
         GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
     }

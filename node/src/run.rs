@@ -9,6 +9,7 @@ use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
 use crate::intake::{Intake, IntakeMetrics};
 use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
+use crate::paxos::{self, Acceptors};
 use crate::peers::{Peers, PeersConfig, PeersParts};
 use crate::repair::{self, Participant, RepairMetrics, Repairs};
 use crate::replica::{Replica, ReplicaMetrics, TombstoneThresholds};
@@ -267,6 +268,7 @@ impl Node {
             clock: Arc::clone(&parts.clock),
             probe: Arc::clone(&parts.probe),
             replica: Arc::clone(&replica),
+            acceptors: Arc::new(Acceptors::new(Arc::clone(&replica), Arc::clone(&tasks))),
             peers: Arc::clone(&peers),
             membership: Arc::clone(&membership),
             hints: Arc::clone(&hints),
@@ -275,6 +277,7 @@ impl Node {
             routes: Routes::new(Arc::clone(&schema), Arc::clone(&membership)),
             tasks: Arc::clone(&tasks),
             metrics: RequestMetrics::register(&mut registry),
+            chance: parts.rng.stream(&format!("paxos/{}", identity.generation.0)),
         }));
         let intake = Arc::new(Intake::new(
             replica,
@@ -307,6 +310,7 @@ impl Node {
         let Ports { internode, rpc, internode_address, rpc_address, native } = ports;
         let inbound = Inbound {
             replica: Arc::clone(&self.coordinator.replica),
+            acceptors: Arc::clone(&self.coordinator.acceptors),
             membership: Arc::clone(&self.membership),
             keeper: Arc::clone(&self.keeper),
             tasks: Arc::clone(&self.tasks.0),
@@ -416,7 +420,8 @@ fn open_engine(
 ) -> Result<Arc<dyn Engine>, StartError> {
     let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
     // The node's own tables are in no schema.
-    tables.extend([history::table(), repair::history::table(), batchlog::table()]);
+    let own = [history::table(), repair::history::table(), batchlog::table(), paxos::table()];
+    tables.extend(own);
     match parts.config.storage.engine {
         EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
             dir: PathBuf::from("data"),

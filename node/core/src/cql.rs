@@ -26,6 +26,7 @@ pub mod uuid;
 mod order;
 pub mod clustering;
 pub mod partition_key;
+pub mod condition;
 // Where the elements of a collection lie that is not frozen.
 pub mod elements;
 // What is made of them.

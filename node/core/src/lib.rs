@@ -21,6 +21,8 @@ pub mod placement;
 // How many must answer.
 pub mod level;
 pub mod tally;
+// How they agree on one write after the other.
+pub mod paxos;
 // What they hold.
 pub mod schema;
 pub mod data;

@@ -191,6 +191,14 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         TOP,
+        "cas_contention_timeout",
+        "How long a conditional write goes on trying while others are in its way.",
+        cas_contention_timeout,
+        |v| v.some_duration(),
+        time
+    ),
+    key!(
+        TOP,
         "max_value_size",
         "Larger values are refused.",
         max_value_size,

@@ -62,6 +62,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         counter_write_request_timeout: Duration::from_secs(7),
         read_request_timeout: Duration::from_secs(61),
         range_request_timeout: Duration::from_secs(3600),
+        cas_contention_timeout: Duration::from_millis(1750),
         max_value_size: 1_000_001,
         tombstone_warn_threshold: 0,
         tombstone_failure_threshold: 77,

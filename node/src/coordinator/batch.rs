@@ -11,10 +11,11 @@
 //! Source: Cassandra 4.1's `StorageProxy.mutateAtomically`.
 
 use super::error::ReplicaFailure;
-use super::write::{PlannedWrite, Unlogged};
+use super::write::{PlannedWrite, Unlogged, message};
 use super::{Coordinator, RequestError, WriteOutcome, WriteRequest, storage_reason};
 use crate::batchlog::KeepError;
 use crate::peers::Lane;
+use crate::seams::probe::ApplyPath;
 use crate::storage::Write;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -266,11 +267,13 @@ impl Coordinator {
         let requirement = requirement.map_err(|error| error.to_string())?;
         let mut tally = Tally::new(requirement, holders);
         let _settling = self.settles();
-        let mut owed = self.owed(&table, &write);
+        let mut owed = self.owed(&table, (write.key.clone(), write.encoded.clone()));
         // A hint's life is counted from when the batch was written.
         owed.created_ms = u64::try_from(written.0.div_euclid(1000)).unwrap_or(0);
-        // No counters: they are not batched with a log.
-        let mut sent = self.send(owed, write, None, holders, &mut tally);
+        let body = message(&table, &write);
+        let own =
+            || self.replica.apply(write, ApplyPath::Write).map_err(|error| storage_reason(&error));
+        let mut sent = self.send(owed, body, own, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
         sent.gather_all(&mut tally).await;
         match tally.verdict() {

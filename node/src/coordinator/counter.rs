@@ -280,6 +280,12 @@ fn answer_of(result: Result<WriteOutcome, RequestError>) -> Body {
         Err(RequestError::Overloaded(message)) => {
             v1::CounterAnswer { outcome: Outcome::Overloaded.into(), message, ..nothing() }
         }
+        // Counters have no conditions.
+        Err(error @ RequestError::Cas(_)) => v1::CounterAnswer {
+            outcome: Outcome::Invalid.into(),
+            message: error.to_string(),
+            ..nothing()
+        },
     })
 }
 

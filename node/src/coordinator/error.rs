@@ -2,6 +2,7 @@
 //! are Cassandra's (native protocol v5, section 8), so that a driver's retry policy can be as exact as there.
 
 use helenus_core::level::{LevelNotAllowed, Unavailable};
+use helenus_core::paxos::SerialLevel;
 use helenus_core::tally::Tally;
 use helenus_core::{Level, NodeId};
 
@@ -12,6 +13,63 @@ pub struct ReplicaFailure {
     pub node: NodeId,
     /// Cassandra's reason words, or ours where it has none.
     pub reason: String,
+}
+
+/// Why a conditional write, or a read at a serial level, was not decided.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CasError {
+    /// Too few of those who decide are alive. Nothing was sent.
+    #[error(
+        "unavailable: {serial} needs {required} replicas and {alive} are alive; nothing was sent"
+    )]
+    Unavailable {
+        /// Among whom it was to be decided.
+        serial: SerialLevel,
+        /// Replicas it needs.
+        required: usize,
+        /// Replicas alive.
+        alive: usize,
+    },
+    /// Too few answered in time, or other proposers were in the way for all of it.
+    #[error("timeout: {received} of {block_for} replicas answered at {serial}, other proposals were in the way {contentions} times{}", if *.write { "; the write may still be applied" } else { "" })]
+    Timeout {
+        /// Among whom it was to be decided.
+        serial: SerialLevel,
+        /// Replicas that answered the last round.
+        received: usize,
+        /// Replicas it needs.
+        block_for: usize,
+        /// How often another proposer was in the way.
+        contentions: u32,
+        /// A conditional write?
+        write: bool,
+    },
+    /// So few accepted a proposal, before a newer one came in its way, that nobody knows whether it will be decided.
+    #[error(
+        "unknown: {received} of {block_for} replicas accepted the write at {serial} before another proposal came; it may be applied or not: a read at {serial} settles it"
+    )]
+    Unknown {
+        /// Among whom it was to be decided.
+        serial: SerialLevel,
+        /// Replicas that accepted.
+        received: usize,
+        /// Replicas it needs.
+        block_for: usize,
+    },
+    /// Too many refused to take part.
+    #[error("failure: {received} of {block_for} replicas answered at {serial} and {} refused ({})", .failures.len(), reasons(.failures))]
+    Failure {
+        /// Among whom it was to be decided.
+        serial: SerialLevel,
+        /// Replicas that answered.
+        received: usize,
+        /// Replicas it needs.
+        block_for: usize,
+        /// Who refused, and why.
+        failures: Vec<ReplicaFailure>,
+        /// A conditional write?
+        write: bool,
+    },
 }
 
 /// Why an operation was not answered with a result.
@@ -59,6 +117,9 @@ pub enum RequestError {
         /// Who refused, and why.
         failures: Vec<ReplicaFailure>,
     },
+    /// Of a conditional write, or a read at a serial level.
+    #[error(transparent)]
+    Cas(#[from] CasError),
     /// The request itself is wrong; sending it again will not help.
     #[error("{0}")]
     Invalid(String),
@@ -96,8 +157,14 @@ impl RequestError {
     /// Whether a write that ended so may be in some replica all the same. `false` is a promise.
     pub fn may_have_applied(&self) -> bool {
         match self {
-            RequestError::Timeout { write, .. } | RequestError::Failure { write, .. } => *write,
+            RequestError::Timeout { write, .. }
+            | RequestError::Failure { write, .. }
+            | RequestError::Cas(
+                CasError::Timeout { write, .. } | CasError::Failure { write, .. },
+            ) => *write,
+            RequestError::Cas(CasError::Unknown { .. }) => true,
             RequestError::Unavailable { .. }
+            | RequestError::Cas(CasError::Unavailable { .. })
             | RequestError::Invalid(_)
             | RequestError::Overloaded(_) => false,
         }
@@ -106,9 +173,12 @@ impl RequestError {
     /// The outcome's name in metrics and traces.
     pub fn outcome(&self) -> &'static str {
         match self {
-            RequestError::Unavailable { .. } => "unavailable",
-            RequestError::Timeout { .. } => "timeout",
-            RequestError::Failure { .. } => "failure",
+            RequestError::Unavailable { .. } | RequestError::Cas(CasError::Unavailable { .. }) => {
+                "unavailable"
+            }
+            RequestError::Timeout { .. } | RequestError::Cas(CasError::Timeout { .. }) => "timeout",
+            RequestError::Failure { .. } | RequestError::Cas(CasError::Failure { .. }) => "failure",
+            RequestError::Cas(CasError::Unknown { .. }) => "unknown",
             RequestError::Invalid(_) => "invalid",
             RequestError::Overloaded(_) => "overloaded",
         }

@@ -31,6 +31,15 @@ pub struct RequestMetrics {
     latency: Family<Op, Histogram, fn() -> Histogram>,
     mismatches: Counter,
     repairs: Family<AtLevel, Counter>,
+    pub(super) paxos: PaxosMetrics,
+}
+
+/// What happens on the way to a decree.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PaxosMetrics {
+    pub(super) contentions: Counter,
+    pub(super) finished: Counter,
+    pub(super) taught: Counter,
 }
 
 /// The levels that a read may have.
@@ -58,6 +67,7 @@ impl RequestMetrics {
             latency: Family::new_with_constructor(latency_histogram),
             mismatches: Counter::default(),
             repairs: Family::default(),
+            paxos: PaxosMetrics::default(),
         };
         registry.register("requests", "Client requests by outcome", metrics.requests.clone());
         registry.register(
@@ -75,6 +85,25 @@ impl RequestMetrics {
             "Mutations sent to stale replicas before a read was answered",
             metrics.repairs.clone(),
         );
+        for (name, help, counter) in [
+            (
+                "paxos_contentions",
+                "Rounds of conditional writes and serial reads that another proposer was in the way of",
+                &metrics.paxos.contentions,
+            ),
+            (
+                "paxos_finished",
+                "Proposals of others that were proposed again, as they may have been decided",
+                &metrics.paxos.finished,
+            ),
+            (
+                "paxos_taught",
+                "Rounds that began with telling replicas of the newest commit",
+                &metrics.paxos.taught,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         for level in READS {
             // From 0, so that the first repair is an increase that a query sees.
             drop(metrics.repairs.get_or_create(&AtLevel { level: level.to_string() }));

@@ -6,6 +6,7 @@
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
 
 mod batch;
+mod cas;
 mod counter;
 pub mod error;
 mod figures;
@@ -16,7 +17,8 @@ mod write;
 
 pub(crate) use batch::{BatchChance, keep_reason};
 pub use batch::{BatchError, BatchOutcome, BatchRequest, BatchStep};
-pub use error::{ReplicaFailure, RequestError};
+pub use cas::{CasOutcome, CasRequest, Judge};
+pub use error::{CasError, ReplicaFailure, RequestError};
 pub use figures::RequestMetrics;
 pub(crate) use range::page_bytes;
 pub use range::{ScanOutcome, ScanRequest};
@@ -29,6 +31,7 @@ use crate::batchlog::Batchlog;
 use crate::config::Config;
 use crate::hints::HintStore;
 use crate::membership::Membership;
+use crate::paxos::Acceptors;
 use crate::peers::Peers;
 use crate::replica::Replica;
 use crate::seams::clock::Clock;
@@ -36,6 +39,7 @@ use crate::seams::probe::{Event, Probe};
 use crate::tasks::Tasks;
 use helenus_core::counter::Shard;
 use helenus_core::{Dc, GcSeconds, Generation, NodeId, Rack, TimestampMicros};
+use rand::rngs::SmallRng;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,6 +57,7 @@ pub struct Coordinator {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) replica: Arc<Replica>,
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hints: Arc<HintStore>,
@@ -63,6 +68,8 @@ pub struct Coordinator {
     pub(crate) metrics: RequestMetrics,
     /// Held from reading a counter's shard until its new total is merged in. On one thread nobody ever waits for it.
     counting: Mutex<()>,
+    /// For ballots, and for how long two that collided hold back.
+    chance: Mutex<SmallRng>,
     /// Client requests being worked on.
     in_flight: AtomicUsize,
     /// Writes whose clients have their answer while a replica does not have the write yet.
@@ -85,6 +92,7 @@ pub(crate) struct CoordinatorParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) replica: Arc<Replica>,
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hints: Arc<HintStore>,
@@ -93,6 +101,7 @@ pub(crate) struct CoordinatorParts {
     pub(crate) routes: Routes,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
+    pub(crate) chance: SmallRng,
 }
 
 impl Coordinator {
@@ -106,6 +115,7 @@ impl Coordinator {
             clock: parts.clock,
             probe: parts.probe,
             replica: parts.replica,
+            acceptors: parts.acceptors,
             peers: parts.peers,
             membership: parts.membership,
             hints: parts.hints,
@@ -115,6 +125,7 @@ impl Coordinator {
             tasks: parts.tasks,
             metrics: parts.metrics,
             counting: Mutex::new(()),
+            chance: Mutex::new(parts.chance),
             in_flight: AtomicUsize::new(0),
             settling: AtomicUsize::new(0),
             last_timestamp: AtomicI64::new(0),
@@ -155,7 +166,12 @@ impl Coordinator {
 
     /// A timestamp for a write that brings none: the wall clock, but never one that was given before.
     pub(crate) fn next_timestamp(&self) -> TimestampMicros {
-        let wall = self.clock.wall_micros();
+        self.next_timestamp_after(TimestampMicros(i64::MIN))
+    }
+
+    /// The same, and newer than `least`.
+    fn next_timestamp_after(&self, least: TimestampMicros) -> TimestampMicros {
+        let wall = self.clock.wall_micros().max(least.0.saturating_add(1));
         let before = self
             .last_timestamp
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(wall.max(last + 1)))

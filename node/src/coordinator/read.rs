@@ -125,7 +125,7 @@ impl Coordinator {
         result
     }
 
-    async fn read_admitted(
+    pub(super) async fn read_admitted(
         &self,
         request: &ReadRequest,
         filter: Option<RowFilter>,

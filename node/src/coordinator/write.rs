@@ -186,9 +186,8 @@ impl Coordinator {
     ) -> Result<WriteOutcome, RequestError> {
         let counts = planned.counts();
         let PlannedWrite { table, mut write, mut timestamp, requirement, timeout } = planned;
-        let level = requirement.level();
         let holders = table.placement.replicas(write.token);
-        let mut owed = self.owed(&table, &write);
+        let mut owed = self.owed(&table, (write.key.clone(), write.encoded.clone()));
         self.find_room(&owed, holders, timeout).await?;
         let mut counted = None;
         if counts {
@@ -196,9 +195,27 @@ impl Coordinator {
             (write, timestamp, counted) = (done.write, done.timestamp, Some(done.applied));
             owed.encoded = write.encoded.clone();
         }
+        let body = message(&table, &write);
+        // Where counters are counted they are merged in already.
+        let own = || {
+            let applied = counted.map_or_else(|| self.replica.apply(write, ApplyPath::Write), Ok);
+            applied.map_err(|error| storage_reason(&error))
+        };
+        self.replicate(Outgoing { owed, requirement, timestamp, timeout }, holders, body, own).await
+    }
 
+    /// Sends a write, and answers once the level is met or out of reach. Replication goes on behind the answer.
+    pub(super) async fn replicate(
+        self: &Arc<Self>,
+        outgoing: Outgoing,
+        holders: &[Holder],
+        body: Body,
+        own: impl FnOnce() -> Result<Applied, FailureReason>,
+    ) -> Result<WriteOutcome, RequestError> {
+        let Outgoing { owed, requirement, timestamp, timeout } = outgoing;
+        let (level, table) = (requirement.level(), Arc::clone(&owed.table));
         let mut tally = Tally::new(requirement, holders);
-        let mut sent = self.send(owed, write, counted, holders, &mut tally);
+        let mut sent = self.send(owed, body, own, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
         let mut responders = Vec::new();
         let verdict = match timeout.filter(|t| *t < self.config.write_request_timeout) {
@@ -263,7 +280,7 @@ impl Coordinator {
         Ok((write, timestamp))
     }
 
-    fn check_size(&self, what: &str, bytes: usize) -> Result<(), RequestError> {
+    pub(super) fn check_size(&self, what: &str, bytes: usize) -> Result<(), RequestError> {
         let limit = self.config.max_value_size;
         if bytes as u64 <= limit {
             return Ok(());
@@ -275,11 +292,11 @@ impl Coordinator {
     }
 
     /// What a replica that misses this write is owed.
-    pub(super) fn owed(&self, table: &Arc<TableRoute>, write: &Write) -> Owed {
+    pub(super) fn owed(&self, table: &Arc<TableRoute>, (key, encoded): (Key, Bytes)) -> Owed {
         Owed {
             table: Arc::clone(table),
-            key: write.key.clone(),
-            encoded: write.encoded.clone(),
+            key,
+            encoded,
             created_ms: u64::try_from(self.clock.wall_micros() / 1000).unwrap_or(0),
         }
     }
@@ -322,13 +339,12 @@ impl Coordinator {
         })
     }
 
-    /// One message to each live replica; this node's own copy is applied on the spot, but for counters, where it `counted`
-    /// before.
+    /// One message to each live replica; this node's own copy is applied on the spot.
     pub(super) fn send(
         self: &Arc<Self>,
         owed: Owed,
-        write: Write,
-        counted: Option<Applied>,
+        body: Body,
+        apply_own: impl FnOnce() -> Result<Applied, FailureReason>,
         holders: &[Holder],
         tally: &mut Tally,
     ) -> Sent {
@@ -344,12 +360,6 @@ impl Coordinator {
         }
         // They are taken from the end.
         dead.reverse();
-        let body = Body::Mutation(v1::ApplyMutation {
-            table: owed.table.wire_id.clone(),
-            key: write.key.0.clone(),
-            update: write.encoded.clone(),
-            path: v1::ApplyPath::Write.into(),
-        });
         let inflight = self.peers.call(&live, body, self.config.write_request_timeout);
         let mut sent = Sent {
             coordinator: Arc::clone(self),
@@ -360,19 +370,28 @@ impl Coordinator {
             refused: Vec::new(),
         };
         if own {
-            let applied = counted.map_or_else(|| self.replica.apply(write, ApplyPath::Write), Ok);
-            match applied {
+            match apply_own() {
                 Ok(Applied::Now) => {
                     tally.record(self.id, Answer::Ack);
                 }
                 Ok(Applied::After(synced)) => sent.own = Some(synced),
-                Err(error) => {
-                    tally.record(self.id, Answer::Failed(storage_reason(&error)));
+                Err(reason) => {
+                    tally.record(self.id, Answer::Failed(reason));
                 }
             }
         }
         sent
     }
+}
+
+/// A write as it travels to a replica.
+pub(super) fn message(table: &TableRoute, write: &Write) -> Body {
+    Body::Mutation(v1::ApplyMutation {
+        table: table.wire_id.clone(),
+        key: write.key.0.clone(),
+        update: write.encoded.clone(),
+        path: v1::ApplyPath::Write.into(),
+    })
 }
 
 pub(super) fn check_key(key: &Bytes) -> Result<(), RequestError> {
@@ -410,6 +429,14 @@ pub(super) struct Owed {
     encoded: Bytes,
     /// When it was written, by this node's wall clock: a hint's life is counted from here.
     pub(super) created_ms: u64,
+}
+
+/// A write that is about to be sent.
+pub(super) struct Outgoing {
+    pub(super) owed: Owed,
+    pub(super) requirement: Requirement,
+    pub(super) timestamp: TimestampMicros,
+    pub(super) timeout: Option<Duration>,
 }
 
 /// A write on its way to its replicas.

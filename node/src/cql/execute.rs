@@ -2,6 +2,7 @@
 
 use super::Front;
 use super::answer::{Asked, Unlogged, Work};
+use super::conditional::write_level;
 use super::failure::{Refusal, invalid, syntax, unsupported};
 use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
 use super::system::is_system;
@@ -15,8 +16,8 @@ use helenus_core::cql::plan::{
 };
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
 use helenus_proto::cql::{
-    Batch, BatchKind, Consistency, ErrorKind, ErrorResponse, Parameters, Prepared, Response,
-    RowsMetadata, Statement, Version, WriteType,
+    Batch, BatchKind, ErrorKind, ErrorResponse, Parameters, Prepared, Response, RowsMetadata,
+    Statement, Version, WriteType,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,21 +58,6 @@ pub(super) struct How<'a> {
     pub(super) known_metadata: Option<Bytes>,
     warnings: &'a mut Vec<String>,
     unlogged: &'a mut Option<Unlogged>,
-}
-
-impl How<'_> {
-    pub(super) fn level(&self) -> Result<Level, Refusal> {
-        level(self.parameters.consistency)
-    }
-}
-
-fn level(consistency: Consistency) -> Result<Level, Refusal> {
-    match consistency {
-        Consistency::Ordinary(level) => Ok(level),
-        Consistency::Serial(serial) => {
-            Err(unsupported(&format!("the level {} yet", serial.name())))
-        }
-    }
 }
 
 impl Front {
@@ -214,8 +200,15 @@ impl Front {
             Plan::Batch(batch) => {
                 let How { parameters, warnings, unlogged, .. } = how;
                 let values = in_order(parameters.values, planned.plan.markers())?;
+                let level = write_level(parameters.consistency, batch.is_conditional())?;
+                if batch.is_conditional() {
+                    let bound = batch.conditional(&values, self.moment());
+                    let bound = bound.map_err(|e| not_planned(&e))?;
+                    let serial = parameters.serial_consistency;
+                    return self.decide(bound, serial, level, warnings, unlogged).await;
+                }
                 let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
-                let (level, moment) = (level(parameters.consistency)?, self.moment());
+                let moment = self.moment();
                 let mut held = Held::new();
                 let wanted = batch.reads(&values, moment).map_err(|e| not_planned(&e))?;
                 self.read_before(&mut held, wanted, level).await?;
@@ -253,9 +246,14 @@ impl Front {
         modify: &ModifyPlan,
         how: How<'_>,
     ) -> Result<Response, Refusal> {
-        let level = how.level()?;
         let How { parameters, warnings, unlogged, .. } = how;
+        let level = write_level(parameters.consistency, modify.is_conditional())?;
         let values = in_order(parameters.values, modify.markers())?;
+        if modify.is_conditional() {
+            let bound = modify.conditional(&values, self.moment()).map_err(|e| not_planned(&e))?;
+            let serial = parameters.serial_consistency;
+            return self.decide(bound, serial, level, warnings, unlogged).await;
+        }
         let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
         let (moment, mut held) = (self.moment(), Held::new());
         let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
@@ -273,11 +271,8 @@ impl Front {
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
-        let level = level(batch.consistency)?;
         let at = self.write_at(batch.timestamp, batch.now_in_seconds);
-        // One update for each partition, whatever statements it comes from.
-        let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
-        let mut held = Held::new();
+        let mut statements = Vec::with_capacity(batch.statements.len());
         let mut tables = Vec::with_capacity(batch.statements.len());
         for statement in batch.statements {
             let planned = match statement.statement {
@@ -298,7 +293,19 @@ impl Front {
                 return Err(invalid("a batch takes INSERT, UPDATE and DELETE, and nothing else"));
             };
             let values = helenus_proto::cql::Values::Positional(statement.values);
-            let values = in_order(values, modify.markers())?;
+            statements.push((modify.clone(), in_order(values, modify.markers())?));
+        }
+        let conditional = statements.iter().any(|(modify, _)| modify.is_conditional());
+        let level = write_level(batch.consistency, conditional)?;
+        if conditional {
+            let bound = ModifyPlan::conditional_batch(statements, self.moment());
+            let bound = bound.map_err(|e| not_planned(&e))?;
+            return self.decide(bound, batch.serial_consistency, level, warnings, unlogged).await;
+        }
+        // One update for each partition, whatever statements it comes from.
+        let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
+        let mut held = Held::new();
+        for (modify, values) in statements {
             let (table, moment) = (modify.table(), self.moment());
             tables.push(Arc::clone(table));
             let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;

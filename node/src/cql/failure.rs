@@ -1,12 +1,13 @@
 //! Our errors in Cassandra's words, with the fields that drivers decide by.
 
 use super::Front;
-use crate::coordinator::{ReplicaFailure, RequestError};
+use crate::coordinator::{CasError, ReplicaFailure, RequestError};
 use crate::schema::ChangeError;
 use helenus_core::Level;
 use helenus_core::cql::SyntaxError;
+use helenus_core::paxos::SerialLevel;
 use helenus_proto::cql::{
-    Consistency, ErrorKind, ErrorResponse, FailureReason, Failures, WriteType,
+    Consistency, ErrorKind, ErrorResponse, FailureReason, Failures, SerialConsistency, WriteType,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,6 +26,22 @@ pub(super) fn unsupported(what: &str) -> Refusal {
 
 pub(super) fn syntax(error: &SyntaxError) -> Refusal {
     Box::new(ErrorResponse::new(ErrorKind::Syntax, error.to_string()))
+}
+
+/// Its code is CQL's affair.
+pub(super) fn to_wire(serial: SerialLevel) -> SerialConsistency {
+    match serial {
+        SerialLevel::Serial => SerialConsistency::Serial,
+        SerialLevel::LocalSerial => SerialConsistency::LocalSerial,
+    }
+}
+
+/// The level of this code.
+pub(super) fn from_wire(serial: SerialConsistency) -> SerialLevel {
+    match serial {
+        SerialConsistency::Serial => SerialLevel::Serial,
+        SerialConsistency::LocalSerial => SerialLevel::LocalSerial,
+    }
 }
 
 fn count(number: usize) -> u32 {
@@ -85,10 +102,68 @@ impl Front {
                     }
                 }
             }
+            RequestError::Cas(error) => self.cas_failure(error),
             RequestError::Invalid(_) => ErrorKind::Invalid,
             RequestError::Overloaded(_) => ErrorKind::Overloaded,
         };
         ErrorResponse::new(kind, error.to_string())
+    }
+
+    /// What was not decided; of a write, it is one of type CAS.
+    fn cas_failure(&self, error: &CasError) -> ErrorKind {
+        let at = |serial: &SerialLevel| Consistency::Serial(to_wire(*serial));
+        let write_type = WriteType::Cas;
+        match error {
+            CasError::Unavailable { serial, required, alive } => ErrorKind::Unavailable {
+                consistency: at(serial),
+                required: count(*required),
+                alive: count(*alive),
+            },
+            CasError::Timeout { serial, received, block_for, contentions, write: true } => {
+                ErrorKind::WriteTimeout {
+                    consistency: at(serial),
+                    received: count(*received),
+                    block_for: count(*block_for),
+                    write_type,
+                    contentions: u16::try_from(*contentions).unwrap_or(u16::MAX),
+                }
+            }
+            CasError::Timeout { serial, received, block_for, write: false, .. } => {
+                ErrorKind::ReadTimeout {
+                    consistency: at(serial),
+                    received: count(*received),
+                    block_for: count(*block_for),
+                    data_present: false,
+                }
+            }
+            CasError::Unknown { serial, received, block_for } => ErrorKind::CasWriteUnknown {
+                consistency: at(serial),
+                received: count(*received),
+                block_for: count(*block_for),
+            },
+            CasError::Failure { serial, received, block_for, failures, write } => {
+                let (consistency, received) = (at(serial), count(*received));
+                let (block_for, failures) = (count(*block_for), self.failures(failures));
+                if *write {
+                    ErrorKind::WriteFailure {
+                        consistency,
+                        received,
+                        block_for,
+                        failures,
+                        write_type,
+                    }
+                } else {
+                    let data_present = false;
+                    ErrorKind::ReadFailure {
+                        consistency,
+                        received,
+                        block_for,
+                        failures,
+                        data_present,
+                    }
+                }
+            }
+        }
     }
 
     fn failures(&self, failures: &[ReplicaFailure]) -> Failures {

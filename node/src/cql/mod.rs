@@ -1,9 +1,9 @@
 //! CQL's native protocol: what cqlsh and the drivers of Cassandra talk to.
 //!
 //! `connection` turns bytes into requests and answers into bytes, `answer` says what a request is answered with,
-//! `execute` carries statements out (`select` reads, `paging` says where a page ends), `statements` remembers the prepared
-//! ones, `definition` changes the schema and `description` shows it, `system` makes up the tables in which drivers look for
-//! the cluster, `failure` puts our errors into Cassandra's words.
+//! `execute` carries statements out (`select` reads, `paging` says where a page ends, `conditional` decides), `statements`
+//! remembers the prepared ones, `definition` changes the schema and `description` shows it, `system` makes up the tables in
+//! which drivers look for the cluster, `failure` puts our errors into Cassandra's words.
 //!
 //! No semantics live here: what a statement means is `helenus_core::cql`, and reads and writes are the coordinator's, the
 //! same ones that the gRPC front end calls.
@@ -12,10 +12,11 @@
 //! bytes of requests on all of them (what is beyond is answered with OVERLOADED), `statements::STATEMENTS_MAX` prepared
 //! statements (the one that was not used for longest is forgotten, and prepared again by its clients).
 //!
-//! CAVEAT: what is not supported is refused with Invalid and a sentence. That is today: conditional statements, serial
-//! reads and user-defined types. A request to trace is passed over.
+//! CAVEAT: what is not supported is refused with Invalid and a sentence. That is today: user-defined types. A request to
+//! trace is passed over.
 
 mod answer;
+mod conditional;
 mod connection;
 mod definition;
 mod description;

@@ -168,7 +168,6 @@ impl Front {
         select: &SelectPlan,
         how: How<'_>,
     ) -> Result<Response, Refusal> {
-        let level = how.level();
         let How { version, parameters, known_metadata, .. } = how;
         let values = in_order(parameters.values, select.markers())?;
         let bound = select.bind(&values, self.moment()).map_err(|e| not_planned(&e))?;
@@ -200,7 +199,8 @@ impl Front {
         if is_system(&table.keyspace) {
             self.read_system(table, &bound, place.as_ref(), &mut page)?;
         } else {
-            let selecting = Selecting { table, bound: &bound, level: level? };
+            let level = self.read_level(parameters.consistency, table, &bound.keys).await?;
+            let selecting = Selecting { table, bound: &bound, level };
             match &bound.keys {
                 Keys::Some(keys) => {
                     self.read_keys(&selecting, keys, place.as_ref(), &mut page).await?;

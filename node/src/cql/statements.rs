@@ -62,7 +62,7 @@ impl Planned {
 }
 
 /// Columns as they travel.
-fn specs(columns: &[helenus_core::cql::plan::ColumnSpec]) -> Arc<[ColumnSpec]> {
+pub(super) fn specs(columns: &[helenus_core::cql::plan::ColumnSpec]) -> Arc<[ColumnSpec]> {
     let spec = |column: &helenus_core::cql::plan::ColumnSpec| ColumnSpec {
         keyspace: Arc::from(column.keyspace.as_str()),
         table: Arc::from(column.table.as_str()),

@@ -60,6 +60,9 @@ pub enum Verb {
     BatchStore,
     BatchRemove,
     CounterMutation,
+    PaxosPrepare,
+    PaxosPropose,
+    PaxosCommit,
     Ack,
     Failed,
     Partition,
@@ -68,13 +71,15 @@ pub enum Verb {
     RepairHashes,
     RepairSent,
     CounterAnswer,
+    PaxosPromise,
+    PaxosAccepted,
     /// A body that this version does not know.
     Unknown,
 }
 
 impl Verb {
     /// Every verb, in order: `Verb::ALL[verb as usize] == verb`.
-    pub const ALL: [Verb; 24] = [
+    pub const ALL: [Verb; 29] = [
         Verb::Mutation,
         Verb::ReadRepair,
         Verb::Hint,
@@ -90,6 +95,9 @@ impl Verb {
         Verb::BatchStore,
         Verb::BatchRemove,
         Verb::CounterMutation,
+        Verb::PaxosPrepare,
+        Verb::PaxosPropose,
+        Verb::PaxosCommit,
         Verb::Ack,
         Verb::Failed,
         Verb::Partition,
@@ -98,6 +106,8 @@ impl Verb {
         Verb::RepairHashes,
         Verb::RepairSent,
         Verb::CounterAnswer,
+        Verb::PaxosPromise,
+        Verb::PaxosAccepted,
         Verb::Unknown,
     ];
 
@@ -129,6 +139,11 @@ impl Verb {
             Body::RepairSent(_) => Verb::RepairSent,
             Body::CounterMutation(_) => Verb::CounterMutation,
             Body::CounterAnswer(_) => Verb::CounterAnswer,
+            Body::PaxosPrepare(_) => Verb::PaxosPrepare,
+            Body::PaxosPropose(_) => Verb::PaxosPropose,
+            Body::PaxosCommit(_) => Verb::PaxosCommit,
+            Body::PaxosPromise(_) => Verb::PaxosPromise,
+            Body::PaxosAccepted(_) => Verb::PaxosAccepted,
         }
     }
 
@@ -149,6 +164,8 @@ impl Verb {
                 | Verb::RepairHashes
                 | Verb::RepairSent
                 | Verb::CounterAnswer
+                | Verb::PaxosPromise
+                | Verb::PaxosAccepted
         )
     }
 
@@ -175,6 +192,11 @@ impl Verb {
             | Verb::Partition
             | Verb::CounterMutation
             | Verb::CounterAnswer
+            | Verb::PaxosPrepare
+            | Verb::PaxosPropose
+            | Verb::PaxosCommit
+            | Verb::PaxosPromise
+            | Verb::PaxosAccepted
             | Verb::Unknown => Lane::Small,
         }
     }
@@ -205,6 +227,11 @@ impl Verb {
             Verb::RepairSent => "REPAIR_SENT",
             Verb::CounterMutation => "COUNTER_MUTATION",
             Verb::CounterAnswer => "COUNTER_ANSWER",
+            Verb::PaxosPrepare => "PAXOS_PREPARE",
+            Verb::PaxosPropose => "PAXOS_PROPOSE",
+            Verb::PaxosCommit => "PAXOS_COMMIT",
+            Verb::PaxosPromise => "PAXOS_PROMISE",
+            Verb::PaxosAccepted => "PAXOS_ACCEPTED",
             Verb::Unknown => "UNKNOWN",
         }
     }

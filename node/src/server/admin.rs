@@ -121,6 +121,10 @@ impl AdminService {
         let (keyspace, name) = history::NAME;
         named.unwrap_or_else(|| match id {
             history::TABLE => (keyspace.to_owned(), name.to_owned()),
+            crate::paxos::TABLE => {
+                let (keyspace, name) = crate::paxos::NAME;
+                (keyspace.to_owned(), name.to_owned())
+            }
             crate::repair::history::TABLE => repair::history_name(),
             crate::batchlog::TABLE => {
                 let (keyspace, name) = crate::batchlog::NAME;

@@ -14,7 +14,8 @@ mod stats;
 pub(crate) use admin::{AdminParts, AdminService};
 pub(crate) use kv::KvService;
 
-use crate::coordinator::RequestError;
+use crate::coordinator::{CasError, RequestError};
+use helenus_core::paxos::SerialLevel;
 use helenus_proto::{ids, level, v1};
 
 /// An error with Cassandra's fields, as it travels.
@@ -52,8 +53,50 @@ fn error_to_wire(error: RequestError) -> v1::Error {
                 failures: failures.collect(),
             })
         }
+        RequestError::Cas(error) => cas_to_wire(error),
         RequestError::Invalid(_) => Kind::Invalid(v1::Invalid {}),
         RequestError::Overloaded(_) => Kind::Overloaded(v1::Overloaded {}),
     };
     v1::Error { message, kind: Some(kind) }
+}
+
+/// Nothing that gRPC offers is conditional yet: told at the level that has the same quorum.
+fn cas_to_wire(error: CasError) -> v1::error::Kind {
+    use v1::error::Kind;
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let timeout = |serial: SerialLevel, received: usize, block_for: usize, write| {
+        Kind::Timeout(v1::Timeout {
+            level: level::to_wire(serial.quorum()).into(),
+            received: count(received),
+            block_for: count(block_for),
+            data_present: false,
+            write,
+        })
+    };
+    match error {
+        CasError::Unavailable { serial, required, alive } => Kind::Unavailable(v1::Unavailable {
+            level: level::to_wire(serial.quorum()).into(),
+            required: count(required),
+            alive: count(alive),
+        }),
+        CasError::Timeout { serial, received, block_for, write, .. } => {
+            timeout(serial, received, block_for, write)
+        }
+        CasError::Unknown { serial, received, block_for } => {
+            timeout(serial, received, block_for, true)
+        }
+        CasError::Failure { serial, received, block_for, failures, write } => {
+            let failures = failures
+                .into_iter()
+                .map(|f| v1::ReplicaFailure { node: ids::node_to_wire(f.node), reason: f.reason });
+            Kind::Failure(v1::Failure {
+                level: level::to_wire(serial.quorum()).into(),
+                received: count(received),
+                block_for: count(block_for),
+                data_present: false,
+                write,
+                failures: failures.collect(),
+            })
+        }
+    }
 }

@@ -328,6 +328,9 @@ pub trait Engine: Upkeep + Send + Sync {
     /// was [`Applied::Now`] may be acknowledged only after this has returned `Ok`: then it survives the process, and by
     /// the sync mode the machine.
     fn commit(&self) -> Result<(), StorageError>;
+    /// Resolves when all that was applied before is on the medium, whatever the sync mode: for what others build on and
+    /// cannot be asked again (Paxos). Those who wait together share a sync.
+    fn synced(&self) -> BoxFuture<'static, Result<(), StorageError>>;
     /// Everything known of a partition, tombstones included; `None` when nothing is.
     fn read(
         &self,

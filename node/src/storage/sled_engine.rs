@@ -345,6 +345,11 @@ impl Engine for SledEngine {
         Ok(Applied::After(Box::pin(next_flush(&self.inner))))
     }
 
+    fn synced(&self) -> BoxFuture<'static, Result<(), StorageError>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { inner.flush(true).await })
+    }
+
     /// Nothing to do: every write is acknowledged by its flush.
     fn commit(&self) -> Result<(), StorageError> {
         self.inner.writable()

@@ -242,6 +242,36 @@ func batches(session *gocql.Session) {
 	check(count == 20, "the logged batch left %d rows", count)
 }
 
+// conditional: what ScanCAS and MapScanCAS read of the answers, alone and in a batch, and a read at SERIAL.
+func conditional(session *gocql.Session) {
+	insert := func(v string) (bool, map[string]interface{}) {
+		row := map[string]interface{}{}
+		query := session.Query("INSERT INTO rows (k, c, v) VALUES (?, ?, ?) IF NOT EXISTS", 1001, 1, v)
+		applied, err := query.SerialConsistency(gocql.LocalSerial).MapScanCAS(row)
+		must(err, "INSERT IF NOT EXISTS")
+		return applied, row
+	}
+	applied, _ := insert("first")
+	check(applied, "the first INSERT was not applied")
+	applied, row := insert("second")
+	check(!applied && row["v"] == "first", "the second INSERT: %v, %v", applied, row)
+	var before string
+	applied, err := session.Query("UPDATE rows SET v = ? WHERE k = ? AND c = ? IF v = ?", "third", 1001, 1, "other").ScanCAS(&before)
+	must(err, "UPDATE IF")
+	check(!applied && before == "first", "the UPDATE: %v, %q", applied, before)
+	batch := session.NewBatch(gocql.LoggedBatch)
+	batch.Query("UPDATE rows SET v = ? WHERE k = ? AND c = ? IF v = ?", "fourth", 1001, 1, "first")
+	batch.Query("INSERT INTO rows (k, c, v) VALUES (?, ?, ?) IF NOT EXISTS", 1001, 2, "beside it")
+	applied, iter, err := session.MapExecuteBatchCAS(batch, map[string]interface{}{})
+	must(err, "batch with conditions")
+	must(iter.Close(), "rows of the batch")
+	check(applied, "the batch was not applied")
+	var count int
+	read := session.Query("SELECT count(*) FROM rows WHERE k = ?", 1001).Consistency(gocql.Consistency(gocql.Serial))
+	must(read.Scan(&count), "read at SERIAL")
+	check(count == 2, "%d rows, of two", count)
+}
+
 func pages(session *gocql.Session) {
 	iter := session.Query("SELECT c FROM rows WHERE k = ?", 3).PageSize(7).Iter()
 	var c int
@@ -289,7 +319,7 @@ func mistakes(session *gocql.Session) {
 	}
 	check(code("SELEC nonsense") == 0x2000, "syntax")
 	check(code("SELECT * FROM nothing") == 0x2200, "table that is not there")
-	check(code("INSERT INTO rows (k, c) VALUES (?, ?) IF NOT EXISTS", 1, 1) == 0x2200, "conditional statement")
+	check(code("UPDATE rows SET v = '' WHERE k IN (1, 2) AND c = 1 IF EXISTS") == 0x2200, "condition on two partitions")
 	err := session.Query("CREATE TABLE rows (k int PRIMARY KEY)").Exec()
 	var exists *gocql.RequestErrAlreadyExists
 	check(errors.As(err, &exists) && exists.Table == "rows", "table that is there: %v", err)
@@ -403,6 +433,7 @@ func main() {
 			{"counters", counters},
 			{"batches", batches},
 			{"pages", pages},
+			{"conditional writes", conditional},
 			{"mistakes", mistakes},
 			{"killed node", killed},
 		} {

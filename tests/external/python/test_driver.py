@@ -12,6 +12,7 @@ import sys
 
 import suite
 import test_cluster  # noqa: F401  (they register themselves; nodes fall in the last one)
+import test_conditional  # noqa: F401
 import test_data  # noqa: F401
 import test_errors  # noqa: F401
 import test_failure  # noqa: F401

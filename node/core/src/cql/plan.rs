@@ -15,13 +15,14 @@
 //! What changes a list by its places reads before it writes: whoever binds asks `reads()` first, and hands in what was
 //! found ([`Held`]).
 //!
-//! **Not supported here**, and refused in so many words: user-defined types that are not frozen, conditions (`IF`),
-//! `JSON`, `LIKE`.
+//! **Not supported here**, and refused in so many words: user-defined types that are not frozen, conditions (`IF`) on
+//! columns that are not frozen, `JSON`, `LIKE`.
 //!
 //! Source: Cassandra 4.1's CQL reference; sentences of refusals are Cassandra's in sense.
 
 mod batch;
 mod column;
+mod conditional;
 mod error;
 mod expr;
 mod filter;
@@ -37,6 +38,7 @@ mod slices;
 mod source;
 
 pub use batch::{BatchLimits, BatchPlan};
+pub use conditional::{Conditional, ConditionalAnswer};
 pub use error::PlanError;
 pub use modify::{ModifyPlan, check_batch};
 pub use rows::{Carried, Fold, PartitionPart, PartitionRows};

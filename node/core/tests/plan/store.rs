@@ -4,8 +4,8 @@ use bytes::Bytes;
 use helenus_core::counter::{self, Shard};
 use helenus_core::cql::ast::{AlterTable, InsertValues, Modification, Statement, Term};
 use helenus_core::cql::plan::{
-    self, BoundSelect, Carried, Catalog, Held, Keys, Moment, PartitionPart, PartitionRows, Plan,
-    SelectPlan, Value, WriteAt,
+    self, BoundSelect, Carried, Catalog, Conditional, ConditionalAnswer, Held, Keys, Moment,
+    PartitionPart, PartitionRows, Plan, SelectPlan, Value, WriteAt,
 };
 use helenus_core::cql::{self, CqlType, UserType, collection, define};
 use helenus_core::read::{AsOf, behind, select};
@@ -323,6 +323,9 @@ impl Store {
         let at = WriteAt { timestamp: TimestampMicros(self.timestamp), now: GcSeconds(self.now) };
         let (plan, _) = self.plan(text, None)?;
         let values: Vec<Value> = std::iter::repeat_with(value).take(plan.markers().len()).collect();
+        if let Some(conditional) = self.conditional(&plan, &values)? {
+            return Ok(self.decide(&conditional)?.rows.len());
+        }
         Ok(match plan {
             Plan::Select(plan) => self.read(&plan, &values)?.len(),
             Plan::Modify(plan) => {
@@ -354,6 +357,34 @@ impl Store {
         Ok(())
     }
 
+    fn conditional(&self, plan: &Plan, values: &[Value]) -> Answer<Option<Conditional>> {
+        Ok(match plan {
+            Plan::Modify(plan) if plan.is_conditional() => {
+                Some(plan.conditional(values, self.moment())?)
+            }
+            Plan::Batch(plan) if plan.is_conditional() => {
+                Some(plan.conditional(values, self.moment())?)
+            }
+            _ => None,
+        })
+    }
+
+    /// Writes if the conditions hold.
+    fn decide(&mut self, conditional: &Conditional) -> Answer<ConditionalAnswer> {
+        let (now, timestamp) = (GcSeconds(self.now), TimestampMicros(self.timestamp));
+        let (table, key) = (conditional.table().id, conditional.key().clone());
+        let held = (table, token::of(&key.0), key.clone());
+        let current = self.written.get(&held).cloned().unwrap_or_default();
+        let Some(update) = conditional.decide(&current, now, timestamp)? else {
+            return Ok(conditional.refused(&current, now)?);
+        };
+        let mut normal = update.clone();
+        merge::normalise(&mut normal);
+        assert_eq!(normal, update, "an update is in normal form");
+        self.merge(table, key, update);
+        Ok(conditional.applied())
+    }
+
     fn merge(&mut self, table: TableId, key: Key, mut update: Partition) {
         let held = self.written.entry((table, token::of(&key.0), key)).or_default();
         if self.tables.iter().any(|def| def.id == table && def.columns.has_counters()) {
@@ -372,6 +403,18 @@ impl Store {
             return Ok(out);
         }
         let (plan, values) = self.plan(text, bound)?;
+        if let Some(conditional) = self.conditional(&plan, &values)? {
+            let ConditionalAnswer { columns, rows } = self.decide(&conditional)?;
+            let names: Vec<&str> = columns.iter().map(|spec| spec.name.as_str()).collect();
+            writeln!(out, "{}", names.join(" | "))?;
+            for row in rows {
+                let values = row.iter().zip(&columns);
+                let values: Result<Vec<_>, _> =
+                    values.map(|(value, spec)| spec.ty.to_literal(value.as_deref())).collect();
+                writeln!(out, "  {}", values?.join(" | "))?;
+            }
+            return Ok(out);
+        }
         let Plan::Select(plan) = plan else {
             for (table, key, update) in self.changes(text, bound)? {
                 self.merge(table, key, update);

@@ -160,6 +160,11 @@ impl Engine for LsmEngine {
         self.shared.lock().log.write_out()
     }
 
+    fn synced(&self) -> BoxFuture<'static, Result<(), StorageError>> {
+        let upto = self.shared.lock().log.end();
+        self.shared.synced(upto)
+    }
+
     fn read(
         &self,
         table: TableId,

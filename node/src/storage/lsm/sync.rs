@@ -8,6 +8,7 @@ use super::Shared;
 use super::log::{Position, SyncJob};
 use crate::config::CommitlogSync;
 use crate::seams::background::{self, Lane};
+use crate::seams::net::BoxFuture;
 use crate::storage::{Applied, StorageError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,33 @@ impl Shared {
                 _ => Ok(()),
             }
         }))
+    }
+
+    /// Resolves when what ends before `upto` is durable, whatever the mode: whoever waits has a sync begun, and the next
+    /// when one ends that began too early.
+    pub(super) fn synced(
+        self: &Arc<Self>,
+        upto: Position,
+    ) -> BoxFuture<'static, Result<(), StorageError>> {
+        let mut syncs = self.syncs.subscribe();
+        let shared = Arc::downgrade(self);
+        Box::pin(async move {
+            loop {
+                if let Some(shared) = shared.upgrade() {
+                    shared.begin_sync();
+                }
+                {
+                    let state = syncs.borrow_and_update();
+                    if state.durable >= upto {
+                        return Ok(());
+                    }
+                    if let Some(error) = &state.failed {
+                        return Err(error.clone());
+                    }
+                }
+                syncs.changed().await.map_err(|_| StorageError::Stopped)?;
+            }
+        })
     }
 
     fn syncs_at_once(&self) -> bool {
@@ -121,9 +149,19 @@ pub(super) async fn sync_loop(shared: Arc<Shared>) {
         };
         if !ended {
             if delay > Duration::ZERO {
-                tokio::select! { biased;
-                    _ = stop.wait_for(|stop| *stop) => return,
-                    () = tokio::time::sleep(delay) => {}
+                let due = tokio::time::sleep(delay);
+                tokio::pin!(due);
+                loop {
+                    tokio::select! { biased;
+                        _ = stop.wait_for(|stop| *stop) => return,
+                        () = &mut due => break,
+                        // One that somebody could not wait for (`synced`).
+                        () = shared.sync_ended.notified() => {
+                            if !shared.publish(None) {
+                                return;
+                            }
+                        }
+                    }
                 }
             }
             if !shared.begin_sync() || shared.syncs_at_once() {

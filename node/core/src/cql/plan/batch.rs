@@ -10,7 +10,7 @@ use super::markers::{Markers, check_count};
 use super::modify::{Change, check_batch, timestamp_of};
 use super::resolve::{Resolver, Wanted};
 use super::source::Source;
-use super::{ColumnSpec, Held, Moment, Names, PlanError, Value, WriteAt};
+use super::{ColumnSpec, Conditional, Held, Moment, Names, PlanError, Value, WriteAt};
 use crate::cql::ast::{Batch, BatchKind, IntValue, Term};
 use crate::cql::elements::Places;
 use crate::cql::types::CqlType;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct BatchPlan {
     kind: BatchKind,
-    changes: Arc<[Change]>,
+    changes: Arc<[Arc<Change>]>,
     timestamp: Option<Expr>,
     markers: Arc<[ColumnSpec]>,
 }
@@ -41,12 +41,12 @@ impl BatchPlan {
         }
         let mut changes = Vec::with_capacity(batch.statements.len());
         for statement in &batch.statements {
-            changes.push(Change::new(statement, &mut markers, names)?);
+            changes.push(Arc::new(Change::new(statement, &mut markers, names)?));
         }
-        if batch.using.timestamp.is_some() && changes.iter().any(Change::has_timestamp) {
+        if batch.using.timestamp.is_some() && changes.iter().any(|change| change.has_timestamp()) {
             return invalid("Timestamp must be set either on BATCH or individual statements");
         }
-        let tables = changes.iter().map(|change: &Change| &*change.table);
+        let tables = changes.iter().map(|change: &Arc<Change>| &*change.table);
         check_batch(batch.kind, batch.using.timestamp.is_some(), tables)?;
         let timestamp = match (batch.using.timestamp, changes.first()) {
             (None, _) => None,
@@ -71,9 +71,24 @@ impl BatchPlan {
         self.kind
     }
 
-    /// Whether one of its statements has a condition (`IF`). [`BatchPlan::bind`] refuses such a batch.
+    /// Whether one of its statements has a condition (`IF`). Then [`BatchPlan::conditional`] binds it, and
+    /// [`BatchPlan::bind`] refuses.
     pub fn is_conditional(&self) -> bool {
-        self.changes.iter().any(|change| change.conditional)
+        self.changes.iter().any(|change| change.guard.is_some())
+    }
+
+    /// Binds a batch with conditions.
+    ///
+    /// # Errors
+    /// As of [`ModifyPlan::conditional_batch`](super::ModifyPlan::conditional_batch).
+    pub fn conditional(&self, values: &[Value], moment: Moment) -> Result<Conditional, PlanError> {
+        check_count(&self.markers, values)?;
+        if self.timestamp.is_some() {
+            return invalid("Cannot provide custom timestamp for conditional BATCH");
+        }
+        let values: Arc<[Value]> = values.into();
+        let changes = self.changes.iter().map(|change| (Arc::clone(change), Arc::clone(&values)));
+        Conditional::new(changes.collect(), moment, true)
     }
 
     /// The tables of its statements, one for each statement.

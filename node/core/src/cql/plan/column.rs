@@ -25,6 +25,12 @@ pub(super) struct Column {
     pub(super) ty: CqlType,
 }
 
+impl Column {
+    pub(super) fn is_static(&self) -> bool {
+        matches!(self.at, At::Cell { is_static: true, .. })
+    }
+}
+
 /// All columns in the order of `SELECT *`: the partition key, the clustering key, then static ones and the rest, both by
 /// their names.
 pub(super) fn all(table: &TableDef) -> Vec<Column> {

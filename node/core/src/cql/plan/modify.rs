@@ -10,10 +10,11 @@ mod counter;
 mod elements;
 
 pub(super) use change::{Change, timestamp_of};
+pub(super) use condition::{BoundTest, Guard};
 pub use counter::check_batch;
 
 use super::markers::{Markers, check_count};
-use super::{ColumnSpec, Held, Moment, Names, PlanError, Value, WriteAt};
+use super::{ColumnSpec, Conditional, Held, Moment, Names, PlanError, Value, WriteAt};
 use crate::cql::ast::Modification;
 use crate::cql::elements::Places;
 use crate::data::{Key, Partition};
@@ -42,9 +43,34 @@ impl ModifyPlan {
         &self.change.table
     }
 
-    /// Whether it has a condition (`IF`). [`ModifyPlan::bind`] refuses such a statement.
+    /// Whether it has a condition (`IF`). Then [`ModifyPlan::conditional`] binds it, and [`ModifyPlan::bind`] refuses.
     pub fn is_conditional(&self) -> bool {
-        self.change.conditional
+        self.change.guard.is_some()
+    }
+
+    /// Binds a statement with a condition.
+    ///
+    /// # Errors
+    /// As of [`ModifyPlan::bind`]; also what a condition does not go with.
+    pub fn conditional(&self, values: &[Value], moment: Moment) -> Result<Conditional, PlanError> {
+        check_count(&self.markers, values)?;
+        Conditional::new(vec![(Arc::clone(&self.change), values.into())], moment, false)
+    }
+
+    /// Binds statements of which at least one has a condition, as a batch: all are done, or none.
+    ///
+    /// # Errors
+    /// As of [`ModifyPlan::conditional`]; also several partitions.
+    pub fn conditional_batch(
+        statements: Vec<(ModifyPlan, Vec<Value>)>,
+        moment: Moment,
+    ) -> Result<Conditional, PlanError> {
+        let mut changes = Vec::with_capacity(statements.len());
+        for (plan, values) in statements {
+            check_count(&plan.markers, &values)?;
+            changes.push((plan.change, values.into()));
+        }
+        Conditional::new(changes, moment, true)
     }
 
     /// What each marker stands for.

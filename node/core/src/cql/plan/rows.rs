@@ -1,6 +1,6 @@
 //! A partition becomes rows of an answer.
 
-use super::column::At;
+use super::column::{At, Column};
 use super::error::invalid;
 use super::expr::Env;
 use super::select::{BoundSelect, Inner};
@@ -52,6 +52,27 @@ pub(super) struct RowView<'a> {
 }
 
 impl<'a> RowView<'a> {
+    pub(super) fn new(
+        table: &'a TableDef,
+        partition_key: &'a [Bytes],
+        clustering: &'a [Option<Bytes>],
+        static_row: Option<&'a Row>,
+        row: Option<&'a Row>,
+        now: GcSeconds,
+    ) -> RowView<'a> {
+        RowView { table, partition_key, clustering, static_row, row, now }
+    }
+
+    /// A column's value, whatever it is kept as.
+    pub(super) fn column(&self, column: &Column) -> Result<Option<Bytes>, PlanError> {
+        match column.at {
+            At::Cell { id, is_static } if column.ty.is_multicell() => {
+                self.elements(id, is_static, &column.ty)
+            }
+            at => Ok(self.value(at)),
+        }
+    }
+
     fn live(&self, id: ColumnId, is_static: bool) -> Option<(&'a Cell, &'a Bytes, Option<Expiry>)> {
         let row = if is_static { self.static_row } else { self.row }?;
         let at = row.cells.binary_search_by(|(column, _)| column.cmp(&id)).ok()?;

@@ -45,6 +45,34 @@ async fn a_clean_stop_survives_a_power_failure_at_once_after_it() {
     }
 }
 
+/// What Paxos promises must not be forgotten, however seldom the log is synced otherwise.
+#[tokio::test(start_paused = true)]
+async fn what_was_waited_for_as_synced_survives_a_power_failure_in_every_mode() {
+    let hour = Duration::from_secs(3600);
+    for mode in [CommitlogSync::Periodic(hour), CommitlogSync::Group(hour), CommitlogSync::Batch] {
+        for seed in 0..10 {
+            let mut setup = Setup::default();
+            setup.config.commitlog_sync = mode;
+            let rig = setup.boot(&SimDisk::new(seed, Faults::default()));
+            let began = tokio::time::Instant::now();
+            rig.engine.apply(put(b"first", 5, b"v")).unwrap();
+            let first = rig.engine.synced();
+            // A sync is under way when this one asks, and it begins too early.
+            let second = async {
+                tokio::task::yield_now().await;
+                rig.engine.apply(put(b"second", 5, b"v")).unwrap();
+                rig.engine.synced().await
+            };
+            let (first, second) = tokio::join!(first, second);
+            assert!(first.is_ok() && second.is_ok());
+            assert!(began.elapsed() < Duration::from_secs(60), "it waited for the period");
+            let again = setup.boot(&rig.crash());
+            assert!(again.value(b"first").is_some(), "{mode:?}, seed {seed}");
+            assert!(again.value(b"second").is_some(), "{mode:?}, seed {seed}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stopped_engine_takes_no_writes() {
     let rig = Setup::default().fresh();

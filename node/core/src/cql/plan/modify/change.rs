@@ -1,8 +1,9 @@
 //! One statement's change, alone or in a batch.
 
 mod cells;
+mod guarded;
 
-use super::condition;
+use super::condition::{self, Guard};
 use super::counter::{self, Increment};
 use super::elements::{Elements, Write};
 use crate::cql::ast::{
@@ -30,6 +31,7 @@ use crate::schema::TableDef;
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
 use cells::{Target, What};
+use guarded::{check_no_timestamp, check_whole_key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,7 +42,7 @@ const TTL_S_MAX: i64 = 20 * 365 * 24 * 60 * 60;
 #[derive(Debug)]
 pub(in crate::cql::plan) struct Change {
     pub(in crate::cql::plan) table: Arc<TableDef>,
-    pub(in crate::cql::plan) conditional: bool,
+    pub(in crate::cql::plan) guard: Option<Guard>,
     /// A choice for each column of the partition key.
     partitions: Vec<Choice>,
     /// What is said of clustering columns.
@@ -152,11 +154,12 @@ impl Change {
             clustering_key(&table, &mut keys)?
         };
         let kind = Kind::Insert;
-        let conditional = insert.if_not_exists;
+        let guard = insert.if_not_exists.then_some(Guard::NotExists);
+        check_no_timestamp(guard.as_ref(), timestamp.as_ref())?;
         Ok(Change {
             clustering: column::clustering_types(&table),
             table,
-            conditional,
+            guard,
             partitions,
             steps,
             timestamp,
@@ -204,13 +207,14 @@ impl Change {
         }
         check_unique(seen)?;
         let restrictions = restrictions(&update.relations, &mut resolver, "UPDATE")?;
-        check_rows(&table, &restrictions, &cells, "UPDATE")?;
-        let conditional = condition::resolve(&update.condition, &mut resolver)?;
+        let guard = condition::resolve(&update.condition, &mut resolver)?;
+        check_no_timestamp(guard.as_ref(), timestamp.as_ref())?;
+        check_rows(&table, &restrictions, &cells, guard.as_ref(), "UPDATE")?;
         let partitions = keys_of(restrictions.partitions, &table)?;
         Ok(Change {
             clustering: column::clustering_types(&table),
             table,
-            conditional,
+            guard,
             partitions,
             steps: restrictions.steps,
             timestamp,
@@ -246,16 +250,20 @@ impl Change {
             cells.push(Target { id, is_static, what });
         }
         let restrictions = restrictions(&delete.relations, &mut resolver, "DELETE")?;
-        let conditional = condition::resolve(&delete.condition, &mut resolver)?;
+        let guard = condition::resolve(&delete.condition, &mut resolver)?;
+        check_no_timestamp(guard.as_ref(), timestamp.as_ref())?;
         let kind = if cells.is_empty() { Kind::Delete } else { Kind::Update };
         if kind == Kind::Update {
-            check_rows(&table, &restrictions, &cells, "DELETE")?;
+            check_rows(&table, &restrictions, &cells, guard.as_ref(), "DELETE")?;
+        }
+        if let Some(guard) = &guard {
+            check_whole_key(&table, &restrictions, &cells, guard)?;
         }
         let partitions = keys_of(restrictions.partitions, &table)?;
         Ok(Change {
             clustering: column::clustering_types(&table),
             table,
-            conditional,
+            guard,
             partitions,
             steps: restrictions.steps,
             timestamp,
@@ -305,9 +313,23 @@ impl Change {
         held: &Held,
         places: &mut Places,
     ) -> Result<Vec<(Key, Partition)>, PlanError> {
-        if self.conditional {
-            return invalid("conditional statements (IF …) are not supported");
+        if self.guard.is_some() {
+            return invalid(
+                "a statement with IF is decided before it is written: it has no update yet",
+            );
         }
+        self.writes(values, at, moment, held, places)
+    }
+
+    /// What it writes where its condition holds.
+    pub(in crate::cql::plan) fn writes(
+        &self,
+        values: &[Value],
+        at: WriteAt,
+        moment: Moment,
+        held: &Held,
+        places: &mut Places,
+    ) -> Result<Vec<(Key, Partition)>, PlanError> {
         let env = Env::bound(values, moment);
         let stamp = self.stamp(at, &env)?;
         let keys = restrict::keys(&self.partitions, &env)?;
@@ -540,10 +562,12 @@ fn check_rows(
     table: &TableDef,
     restrictions: &Restrictions,
     cells: &[Target],
+    guard: Option<&Guard>,
     statement: &str,
 ) -> Result<(), PlanError> {
     let columns = &table.columns.clustering;
-    let static_only = cells.iter().all(|cell| cell.is_static);
+    let static_only =
+        cells.iter().all(|cell| cell.is_static) && !guard.is_some_and(Guard::is_about_rows);
     if static_only && !columns.is_empty() {
         if restrictions.steps.is_empty() {
             return Ok(());

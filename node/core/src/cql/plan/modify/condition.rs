@@ -1,70 +1,254 @@
-//! `IF …`: its names are looked up and its markers get their types, so that drivers can prepare the statement. What it means
-//! is nobody's affair yet: binding refuses it.
+//! `IF …`: its names are looked up, its markers get their types, and it is bound. What holds when is
+//! `cql::condition`'s affair, and of which rows it is asked `plan::conditional`'s.
 
-use crate::cql::ast::{ConditionTest, If, InValues, Place, Term};
+use crate::cql::ast::{ConditionTest, If, InValues, Operator, Place, Term};
+use crate::cql::collection::{Elements, Pairs, Parts};
+use crate::cql::condition::Condition;
 use crate::cql::plan::PlanError;
-use crate::cql::plan::column;
+use crate::cql::plan::Value;
+use crate::cql::plan::column::{self, At, Column};
 use crate::cql::plan::error::invalid;
-use crate::cql::plan::resolve::{Resolver, Wanted};
+use crate::cql::plan::expr::{Env, Expr};
+use crate::cql::plan::resolve::{Resolver, Wanted, whole};
 use crate::cql::plan::source::Source;
 use crate::cql::types::CqlType;
+use bytes::Bytes;
 use std::sync::Arc;
 
-/// Whether there is a condition, whose expressions are resolved.
-pub(super) fn resolve(condition: &If, resolver: &mut Resolver<'_, '_>) -> Result<bool, PlanError> {
-    let conditions = match condition {
-        If::Always => return Ok(false),
-        If::Exists => return Ok(true),
-        If::All(conditions) => conditions,
-    };
-    for condition in conditions {
-        let column = column::find(resolver.table, condition.column.as_str())?;
-        let (name, ty) = match (&condition.place, &column.ty) {
-            (Place::Whole, ty) => (column.name.clone(), ty.clone()),
-            (Place::Element(key), CqlType::Map { key: key_ty, value, .. }) => {
-                element(key, &format!("key({})", column.name), key_ty, resolver)?;
-                (format!("value({})", column.name), CqlType::clone(value))
-            }
-            (Place::Element(key), CqlType::List { of, .. }) => {
-                element(key, &format!("idx({})", column.name), &CqlType::Int, resolver)?;
-                (format!("value({})", column.name), CqlType::clone(of))
-            }
-            (Place::Field(field), CqlType::User { of, .. }) => {
-                match of.fields.iter().find(|(name, _)| name == field.as_str()) {
-                    Some((_, ty)) => (format!("{}.{field}", column.name), ty.clone()),
-                    None => {
-                        return invalid(format!(
-                            "{} of type {} has no field {field}",
-                            column.name, column.ty
-                        ));
-                    }
-                }
-            }
-            (_, ty) => {
-                return invalid(format!("column {} of type {ty} has no such parts", column.name));
-            }
-        };
-        match &condition.test {
-            ConditionTest::Compare { value, .. } => element(value, &name, &ty, resolver)?,
-            ConditionTest::In(InValues::List(values)) => {
-                for value in values {
-                    element(value, &name, &ty, resolver)?;
-                }
-            }
-            ConditionTest::In(InValues::Marker(index)) => {
-                let list = CqlType::List { of: Arc::new(ty), frozen: false };
-                element(&Term::Marker(*index), &format!("in({name})"), &list, resolver)?;
-            }
-        }
-    }
-    Ok(true)
+/// On which condition a statement's change is made.
+#[derive(Debug)]
+pub(in crate::cql::plan) enum Guard {
+    /// `IF NOT EXISTS`.
+    NotExists,
+    /// `IF EXISTS`.
+    Exists,
+    /// `IF a AND b`.
+    Columns(Vec<ColumnTest>),
 }
 
-fn element(
-    term: &Term,
-    name: &str,
-    ty: &CqlType,
+/// What must hold of a column, or of a part of it.
+#[derive(Debug)]
+pub(in crate::cql::plan) struct ColumnTest {
+    pub(in crate::cql::plan) column: Column,
+    part: Part,
+    /// The part's.
+    ty: CqlType,
+    test: Test,
+}
+
+/// Which part of a value.
+#[derive(Debug)]
+enum Part {
+    Whole,
+    Key(Expr),
+    Index(Expr),
+    Field(usize),
+}
+
+/// The same, with what was bound.
+#[derive(Debug)]
+enum BoundPart {
+    Whole,
+    /// Of a map whose keys are of this type.
+    Key(Bytes, CqlType),
+    Index(usize),
+    Field(usize),
+}
+
+/// A test whose values are known.
+#[derive(Debug)]
+pub(in crate::cql::plan) struct BoundTest {
+    pub(in crate::cql::plan) column: Column,
+    part: BoundPart,
+    ty: CqlType,
+    condition: Condition<Bytes>,
+}
+
+#[derive(Debug)]
+enum Test {
+    Compare {
+        op: Operator,
+        value: Expr,
+    },
+    In(Vec<Expr>),
+    /// One marker for the list.
+    InAll(Expr),
+}
+
+impl Guard {
+    /// Whether it asks for something of the row's own columns.
+    pub(super) fn is_about_rows(&self) -> bool {
+        match self {
+            Guard::NotExists | Guard::Exists => false,
+            Guard::Columns(tests) => tests.iter().any(|test| !test.is_static()),
+        }
+    }
+}
+
+impl ColumnTest {
+    pub(in crate::cql::plan) fn is_static(&self) -> bool {
+        matches!(self.column.at, At::Cell { is_static: true, .. })
+    }
+
+    /// With the values that were bound.
+    pub(in crate::cql::plan) fn bind(&self, env: &Env<'_>) -> Result<BoundTest, PlanError> {
+        let condition = self.condition(env)?;
+        if let Err(sentence) = condition.check(&self.ty) {
+            return invalid(sentence);
+        }
+        let part = self.part.bind(&self.column, env)?;
+        Ok(BoundTest { column: self.column.clone(), part, ty: self.ty.clone(), condition })
+    }
+
+    fn condition(&self, env: &Env<'_>) -> Result<Condition<Bytes>, PlanError> {
+        let name = &self.column.name;
+        let value = |expr: &Expr| match expr.value(env)? {
+            Value::Bytes(bytes) => Ok(Some(bytes)),
+            Value::Null => Ok(None),
+            Value::Unset => invalid(format!("Invalid 'unset' value in condition for {name}")),
+        };
+        Ok(match &self.test {
+            Test::Compare { op, value: wanted } => {
+                Condition::Compare { op: *op, wanted: value(wanted)? }
+            }
+            Test::In(list) => Condition::In(list.iter().map(value).collect::<Result<_, _>>()?),
+            Test::InAll(list) => {
+                let Some(list) = value(list)? else {
+                    return invalid(format!("Invalid null list in IN condition for {name}"));
+                };
+                let broken = |error: crate::cql::ValueError| PlanError::Invalid(error.to_string());
+                let mut wanted = Vec::new();
+                for element in Elements::new(&list, "list").map_err(broken)? {
+                    wanted.push(Some(list.slice_ref(element.map_err(broken)?)));
+                }
+                Condition::In(wanted)
+            }
+        })
+    }
+}
+
+impl Part {
+    fn bind(&self, column: &Column, env: &Env<'_>) -> Result<BoundPart, PlanError> {
+        let value = |expr: &Expr, what: &str| match expr.value(env)? {
+            Value::Bytes(bytes) => Ok(bytes),
+            Value::Null => invalid(format!("Invalid null value for {what} element access")),
+            Value::Unset => invalid(format!("Invalid unset value for {what} element access")),
+        };
+        Ok(match (self, &column.ty) {
+            (Part::Key(key), CqlType::Map { key: of, .. }) => {
+                BoundPart::Key(value(key, "map")?, CqlType::clone(of))
+            }
+            (Part::Index(index), _) => {
+                let index = whole(&Value::Bytes(value(index, "list")?)).unwrap_or(-1);
+                match usize::try_from(index) {
+                    Ok(index) => BoundPart::Index(index),
+                    Err(_) => return invalid(format!("Invalid negative list index {index}")),
+                }
+            }
+            (Part::Field(field), _) => BoundPart::Field(*field),
+            (Part::Whole | Part::Key(_), _) => BoundPart::Whole,
+        })
+    }
+}
+
+impl BoundPart {
+    /// The part of a value; `None`: it has no such part.
+    fn of(&self, value: &Bytes) -> Option<Bytes> {
+        let part = match self {
+            BoundPart::Whole => return Some(value.clone()),
+            BoundPart::Key(key, ty) => {
+                let mut pairs = Pairs::new(value).ok()?.flatten();
+                pairs.find(|(k, _)| ty.compare(k, key).is_eq())?.1
+            }
+            BoundPart::Index(index) => Elements::new(value, "list").ok()?.nth(*index)?.ok()?,
+            BoundPart::Field(field) => Parts::new(value, "user type").nth(*field)?.ok()??,
+        };
+        Some(value.slice_ref(part))
+    }
+}
+
+impl BoundTest {
+    /// Whether it holds of the column's value; `None` is null.
+    pub(in crate::cql::plan) fn holds(&self, found: Option<&Bytes>) -> bool {
+        let found = found.and_then(|value| self.part.of(value));
+        self.condition.holds(&self.ty, found.as_deref())
+    }
+}
+
+/// The condition, resolved; `None`: there is none.
+pub(super) fn resolve(
+    condition: &If,
     resolver: &mut Resolver<'_, '_>,
-) -> Result<(), PlanError> {
-    resolver.value(Source::Term(term), Wanted { name, ty }).map(drop)
+) -> Result<Option<Guard>, PlanError> {
+    // A leader counts without asking anybody: nothing could be decided before.
+    if *condition != If::Always && resolver.table.columns.has_counters() {
+        return invalid("Conditional updates are not supported on counter tables");
+    }
+    let conditions = match condition {
+        If::Always => return Ok(None),
+        If::Exists => return Ok(Some(Guard::Exists)),
+        If::All(conditions) => conditions,
+    };
+    let mut tests = Vec::with_capacity(conditions.len());
+    for condition in conditions {
+        let column = column::find(resolver.table, condition.column.as_str())?;
+        let (name, ty) = (&column.name, &column.ty);
+        if !matches!(column.at, At::Cell { .. }) {
+            return invalid(format!("PRIMARY KEY column '{name}' cannot have IF conditions"));
+        }
+        if ty.is_multicell() {
+            return invalid(format!(
+                "conditions on column {name} of type {ty}, which is not frozen, are not supported"
+            ));
+        }
+        let (part, name, ty) = part(&condition.place, &column, resolver)?;
+        let mut value =
+            |term: &Term| resolver.value(Source::Term(term), Wanted { name: &name, ty: &ty });
+        let test = match &condition.test {
+            ConditionTest::Compare { op, value: wanted } => {
+                Test::Compare { op: *op, value: value(wanted)? }
+            }
+            ConditionTest::In(InValues::List(values)) => {
+                Test::In(values.iter().map(value).collect::<Result<_, _>>()?)
+            }
+            ConditionTest::In(InValues::Marker(index)) => {
+                let list = CqlType::List { of: Arc::new(ty.clone()), frozen: false };
+                let wanted = Wanted { name: &format!("in({name})"), ty: &list };
+                Test::InAll(resolver.value(Source::Term(&Term::Marker(*index)), wanted)?)
+            }
+        };
+        tests.push(ColumnTest { column, part, ty, test });
+    }
+    Ok(Some(Guard::Columns(tests)))
+}
+
+/// Which part of the column is compared, what it is called, and its type.
+fn part(
+    place: &Place,
+    column: &Column,
+    resolver: &mut Resolver<'_, '_>,
+) -> Result<(Part, String, CqlType), PlanError> {
+    let (name, ty) = (&column.name, &column.ty);
+    let of_collection = format!("value({name})");
+    match (place, ty) {
+        (Place::Whole, ty) => Ok((Part::Whole, name.clone(), ty.clone())),
+        (Place::Element(key), CqlType::Map { key: key_ty, value, .. }) => {
+            let wanted = Wanted { name: &format!("key({name})"), ty: key_ty };
+            let key = resolver.value(Source::Term(key), wanted)?;
+            Ok((Part::Key(key), of_collection, CqlType::clone(value)))
+        }
+        (Place::Element(index), CqlType::List { of, .. }) => {
+            let wanted = Wanted { name: &format!("idx({name})"), ty: &CqlType::Int };
+            let index = resolver.value(Source::Term(index), wanted)?;
+            Ok((Part::Index(index), of_collection, CqlType::clone(of)))
+        }
+        (Place::Field(field), CqlType::User { of, .. }) => {
+            let fields = (0..).zip(&of.fields);
+            match fields.into_iter().find(|(_, (known, _))| known == field.as_str()) {
+                Some((at, (_, ty))) => Ok((Part::Field(at), format!("{name}.{field}"), ty.clone())),
+                None => invalid(format!("{name} of type {ty} has no field {field}")),
+            }
+        }
+        (_, ty) => invalid(format!("column {name} of type {ty} has no such parts")),
+    }
 }

@@ -1,0 +1,393 @@
+//! Statements with `IF`, bound: what they ask of the partition, what they write if it is so, and what their client is
+//! told.
+//!
+//! All statements of a batch are about one partition, and either all of them are done or none: every condition must hold.
+//! The answer begins with `[applied]`. If that is false, there follows of each row that conditions are about what it looks
+//! like: the columns that are named in conditions (in a batch behind those of the key, which tell the rows apart), or all
+//! of them where `IF EXISTS` or `IF NOT EXISTS` is among the conditions. A row that does not exist has no line; if none
+//! does, `[applied]` stands alone.
+//!
+//! Of what only static columns are asked of, the first row that lives is shown, as in Cassandra.
+//!
+//! Source: Cassandra 4.1's behaviour (`CQL3CasRequest`, `ModificationStatement.buildCasResultSet`).
+
+use super::column::{self, At, Column};
+use super::error::invalid;
+use super::expr::Env;
+use super::modify::{BoundTest, Change, Guard};
+use super::rows::RowView;
+use super::{ColumnSpec, Held, Moment, PlanError, Value, WriteAt};
+use crate::cql::elements::Places;
+use crate::cql::types::CqlType;
+use crate::cql::{clustering, partition_key};
+use crate::data::{ClusteringKey, Key, Partition, Row};
+use crate::merge::{self, row_is_live};
+use crate::schema::TableDef;
+use crate::types::{GcSeconds, TimestampMicros};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A statement or a batch with conditions, bound.
+#[derive(Debug)]
+pub struct Conditional {
+    table: Arc<TableDef>,
+    key: Key,
+    parts: Vec<Part>,
+    moment: Moment,
+    is_batch: bool,
+}
+
+/// The answer to a conditional statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConditionalAnswer {
+    /// `[applied]`, and perhaps others.
+    pub columns: Vec<ColumnSpec>,
+    /// At least one.
+    pub rows: Vec<Vec<Option<Bytes>>>,
+}
+
+/// One statement.
+#[derive(Debug)]
+struct Part {
+    change: Arc<Change>,
+    values: Arc<[Value]>,
+    guard: Option<BoundGuard>,
+}
+
+/// A row that is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Static,
+    Row(ClusteringKey),
+}
+
+#[derive(Debug)]
+enum BoundGuard {
+    NotExists(Target),
+    Exists(Target),
+    /// Those of static columns are about the static row, whatever row it is.
+    Columns(Target, Vec<BoundTest>),
+}
+
+/// What of a row is asked about, so that contradictions are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    NotExists,
+    Exists,
+    Columns,
+}
+
+impl Conditional {
+    /// # Errors
+    /// More than one partition or table, `IN`, a timestamp, conditions that contradict each other, values that cannot be.
+    pub(super) fn new(
+        changes: Vec<(Arc<Change>, Arc<[Value]>)>,
+        moment: Moment,
+        is_batch: bool,
+    ) -> Result<Conditional, PlanError> {
+        let mut place: Option<(Arc<TableDef>, Key)> = None;
+        let mut parts = Vec::with_capacity(changes.len());
+        for (change, values) in changes {
+            let env = Env::bound(&values, moment);
+            let key = one_partition(&change, &env)?;
+            match &place {
+                Some((table, _)) if table.id != change.table.id => {
+                    return invalid("Batch with conditions cannot span multiple tables");
+                }
+                Some((_, other)) if *other != key => {
+                    return invalid("Batch with conditions cannot span multiple partitions");
+                }
+                Some(_) => {}
+                None => place = Some((Arc::clone(&change.table), key)),
+            }
+            if change.has_timestamp() {
+                return invalid("Cannot provide custom timestamp for conditional updates");
+            }
+            if change.has_clustering_in() {
+                return invalid(format!(
+                    "IN on the clustering key columns is not supported with conditional {}",
+                    if change.is_delete() { "deletions" } else { "updates" }
+                ));
+            }
+            let guard =
+                change.guard.as_ref().map(|guard| bind(guard, &change, &env)).transpose()?;
+            parts.push(Part { change, values, guard });
+        }
+        let Some((table, key)) = place else {
+            return invalid("a batch without statements has no condition");
+        };
+        let conditional = Conditional { table, key, parts, moment, is_batch };
+        conditional.check_contradictions()?;
+        Ok(conditional)
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Arc<TableDef> {
+        &self.table
+    }
+
+    /// The partition.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn guards(&self) -> impl Iterator<Item = &BoundGuard> {
+        self.parts.iter().filter_map(|part| part.guard.as_ref())
+    }
+
+    fn check_contradictions(&self) -> Result<(), PlanError> {
+        let mut asked: BTreeMap<&Target, Asks> = BTreeMap::new();
+        let of_static = Target::Static;
+        for guard in self.guards() {
+            let mut asks = Vec::new();
+            match guard {
+                BoundGuard::NotExists(target) => asks.push((target, Asks::NotExists)),
+                BoundGuard::Exists(target) => asks.push((target, Asks::Exists)),
+                BoundGuard::Columns(target, tests) => {
+                    let about =
+                        |is_static| tests.iter().any(|test| is_static == test.column.is_static());
+                    asks.extend(about(false).then_some((target, Asks::Columns)));
+                    asks.extend(about(true).then_some((&of_static, Asks::Columns)));
+                }
+            }
+            for (target, asks) in asks {
+                let before = *asked.entry(target).or_insert(asks);
+                let mixed = match (before, asks) {
+                    (a, b) if a == b => continue,
+                    (Asks::NotExists, Asks::Exists) | (Asks::Exists, Asks::NotExists) => {
+                        "Cannot mix IF EXISTS and IF NOT EXISTS conditions for the same row"
+                    }
+                    (Asks::NotExists, _) | (_, Asks::NotExists) => {
+                        "Cannot mix IF conditions and IF NOT EXISTS for the same row"
+                    }
+                    _ => "Cannot mix IF conditions and IF EXISTS for the same row",
+                };
+                return invalid(mixed);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be merged in, in normal form and with this timestamp, if the conditions hold of the partition as it is
+    /// `now`; otherwise `None`. It may be nothing that is merged in, if all that is set is unset.
+    ///
+    /// # Errors
+    /// As of [`ModifyPlan::bind`](super::ModifyPlan::bind).
+    pub fn decide(
+        &self,
+        current: &Partition,
+        now: GcSeconds,
+        timestamp: TimestampMicros,
+    ) -> Result<Option<Partition>, PlanError> {
+        if !self.guards().all(|guard| guard.holds(&self.table, current, now)) {
+            return Ok(None);
+        }
+        let at = WriteAt { timestamp, now };
+        // Of lists whose elements are told by their places, no more is known than what the condition was judged by.
+        let held = Held::from([((self.table.id, self.key.clone()), current.clone())]);
+        let mut places = Places::new(self.moment.now, self.moment.random);
+        let mut update = Partition::default();
+        for part in &self.parts {
+            let written = part.change.writes(&part.values, at, self.moment, &held, &mut places)?;
+            for (_, written) in written {
+                merge::merge(&mut update, written);
+            }
+        }
+        Ok(Some(update))
+    }
+
+    /// The answer when it was applied.
+    pub fn applied(&self) -> ConditionalAnswer {
+        ConditionalAnswer { columns: vec![self.applied_column()], rows: vec![vec![boolean(true)]] }
+    }
+
+    /// The answer when it was not, the partition being as it was judged by.
+    ///
+    /// # Errors
+    /// Keys that are not of this table's columns.
+    pub fn refused(
+        &self,
+        current: &Partition,
+        now: GcSeconds,
+    ) -> Result<ConditionalAnswer, PlanError> {
+        let shown = self.shown_columns();
+        let corrupt = |what: String| {
+            let table = format!("{}.{}", self.table.keyspace, self.table.name);
+            PlanError::Corrupt { table, what }
+        };
+        let key = partition_key::decode(&self.key, self.table.columns.partition_key.len())
+            .map_err(|error| corrupt(error.to_string()))?;
+        let types = column::clustering_types(&self.table);
+        let none = vec![None; types.len()];
+        let static_row = current.static_row.as_ref();
+        let mut rows = Vec::new();
+        for (at, row) in self.shown_rows(current, now) {
+            let clustering = clustering::decode(&types, at);
+            let clustering = clustering.map_err(|error| corrupt(error.to_string()))?;
+            let view = RowView::new(&self.table, &key, &clustering, static_row, Some(row), now);
+            rows.push(line(&shown, &view)?);
+        }
+        if rows.is_empty() {
+            let view = RowView::new(&self.table, &key, &none, static_row, None, now);
+            let values = line(&shown, &view)?;
+            // The first is `[applied]`.
+            let mut columns = shown.iter().zip(values.iter().skip(1));
+            if columns.any(|((column, _), value)| column.is_static() && value.is_some()) {
+                rows.push(values);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(ConditionalAnswer {
+                columns: vec![self.applied_column()],
+                rows: vec![vec![boolean(false)]],
+            });
+        }
+        let mut columns = vec![self.applied_column()];
+        columns.extend(shown.into_iter().map(|(column, _)| self.spec(column.name, column.ty)));
+        Ok(ConditionalAnswer { columns, rows })
+    }
+
+    fn applied_column(&self) -> ColumnSpec {
+        self.spec("[applied]".to_owned(), CqlType::Boolean)
+    }
+
+    fn spec(&self, name: String, ty: CqlType) -> ColumnSpec {
+        let (keyspace, table) = (self.table.keyspace.clone(), self.table.name.clone());
+        ColumnSpec { keyspace, table, name, ty }
+    }
+
+    /// The columns behind `[applied]`, and whether their values are shown or only their names.
+    fn shown_columns(&self) -> Vec<(Column, bool)> {
+        let about_existence = |guard: &BoundGuard| !matches!(guard, BoundGuard::Columns(..));
+        if self.guards().any(about_existence) {
+            // Existence is judged by what would be written: of statics if static columns are, of rows if rows are.
+            let statics = self.parts.iter().any(|part| part.change.writes_static());
+            let rows = self.parts.iter().any(|part| part.change.is_about_rows());
+            return column::all(&self.table)
+                .into_iter()
+                .map(|column| {
+                    let is_shown = match column.at {
+                        At::Cell { is_static: true, .. } => statics,
+                        At::Cell { .. } => rows,
+                        At::Partition(_) | At::Clustering(_) => true,
+                    };
+                    (column, is_shown)
+                })
+                .collect();
+        }
+        let mut named: Vec<Column> = Vec::new();
+        if self.is_batch {
+            let is_key = |column: &Column| !matches!(column.at, At::Cell { .. });
+            named.extend(column::all(&self.table).into_iter().filter(is_key));
+        }
+        for guard in self.guards() {
+            let BoundGuard::Columns(_, tests) = guard else { continue };
+            for is_static in [false, true] {
+                let of_kind = tests.iter().filter(|test| test.column.is_static() == is_static);
+                named.extend(of_kind.map(|test| test.column.clone()));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        named.retain(|column| seen.insert(column.at));
+        named.into_iter().map(|column| (column, true)).collect()
+    }
+
+    /// The rows that conditions are about and that live; if they are only about static columns, the first that does.
+    fn shown_rows<'p>(
+        &self,
+        current: &'p Partition,
+        now: GcSeconds,
+    ) -> Vec<&'p (ClusteringKey, Row)> {
+        let rows: BTreeSet<&ClusteringKey> = self.guards().filter_map(BoundGuard::row).collect();
+        let mut live = current.rows.iter().filter(|(_, row)| row_is_live(row, now));
+        if rows.is_empty() {
+            return live.next().into_iter().collect();
+        }
+        live.filter(|(key, _)| rows.contains(key)).collect()
+    }
+}
+
+impl BoundGuard {
+    /// The row that it is about, if it is about one.
+    fn row(&self) -> Option<&ClusteringKey> {
+        match self {
+            BoundGuard::NotExists(Target::Row(key)) | BoundGuard::Exists(Target::Row(key)) => {
+                Some(key)
+            }
+            BoundGuard::Columns(Target::Row(key), tests) => {
+                tests.iter().any(|test| !test.column.is_static()).then_some(key)
+            }
+            _ => None,
+        }
+    }
+
+    fn holds(&self, table: &TableDef, current: &Partition, now: GcSeconds) -> bool {
+        let exists =
+            |target: &Target| target.find(current).is_some_and(|row| row_is_live(row, now));
+        match self {
+            BoundGuard::NotExists(target) => !exists(target),
+            BoundGuard::Exists(target) => exists(target),
+            BoundGuard::Columns(target, tests) => {
+                let static_row = current.static_row.as_ref();
+                let view = RowView::new(table, &[], &[], static_row, target.find(current), now);
+                tests.iter().all(|test| test.holds(view.value(test.column.at).as_ref()))
+            }
+        }
+    }
+}
+
+impl Target {
+    fn find<'p>(&self, current: &'p Partition) -> Option<&'p Row> {
+        match self {
+            Target::Static => current.static_row.as_ref(),
+            Target::Row(key) => {
+                let at = current.rows.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+                current.rows.get(at).map(|(_, row)| row)
+            }
+        }
+    }
+}
+
+/// The one partition of a statement.
+fn one_partition(change: &Change, env: &Env<'_>) -> Result<Key, PlanError> {
+    if change.has_partition_in() {
+        return invalid(if change.is_delete() {
+            "IN on the partition key is not supported with conditional deletions"
+        } else {
+            "IN on the partition key is not supported with conditional updates"
+        });
+    }
+    match change.keys(env)?.pop() {
+        Some(key) => Ok(key),
+        None => invalid("the statement is about no partition"),
+    }
+}
+
+fn bind(guard: &Guard, change: &Change, env: &Env<'_>) -> Result<BoundGuard, PlanError> {
+    let target = match change.target(env)? {
+        Some(row) => Target::Row(row),
+        None => Target::Static,
+    };
+    Ok(match guard {
+        Guard::NotExists => BoundGuard::NotExists(target),
+        Guard::Exists => BoundGuard::Exists(target),
+        Guard::Columns(tests) => {
+            let bound = tests.iter().map(|test| test.bind(env));
+            BoundGuard::Columns(target, bound.collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+fn boolean(value: bool) -> Option<Bytes> {
+    Some(Bytes::from_static(if value { &[1] } else { &[0] }))
+}
+
+fn line(shown: &[(Column, bool)], view: &RowView<'_>) -> Result<Vec<Option<Bytes>>, PlanError> {
+    let values = shown.iter().map(
+        |(column, is_shown)| {
+            if *is_shown { view.column(column) } else { Ok(None) }
+        },
+    );
+    [Ok(boolean(false))].into_iter().chain(values).collect()
+}
