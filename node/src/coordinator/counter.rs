@@ -12,6 +12,8 @@
 //! nobody that it could not merge itself, or its next one would undo it; an increment that may have arrived is never
 //! sent again, to whomever.
 //!
+//! CAVEAT: a link delivers a message once, at most. A rule of the message filter that duplicates COUNTER_MUTATION counts twice.
+//!
 //! Source: Cassandra's `StorageProxy.mutateCounter`, `CounterMutation` (CASSANDRA-6504).
 
 use super::Coordinator;
@@ -24,8 +26,9 @@ use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, StorageError, Update, Write};
 use helenus_core::counter::{self, CounterError};
 use helenus_core::level::Requirement;
+use helenus_core::read::{RowFilter, Slice, behind};
 use helenus_core::tally::FailureReason;
-use helenus_core::{Level, NodeId, TimestampMicros, merge};
+use helenus_core::{ClusteringKey, Level, NodeId, Partition, TimestampMicros, merge};
 use helenus_proto::v1::message::Body;
 use helenus_proto::{ids, level as wire_level, v1};
 use std::sync::Arc;
@@ -99,7 +102,7 @@ impl Coordinator {
         let _counting = self.counting.lock().expect("no holder of this lock panics");
         let mut timestamp = merge::version(&update).unwrap_or_else(|| self.next_timestamp());
         if counter::has_increments(&update) {
-            let held = self.replica.read(write.table, &write.key)?.unwrap_or_default();
+            let held = self.held(write, &update)?;
             timestamp = counter::next_timestamp(&held, self.next_timestamp());
             counter::count(&mut update, &held, self.shard, timestamp)?;
             merge::normalise(&mut update);
@@ -107,6 +110,33 @@ impl Coordinator {
         let write = Write::of(write.table, write.key.clone(), write.token, update);
         let applied = self.replica.apply(write.clone(), ApplyPath::Write)?;
         Ok(Counted { write, timestamp, applied })
+    }
+
+    /// What this replica holds of the rows that an update counts in, and what deletes them. The partition may be far larger.
+    fn held(&self, write: &Write, update: &Partition) -> Result<Partition, StorageError> {
+        // The static row's key, which is that of no other row where there is a static row.
+        let of_static = ClusteringKey::default();
+        let keys = update.rows.iter().map(|(key, _)| key);
+        let keys: Vec<_> = match update.rows.is_empty() {
+            true => vec![&of_static],
+            false => keys.collect(),
+        };
+        let slice = |key: &ClusteringKey| Slice { start: key.clone(), end: Some(behind(key)) };
+        let mut filter = RowFilter {
+            slices: keys.into_iter().map(slice).collect(),
+            reversed: false,
+            static_row: update.static_row.is_some(),
+            rows: u32::MAX,
+            bytes: u32::MAX,
+        };
+        let mut held = Partition::default();
+        loop {
+            let part = self.replica.read_rows(write.table, &write.key, &filter)?;
+            merge::merge(&mut held, part.partition);
+            let Some(next) = part.next else { return Ok(held) };
+            filter.slices = filter.rest(&next);
+            filter.static_row = false;
+        }
     }
 
     /// Has a replica lead: the nearest that is alive. Another one is asked only if it is certain that the one before has not

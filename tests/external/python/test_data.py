@@ -164,7 +164,6 @@ def counters(version):
         name = keyspace(on, f"counters{version}")
         on.execute(f"CREATE TABLE {name}.t (k int, c int, n counter, m counter, PRIMARY KEY (k, c))")
         update = on.prepare(f"UPDATE {name}.t SET n = n + ?, m = m - 1 WHERE k = 1 AND c = ?")
-        on.default_consistency_level = ConsistencyLevel.QUORUM
         for future in [on.execute_async(update, (n, n % 2)) for n in range(50)]:
             future.result()
         select = f"SELECT c, n, m FROM {name}.t WHERE k = 1"

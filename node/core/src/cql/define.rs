@@ -55,10 +55,16 @@ pub fn table(create: &CreateTable) -> Result<TableParts, DefineError> {
     let columns = columns(create)?;
     let mut warnings = Vec::new();
     let options = options(TableOptions::default(), &create.properties, &mut warnings)?;
+    check_expiry(&columns, &options)?;
+    Ok(TableParts { columns, options, warnings })
+}
+
+/// Counters last.
+fn check_expiry(columns: &Columns, options: &TableOptions) -> Result<(), DefineError> {
     if columns.has_counters() && options.default_time_to_live > 0 {
         return Err(DefineError::CountersExpire);
     }
-    Ok(TableParts { columns, options, warnings })
+    Ok(())
 }
 
 /// Columns that have been declared and not yet taken for the key.

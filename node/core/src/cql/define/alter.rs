@@ -8,7 +8,7 @@
 //!
 //! Source: Cassandra 4.1, `AlterTableStatement`.
 
-use super::{DefineError, column_type, options};
+use super::{DefineError, check_expiry, column_type, options};
 use crate::cql::CqlType;
 use crate::cql::ast::{ColumnDef, Ident, TableChange};
 use crate::data::ColumnId;
@@ -56,6 +56,7 @@ pub fn alter_table(
         }
     }
     altered.columns.check()?;
+    check_expiry(&altered.columns, &altered.options)?;
     Ok(altered)
 }
 
@@ -286,6 +287,10 @@ mod tests {
             assert!(error.to_string().contains(said), "{change}: {error}");
             assert_eq!(error.is_config(), change.starts_with("WITH"), "{change}");
         }
+        let mut counters = orders();
+        counters.columns.cells.iter_mut().for_each(|column| column.ty = CqlType::Counter);
+        let expiring = altered(&counters, "WITH default_time_to_live = 5").unwrap_err();
+        assert_eq!(expiring, DefineError::CountersExpire);
         let mut one_row = orders();
         one_row.columns.clustering.clear();
         one_row.columns.cells.remove(0);
