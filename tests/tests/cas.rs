@@ -345,6 +345,7 @@ async fn writers_in_each_others_way_lose_nothing_and_repeat_nothing_though_a_rep
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     // The one that dies is coordinated by nobody.
     let nodes = vec![cluster.native(0), cluster.native(1)];
+    #[expect(clippy::disallowed_methods, reason = "the test plays clients")]
     let writers: Vec<_> = (0..4)
         .map(|nth| {
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));

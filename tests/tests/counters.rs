@@ -187,6 +187,36 @@ async fn a_node_that_was_down_and_one_that_was_killed_count_on() {
     assert_eq!(counted(&mut cql, Level::All, "front").await, (Some(sum), Some(-100)));
 }
 
+/// Statements, and what their refusal says.
+const REFUSED: [(&str, &str); 8] = [
+    (
+        "CREATE TABLE store.x (k text PRIMARY KEY, n counter, v int)",
+        "a table's cells are all counters, or none is",
+    ),
+    ("CREATE TABLE store.x (k counter PRIMARY KEY, n counter)", "cannot be part of a primary key"),
+    ("CREATE TABLE store.x (k text PRIMARY KEY, n list<counter>)", "counter"),
+    (
+        "CREATE TABLE store.x (k text PRIMARY KEY, n counter) WITH default_time_to_live = 5",
+        "Cannot set default_time_to_live on a table with counters",
+    ),
+    (
+        "INSERT INTO store.pages (page, hits) VALUES ('a', 1)",
+        "INSERT statements are not allowed on counter tables, use UPDATE instead",
+    ),
+    (
+        "UPDATE store.pages SET hits = 5 WHERE page = 'a'",
+        "counters can only be incremented/decremented, not set",
+    ),
+    (
+        "UPDATE store.pages USING TIMESTAMP 5 SET hits = hits + 1 WHERE page = 'a'",
+        "Cannot provide custom timestamp for counter updates",
+    ),
+    (
+        "BEGIN BATCH UPDATE store.pages SET hits = hits + 1 WHERE page = 'a' APPLY BATCH",
+        "Cannot include a counter statement in a logged batch",
+    ),
+];
+
 #[tokio::test]
 async fn what_counters_cannot_do_is_refused_in_cassandras_words() {
     let cluster = Cluster::start_cql(1).await;
@@ -194,37 +224,7 @@ async fn what_counters_cannot_do_is_refused_in_cassandras_words() {
     cql.run(ONE_COPY).await;
     cql.run(PAGES).await;
     cql.run("CREATE TABLE store.kv (k text PRIMARY KEY, v int)").await;
-    for (statement, said) in [
-        (
-            "CREATE TABLE store.x (k text PRIMARY KEY, n counter, v int)",
-            "a table's cells are all counters, or none is",
-        ),
-        (
-            "CREATE TABLE store.x (k counter PRIMARY KEY, n counter)",
-            "cannot be part of a primary key",
-        ),
-        ("CREATE TABLE store.x (k text PRIMARY KEY, n list<counter>)", "counter"),
-        (
-            "CREATE TABLE store.x (k text PRIMARY KEY, n counter) WITH default_time_to_live = 5",
-            "Cannot set default_time_to_live on a table with counters",
-        ),
-        (
-            "INSERT INTO store.pages (page, hits) VALUES ('a', 1)",
-            "INSERT statements are not allowed on counter tables, use UPDATE instead",
-        ),
-        (
-            "UPDATE store.pages SET hits = 5 WHERE page = 'a'",
-            "counters can only be incremented/decremented, not set",
-        ),
-        (
-            "UPDATE store.pages USING TIMESTAMP 5 SET hits = hits + 1 WHERE page = 'a'",
-            "Cannot provide custom timestamp for counter updates",
-        ),
-        (
-            "BEGIN BATCH UPDATE store.pages SET hits = hits + 1 WHERE page = 'a' APPLY BATCH",
-            "Cannot include a counter statement in a logged batch",
-        ),
-    ] {
+    for (statement, said) in REFUSED {
         let refused = cql.refused(statement).await;
         assert_eq!(refused.kind, ErrorKind::Invalid, "{statement}");
         assert!(refused.message.contains(said), "{statement}: {}", refused.message);
@@ -238,6 +238,16 @@ async fn what_counters_cannot_do_is_refused_in_cassandras_words() {
         "{}",
         any.message
     );
+}
+
+#[tokio::test]
+async fn counters_are_batched_with_counters_and_shown_as_what_they_are() {
+    let cluster = Cluster::start_cql(1).await;
+    let mut cql = Cql::connect(cluster.native(0), Version::V5, None).await;
+    cql.run(ONE_COPY).await;
+    cql.run(PAGES).await;
+    cql.run("CREATE TABLE store.kv (k text PRIMARY KEY, v int)").await;
+    let add = "UPDATE store.pages SET hits = hits + 1 WHERE page = 'a'";
     // As messages: counters may be in a batch of their own, or in an unlogged one.
     let batch = |kind, statements: &[&str]| {
         let statements = statements.iter().map(|text| BatchStatement {
