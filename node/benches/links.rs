@@ -38,6 +38,7 @@ impl Handler for Echo {
                 next: None,
                 data: Some(update),
                 digest: Bytes::new(),
+                ..PartitionAnswer::default()
             }));
         }
     }

@@ -48,6 +48,7 @@ impl Deliver for Handoff {
                 key: hint.key.0,
                 update: hint.update,
                 path: v1::ApplyPath::Hint.into(),
+                trace: false,
             }
         });
         let body = Body::HintPage(v1::HintPage { mutations: mutations.collect() });

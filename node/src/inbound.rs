@@ -10,7 +10,7 @@ use crate::membership::Membership;
 use crate::paxos::Acceptors;
 use crate::peers::{Handler, ReplyTo};
 use crate::repair::{Participant, StepError};
-use crate::replica::{self, Replica};
+use crate::replica::{self, Look, Notes, Replica};
 use crate::schema::Keeper;
 use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, RangeStart};
@@ -36,7 +36,7 @@ pub(crate) struct Inbound {
     /// Leads writes of counters.
     pub(crate) coordinator: Arc<Coordinator>,
     /// Acknowledgements that wait for the log to be written.
-    pub(crate) unwritten: Mutex<Vec<ReplyTo>>,
+    pub(crate) unwritten: Mutex<Vec<(ReplyTo, Notes)>>,
 }
 
 impl Handler for Inbound {
@@ -72,7 +72,7 @@ impl Handler for Inbound {
             Body::PaxosPrepare(prepare) => self.acceptors.prepare(&prepare, reply),
             Body::PaxosPropose(proposal) => self.acceptors.propose(&proposal, reply),
             Body::PaxosCommit(commit) => match self.acceptors.commit(&commit) {
-                Ok(applied) => self.acknowledge(applied, reply),
+                Ok(applied) => self.acknowledge(applied, reply, Notes::default()),
                 Err(refusal) => reply.send(refusal.body()),
             },
             other => {
@@ -90,11 +90,16 @@ impl Handler for Inbound {
             return;
         }
         let written = self.replica.engine.commit();
-        for reply in waiting {
-            reply.send(match &written {
+        let acknowledgements = waiting.len() as u64;
+        for (reply, mut notes) in waiting {
+            notes.tell(|| {
+                let acknowledgements = replica::count(acknowledgements, "acknowledgement");
+                format!("Wrote the log, once for {acknowledgements}")
+            });
+            reply.send(notes.onto(match &written {
                 Ok(()) => Body::Ack(v1::Ack::default()),
                 Err(error) => replica::failed(FailureReason::Storage, error),
-            });
+            }));
         }
     }
 }
@@ -106,14 +111,19 @@ impl Inbound {
             Ok(v1::ApplyPath::ReadRepair) => ApplyPath::ReadRepair,
             Ok(v1::ApplyPath::Write) | Err(_) => ApplyPath::Write,
         };
+        let mut notes = Notes::begin(mutation.trace, &self.replica.clock);
         match replica::decode_mutation(mutation) {
-            Ok(write) => match self.replica.apply(write, path) {
-                Ok(applied) => self.acknowledge(applied, reply),
-                Err(error) => {
-                    let reason = crate::coordinator::storage_reason(&error);
-                    reply.send(replica::failed(reason, &error));
+            Ok(write) => {
+                let applied = self.replica.apply(write, path);
+                notes.tell(|| replica::applied_in_words(&applied));
+                match applied {
+                    Ok(applied) => self.acknowledge(applied, reply, notes),
+                    Err(error) => {
+                        let reason = crate::coordinator::storage_reason(&error);
+                        reply.send(notes.onto(replica::failed(reason, &error)));
+                    }
                 }
-            },
+            }
             Err(why) => reply.send(replica::failed(FailureReason::Unknown, &why)),
         }
     }
@@ -122,7 +132,7 @@ impl Inbound {
     fn batch_store(&self, store: &v1::BatchStore, reply: ReplyTo) {
         let Some(id) = BatchId::from_bytes(&store.id) else { return reply.send(no_batch_id()) };
         match self.batchlog.store(id, &store.batch) {
-            Ok(applied) => self.acknowledge(applied, reply),
+            Ok(applied) => self.acknowledge(applied, reply, Notes::default()),
             Err(error) => {
                 let reason = crate::coordinator::keep_reason(&error);
                 reply.send(replica::failed(reason, &error));
@@ -133,7 +143,7 @@ impl Inbound {
     fn batch_remove(&self, remove: &v1::BatchRemove, reply: ReplyTo) {
         let Some(id) = BatchId::from_bytes(&remove.id) else { return reply.send(no_batch_id()) };
         match self.batchlog.remove(id) {
-            Ok(applied) => self.acknowledge(applied, reply),
+            Ok(applied) => self.acknowledge(applied, reply, Notes::default()),
             Err(error) => {
                 let reason = crate::coordinator::storage_reason(&error);
                 reply.send(replica::failed(reason, &error));
@@ -172,7 +182,7 @@ impl Inbound {
             Err(why) => return reply.send(replica::failed(FailureReason::Unknown, &why)),
         };
         match self.replica.apply_all(writes, ApplyPath::Repair) {
-            Ok(applied) => self.acknowledge(applied, reply),
+            Ok(applied) => self.acknowledge(applied, reply, Notes::default()),
             Err(error) => {
                 let reason = crate::coordinator::storage_reason(&error);
                 reply.send(replica::failed(reason, &error));
@@ -180,16 +190,19 @@ impl Inbound {
         }
     }
 
-    fn acknowledge(&self, applied: Applied, reply: ReplyTo) {
+    fn acknowledge(&self, applied: Applied, reply: ReplyTo, mut notes: Notes) {
         match applied {
             Applied::Now => {
-                self.unwritten.lock().expect("no holder of this lock panics").push(reply);
+                let mut unwritten = self.unwritten.lock().expect("no holder of this lock panics");
+                unwritten.push((reply, notes));
             }
             Applied::After(synced) => self.tasks.spawn(async move {
-                reply.send(match synced.await {
+                let synced = synced.await;
+                notes.tell(|| "Synced the log".to_owned());
+                reply.send(notes.onto(match synced {
                     Ok(()) => Body::Ack(v1::Ack::default()),
                     Err(error) => replica::failed(FailureReason::Storage, &error),
-                });
+                }));
             }),
         }
     }
@@ -200,20 +213,26 @@ impl Inbound {
             Err(why) => return replica::failed(FailureReason::Unknown, &why),
         };
         let key = Key(read.key.clone());
+        let mut notes = Notes::begin(read.trace, &self.replica.clock);
+        let look = Look::before(read.trace, &*self.replica.engine, table);
         if let Some(rows) = &read.rows {
             let filter = match wire_read::filter_from_wire(rows) {
                 Ok(filter) => filter,
                 Err(why) => return replica::failed(FailureReason::Unknown, &why),
             };
-            return match self.replica.read_rows(table, &key, &filter) {
+            let part = self.replica.read_rows(table, &key, &filter);
+            notes.tell(|| look.after_part(&part));
+            return notes.onto(match part {
                 Ok(part) => replica::part_answer(&part, read.digest),
                 Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
-            };
+            });
         }
-        match self.replica.read(table, &key) {
+        let found = self.replica.read(table, &key);
+        notes.tell(|| look.after(&found));
+        notes.onto(match found {
             Ok(found) => replica::partition_answer(found, read.digest),
             Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
-        }
+        })
     }
 
     fn range(&self, range: &v1::ReadRange) -> Body {
@@ -228,20 +247,25 @@ impl Inbound {
         };
         let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
         let until = Token(range.until_token);
+        let mut notes = Notes::begin(range.trace, &self.replica.clock);
         if let Some(rows) = &range.rows {
             let filter = match wire_read::filter_from_wire(rows) {
                 Ok(filter) => filter,
                 Err(why) => return replica::failed(FailureReason::Unknown, &why),
             };
-            return match self.replica.range_rows(table, &start, until, limit, &filter) {
+            let page = self.replica.range_rows(table, &start, until, limit, &filter);
+            notes.tell(|| replica::page_in_words(page.as_ref().map(|page| page.parts.len())));
+            return notes.onto(match page {
                 Ok(page) => replica::rows_answer(page),
                 Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
-            };
+            });
         }
-        match self.replica.range(table, &start, until, limit) {
+        let page = self.replica.range(table, &start, until, limit);
+        notes.tell(|| replica::page_in_words(page.as_ref().map(|page| page.partitions.len())));
+        notes.onto(match page {
             Ok(page) => replica::range_answer(page),
             Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
-        }
+        })
     }
 
     /// A pushed schema is confirmed when it is on disk here and its tables are open. It is answered with ours if something

@@ -142,7 +142,7 @@ impl Intake {
         self.metrics.pages.inc();
         self.metrics.bytes.inc_by(bytes);
         self.metrics.held_back.inc_by(next_after.as_secs_f64());
-        Body::Ack(v1::Ack { next_after_us: micros(next_after) })
+        Body::Ack(v1::Ack { next_after_us: micros(next_after), ..v1::Ack::default() })
     }
 
     /// What cannot be applied any more (its table was dropped) is left out and counted: it would never be applicable, and

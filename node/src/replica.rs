@@ -3,6 +3,13 @@
 //! The same three functions serve the coordinator on this node and the messages of other coordinators. A replica
 //! decides nothing: it merges what it is sent and answers with what it has.
 
+mod notes;
+
+pub(crate) use notes::{
+    Look, NOTES_MAX, Notes, applied_in_words, count, in_words, page_in_words, short,
+    take as notes_of,
+};
+
 use crate::config::Config;
 use crate::schema::SchemaStore;
 use crate::seams::clock::Clock;
@@ -391,7 +398,11 @@ fn applied_event(write: &Write, by: ApplyPath) -> Event {
 
 /// A refusal as it travels.
 pub(crate) fn failed(reason: FailureReason, why: &dyn std::fmt::Display) -> Body {
-    Body::Failed(v1::ReplicaError { reason: reason.name().to_owned(), message: why.to_string() })
+    Body::Failed(v1::ReplicaError {
+        reason: reason.name().to_owned(),
+        message: why.to_string(),
+        ..v1::ReplicaError::default()
+    })
 }
 
 /// A partition as it travels, or only its digest.
@@ -399,7 +410,7 @@ pub(crate) fn partition_answer(found: Option<Partition>, digest_only: bool) -> B
     let encoded = codec::encode(&found.unwrap_or_default());
     let digest = Bytes::copy_from_slice(&codec::digest_encoded(&encoded));
     let data = (!digest_only).then_some(encoded);
-    Body::Partition(v1::PartitionAnswer { data, digest, next: None })
+    Body::Partition(v1::PartitionAnswer { data, digest, ..v1::PartitionAnswer::default() })
 }
 
 /// A part of one as it travels, or only its digest.
@@ -407,7 +418,7 @@ pub(crate) fn part_answer(part: &Part, digest_only: bool) -> Body {
     let encoded = codec::encode(&part.partition);
     let digest = Bytes::copy_from_slice(&read::digest(&encoded, part.next.as_ref()));
     let (data, next) = ((!digest_only).then_some(encoded), helenus_proto::read::next_to_wire(part));
-    Body::Partition(v1::PartitionAnswer { data, digest, next })
+    Body::Partition(v1::PartitionAnswer { data, digest, next, trace: Vec::new() })
 }
 
 /// A page of a range as it travels.
@@ -417,7 +428,11 @@ pub(crate) fn range_answer(page: RangePage) -> Body {
         data: codec::encode(&partition),
         next: None,
     });
-    Body::RangeAnswer(v1::RangeAnswer { partitions: partitions.collect(), more: page.more })
+    Body::RangeAnswer(v1::RangeAnswer {
+        partitions: partitions.collect(),
+        more: page.more,
+        ..v1::RangeAnswer::default()
+    })
 }
 
 /// Parts of a range's partitions as they travel.
@@ -427,7 +442,11 @@ pub(crate) fn rows_answer(page: RowsPage) -> Body {
         data: codec::encode(&part.partition),
         next: helenus_proto::read::next_to_wire(&part),
     });
-    Body::RangeAnswer(v1::RangeAnswer { partitions: partitions.collect(), more: page.more })
+    Body::RangeAnswer(v1::RangeAnswer {
+        partitions: partitions.collect(),
+        more: page.more,
+        ..v1::RangeAnswer::default()
+    })
 }
 
 /// A mutation that travelled. `Err` says in words what is wrong with it.

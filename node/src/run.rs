@@ -2,7 +2,9 @@
 
 use crate::batchlog::{self, Batchlog, BatchlogMetrics};
 use crate::config::{Config, EngineKind};
-use crate::coordinator::{BatchChance, Coordinator, CoordinatorParts, RequestMetrics, Routes};
+use crate::coordinator::{
+    BatchChance, Coordinator, CoordinatorParts, RequestMetrics, Routes, TraceMetrics,
+};
 use crate::cql::{CqlMetrics, Front, FrontParts};
 use crate::handoff::Handoff;
 use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
@@ -13,6 +15,7 @@ use crate::paxos::{self, Acceptors};
 use crate::peers::{Peers, PeersConfig, PeersParts};
 use crate::repair::{self, Participant, RepairMetrics, Repairs};
 use crate::replica::{Replica, ReplicaMetrics, TombstoneThresholds};
+use crate::schema::builtin::builtin;
 use crate::schema::{Keeper, SchemaStore};
 use crate::seams::background::Background;
 use crate::seams::clock::Clock;
@@ -278,6 +281,7 @@ impl Node {
             tasks: Arc::clone(&tasks),
             metrics: RequestMetrics::register(&mut registry),
             chance: parts.rng.stream(&format!("paxos/{}", identity.generation.0)),
+            trace_metrics: TraceMetrics::register(&mut registry),
         }));
         let intake = Arc::new(Intake::new(
             replica,
@@ -419,9 +423,10 @@ fn open_engine(
     tasks: &Arc<Tasks>,
 ) -> Result<Arc<dyn Engine>, StartError> {
     let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
-    // The node's own tables are in no schema.
+    // The node's own tables are in no schema, nor are those that every node knows.
     let own = [history::table(), repair::history::table(), batchlog::table(), paxos::table()];
     tables.extend(own);
+    tables.extend(builtin().tables.iter().cloned());
     match parts.config.storage.engine {
         EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
             dir: PathBuf::from("data"),

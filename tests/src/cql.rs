@@ -107,7 +107,7 @@ impl Cql {
     /// Executes a statement, and waits until it is answered or the node closes the connection.
     pub async fn query_unheard(&mut self, text: &str, parameters: Parameters) {
         let request = Request::Query { query: text.to_owned(), parameters };
-        self.tell(request).await;
+        self.tell(request, false).await;
         self.next().await;
     }
 
@@ -121,15 +121,26 @@ impl Cql {
 
     /// Sends a request and waits for its answer.
     pub async fn ask(&mut self, request: Request) -> Reply {
-        self.tell(request).await;
+        self.send(request, false).await
+    }
+
+    /// Executes a statement that is to be traced; gives its answer and the trace's id, if there is one.
+    pub async fn traced(&mut self, text: &str, level: Level) -> (Response, Option<u128>) {
+        let request = Request::Query { query: text.to_owned(), parameters: at(level) };
+        let reply = self.send(request, true).await;
+        (reply.response, reply.extras.tracing_id)
+    }
+
+    async fn send(&mut self, request: Request, tracing: bool) -> Reply {
+        self.tell(request, tracing).await;
         let envelope = self.next().await.expect("a node answers before it closes");
         assert_eq!(envelope.header.stream, self.stream, "one request at a time");
         Reply::decode(&envelope).expect("a node keeps to the protocol")
     }
 
-    async fn tell(&mut self, request: Request) {
+    async fn tell(&mut self, request: Request, tracing: bool) {
         self.stream = (self.stream + 1) % 1000;
-        let call = Call { tracing: false, custom_payload: Default::default(), request };
+        let call = Call { tracing, custom_payload: Default::default(), request };
         self.outbound.call(self.version, self.stream, &call).expect("the request can be written");
         let bytes = self.outbound.take();
         self.socket.write_all(&bytes).await.expect("a node reads what it is asked");

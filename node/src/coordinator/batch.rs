@@ -10,8 +10,9 @@
 //!
 //! Source: Cassandra 4.1's `StorageProxy.mutateAtomically`.
 
-use super::error::ReplicaFailure;
-use super::write::{PlannedWrite, Unlogged, message};
+use super::error::{ReplicaFailure, Unlogged};
+use super::trace::Trace;
+use super::write::{PlannedWrite, message};
 use super::{Coordinator, RequestError, WriteOutcome, WriteRequest, storage_reason};
 use crate::batchlog::KeepError;
 use crate::peers::Lane;
@@ -267,10 +268,11 @@ impl Coordinator {
         let requirement = requirement.map_err(|error| error.to_string())?;
         let mut tally = Tally::new(requirement, holders);
         let _settling = self.settles();
-        let mut owed = self.owed(&table, (write.key.clone(), write.encoded.clone()));
+        let untraced = Trace::default();
+        let mut owed = self.owed(&table, (write.key.clone(), write.encoded.clone()), &untraced);
         // A hint's life is counted from when the batch was written.
         owed.created_ms = u64::try_from(written.0.div_euclid(1000)).unwrap_or(0);
-        let body = message(&table, &write);
+        let body = message(&table, &write, &untraced);
         let own =
             || self.replica.apply(write, ApplyPath::Write).map_err(|error| storage_reason(&error));
         let mut sent = self.send(owed, body, own, holders, &mut tally);

@@ -16,10 +16,11 @@
 //! Unlike Cassandra, a commit's level that too few replicas are alive for is Unavailable before anything is promised;
 //! there the decree is made, and then a timeout says that it was. A QUORUM of replicas is one of the configured number.
 
-use super::error::{CasError, ReplicaFailure};
+use super::error::{CasError, ReplicaFailure, Unlogged};
 use super::read::ReadRequest;
 use super::route::{Shape, TableRoute};
-use super::write::{Outgoing, Unlogged, check_key};
+use super::trace::Trace;
+use super::write::{Outgoing, check_key};
 use super::{Coordinator, ReadOutcome, RequestError};
 use crate::peers::Inflight;
 use bytes::Bytes;
@@ -389,7 +390,11 @@ impl<'a> Decree<'a> {
         let me = self.coordinator;
         // Whoever misses it is owed the update like any other.
         let outgoing = Outgoing {
-            owed: me.owed(&self.table, (self.key.clone(), proposal.update.clone())),
+            owed: me.owed(
+                &self.table,
+                (self.key.clone(), proposal.update.clone()),
+                &Trace::default(),
+            ),
             requirement: level.requirement(Op::Write, &self.table.replication, &me.dc, &[])?,
             timestamp: proposal.ballot.micros,
             timeout: None,
@@ -429,6 +434,7 @@ impl<'a> Decree<'a> {
             level: self.serial.quorum(),
             timeout: None,
             shape: Shape::Of(self.table.def.id),
+            trace: Trace::default(),
         };
         self.coordinator.read_admitted(&request, None).await
     }

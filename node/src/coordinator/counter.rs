@@ -19,6 +19,7 @@
 use super::Coordinator;
 use super::error::{ReplicaFailure, RequestError};
 use super::route::TableRoute;
+use super::trace::Trace;
 use super::write::{Change, PlannedWrite, WriteOutcome, WriteRequest, storage_reason};
 use crate::peers::PeerError;
 use crate::replica::{self, failed};
@@ -249,6 +250,7 @@ impl Coordinator {
             level,
             timestamp: None,
             timeout: None,
+            trace: Trace::default(),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use helenus_core::level::{LevelNotAllowed, Unavailable};
 use helenus_core::paxos::SerialLevel;
-use helenus_core::tally::Tally;
+use helenus_core::tally::{FailureReason, Tally};
 use helenus_core::{Level, NodeId};
 
 /// One replica's refusal.
@@ -181,6 +181,29 @@ impl RequestError {
             RequestError::Cas(CasError::Unknown { .. }) => "unknown",
             RequestError::Invalid(_) => "invalid",
             RequestError::Overloaded(_) => "overloaded",
+        }
+    }
+}
+
+/// A write that counted its coordinator's own copy, which is in the log only when that is written. If it cannot be, the
+/// write has one copy less than it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unlogged {
+    pub(super) level: Level,
+    pub(super) block_for: usize,
+}
+
+impl Unlogged {
+    /// What the client is told then.
+    pub(crate) fn failure(self, coordinator: NodeId) -> RequestError {
+        let reason = FailureReason::Storage.name().to_owned();
+        RequestError::Failure {
+            level: self.level,
+            received: self.block_for.saturating_sub(1),
+            block_for: self.block_for,
+            data_present: false,
+            write: true,
+            failures: vec![ReplicaFailure { node: coordinator, reason }],
         }
     }
 }

@@ -13,19 +13,23 @@ mod figures;
 mod range;
 mod read;
 mod route;
+mod trace;
 mod write;
 
 pub(crate) use batch::{BatchChance, keep_reason};
 pub use batch::{BatchError, BatchOutcome, BatchRequest, BatchStep};
 pub use cas::{CasOutcome, CasRequest, Judge};
+pub(crate) use error::Unlogged;
 pub use error::{CasError, ReplicaFailure, RequestError};
 pub use figures::RequestMetrics;
 pub(crate) use range::page_bytes;
 pub use range::{ScanOutcome, ScanRequest};
 pub use read::{ReadOutcome, ReadRequest};
 pub use route::{Routes, Shape, TableRoute};
+pub(crate) use trace::{Event as TraceEvent, Stories, Story, room};
+pub use trace::{Trace, TraceMetrics};
+pub(crate) use write::storage_reason;
 pub use write::{Change, WriteOutcome, WriteRequest};
-pub(crate) use write::{Unlogged, storage_reason};
 
 use crate::batchlog::Batchlog;
 use crate::config::Config;
@@ -70,6 +74,8 @@ pub struct Coordinator {
     counting: Mutex<()>,
     /// For ballots, and for how long two that collided hold back.
     chance: Mutex<SmallRng>,
+    pub(crate) trace_metrics: TraceMetrics,
+    stories: Stories,
     /// Client requests being worked on.
     in_flight: AtomicUsize,
     /// Writes whose clients have their answer while a replica does not have the write yet.
@@ -102,6 +108,7 @@ pub(crate) struct CoordinatorParts {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
     pub(crate) chance: SmallRng,
+    pub(crate) trace_metrics: TraceMetrics,
 }
 
 impl Coordinator {
@@ -126,6 +133,8 @@ impl Coordinator {
             metrics: parts.metrics,
             counting: Mutex::new(()),
             chance: Mutex::new(parts.chance),
+            trace_metrics: parts.trace_metrics,
+            stories: Stories::default(),
             in_flight: AtomicUsize::new(0),
             settling: AtomicUsize::new(0),
             last_timestamp: AtomicI64::new(0),
@@ -183,6 +192,11 @@ impl Coordinator {
     pub(crate) fn now_seconds(&self) -> GcSeconds {
         let seconds = self.clock.wall_micros().div_euclid(1_000_000);
         GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+    }
+
+    /// Begins the trace of a request; `None`: too many are traced already, which is counted.
+    pub(crate) fn trace(&self) -> Option<(Trace, Story)> {
+        Story::begin(self.id, &self.clock, &self.stories, &self.trace_metrics)
     }
 
     fn is_alive(&self, node: NodeId) -> bool {

@@ -9,9 +9,12 @@
 use super::error::{ReplicaFailure, failures};
 use super::read::stand_in;
 use super::route::{Shape, TableRoute};
+use super::trace::words::concluded;
+use super::trace::{Trace, room};
 use super::write::storage_reason;
 use super::{Coordinator, RequestError};
 use crate::peers::{Inflight, PeerError};
+use crate::replica::page_in_words;
 use crate::storage::{RangeStart, RowsPage, StorageError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use helenus_core::level::Op;
@@ -54,6 +57,8 @@ pub struct ScanRequest {
     pub shape: Shape,
     /// No partition behind this token.
     pub until: Token,
+    /// Who wants to know how it goes.
+    pub trace: Trace,
 }
 
 /// A page of live partitions.
@@ -115,6 +120,7 @@ struct Asking<'a> {
     level: Level,
     /// `None`: whole partitions.
     filter: Option<&'a RowFilter>,
+    trace: &'a Trace,
 }
 
 /// What the replicas of a stretch hold up to `end`.
@@ -170,7 +176,8 @@ impl Coordinator {
             self.scan_own(&table, start, &mut page)?;
             return Ok(page.outcome);
         }
-        let asking = Asking { table: &table, level: request.level, filter };
+        let ScanRequest { level, trace, .. } = request;
+        let asking = Asking { table: &table, level: *level, filter, trace };
         while let Some(stretch) = next_stretch(&table, &start, request.until) {
             let until = stretch.until;
             let merged = self.read_stretch(&asking, stretch, page.left()).await?;
@@ -232,8 +239,10 @@ impl Coordinator {
         stretch: Stretch<'_>,
         limit: usize,
     ) -> Result<Merged, RequestError> {
-        let Asking { table, level, .. } = *asking;
+        let Asking { table, level, trace, .. } = *asking;
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
+        let (what, needed) = (("range", stretch.until), (level, requirement.block_for()));
+        self.tell_plan(trace, what, stretch.holders, needed);
         let nearest = self.nearest_first(stretch.holders);
         let contacts = requirement.contacts(nearest.iter().copied(), |n| self.is_alive(n))?;
         let spare = nearest.iter().copied();
@@ -247,9 +256,10 @@ impl Coordinator {
         let deadline = self.clock.now() + self.config.range_request_timeout;
         while !wanted.is_empty() {
             let left = deadline.saturating_sub(self.clock.now());
-            let mut asked =
-                self.ask_range(asking, &stretch, &std::mem::take(&mut wanted), limit, left);
-            while let Some((node, answer)) = asked.next().await {
+            let now_wanted = std::mem::take(&mut wanted);
+            let mut asked = self.ask_range(asking, &stretch, &now_wanted, limit, left);
+            while let Some((node, mut answer)) = asked.next().await {
+                self.tell_answer(trace, node, &mut answer);
                 match page_of(answer) {
                     Ok(page) => {
                         tally.record(node, Answer::Ack);
@@ -265,6 +275,11 @@ impl Coordinator {
                 }
             }
         }
+        let verdict = match tally.verdict() {
+            Verdict::Lost if silence => Verdict::Pending,
+            verdict => verdict,
+        };
+        trace.tell(|| concluded(level, &tally, verdict));
         if tally.verdict() == Verdict::Met {
             merged.cut(&answered);
             return Ok(merged);
@@ -287,7 +302,7 @@ impl Coordinator {
         limit: usize,
         timeout: Duration,
     ) -> Inflight {
-        let Asking { table, filter, .. } = *asking;
+        let Asking { table, filter, trace, .. } = *asking;
         let (after_token, after_key) = match &stretch.start {
             RangeStart::First => (None, Bytes::new()),
             RangeStart::AfterToken(token) => (Some(token.0), Bytes::new()),
@@ -300,17 +315,26 @@ impl Coordinator {
             until_token: stretch.until.0,
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
             rows: filter.map(helenus_proto::read::filter_to_wire),
+            trace: trace.is_on(),
         });
         let there: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != self.id).collect();
+        there.iter().for_each(|node| self.tell_sent(trace, "RANGE", *node));
         let mut inflight = self.peers.call(&there, body, timeout);
         if there.len() < nodes.len() {
             let (replica, id, Stretch { start, until, .. }) =
                 (&self.replica, table.def.id, stretch);
+            let say = |found| trace.tell_in(room::REPLICA, || page_in_words(found));
             let own = match filter {
-                None => replica.range(id, start, *until, limit).map(crate::replica::range_answer),
-                Some(filter) => replica
-                    .range_rows(id, start, *until, limit, filter)
-                    .map(crate::replica::rows_answer),
+                None => {
+                    let page = replica.range(id, start, *until, limit);
+                    say(page.as_ref().map(|page| page.partitions.len()));
+                    page.map(crate::replica::range_answer)
+                }
+                Some(filter) => {
+                    let page = replica.range_rows(id, start, *until, limit, filter);
+                    say(page.as_ref().map(|page| page.parts.len()));
+                    page.map(crate::replica::rows_answer)
+                }
             };
             let answer = own.unwrap_or_else(|e| crate::replica::failed(storage_reason(&e), &e));
             inflight.push_local(self.id, Ok(answer));
@@ -325,7 +349,7 @@ impl Coordinator {
         merged: Merged,
         page: &mut Filling,
     ) -> Result<(), RequestError> {
-        let Asking { table, level, filter } = *asking;
+        let Asking { table, level, filter, trace } = *asking;
         let mut repairs = Vec::new();
         let mut answered = Vec::new();
         for ((token, key), answers) in merged.answers {
@@ -343,6 +367,7 @@ impl Coordinator {
                 }
             };
             if !stale.is_empty() {
+                self.tell_winner(trace, &winner.partition, &stale);
                 repairs.push((key.clone(), stale));
             }
             if page.put(token, &key, winner) {
@@ -356,14 +381,13 @@ impl Coordinator {
         if table.def.options.read_repair == ReadRepair::None {
             return Ok(());
         }
-        self.repair(table, repairs, &answered, level).await.map_err(|received| {
-            RequestError::Timeout {
-                level,
-                received,
-                block_for: answered.len(),
-                data_present: true,
-                write: false,
-            }
+        let repaired = self.repair(table, repairs, &answered, level, trace).await;
+        repaired.map_err(|received| RequestError::Timeout {
+            level,
+            received,
+            block_for: answered.len(),
+            data_present: true,
+            write: false,
         })
     }
 }

@@ -9,9 +9,12 @@
 
 use super::error::failures;
 use super::route::{Shape, TableRoute};
+use super::trace::words::concluded;
+use super::trace::{Trace, room};
 use super::write::{check_key, storage_reason};
 use super::{Coordinator, RequestError};
 use crate::peers::PeerError;
+use crate::replica::Look;
 use crate::seams::probe::Event;
 use bytes::Bytes;
 use helenus_core::level::{Op, Requirement};
@@ -28,6 +31,9 @@ use helenus_proto::v1::message::Body;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a read that is content with whoever answers waits for the others.
+const BEST_EFFORT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A client's read of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRequest {
@@ -43,6 +49,8 @@ pub struct ReadRequest {
     pub timeout: Option<Duration>,
     /// Of what shape the caller takes the table to be.
     pub shape: Shape,
+    /// Who wants to know how it goes.
+    pub trace: Trace,
 }
 
 /// What a read found.
@@ -89,6 +97,7 @@ struct Reading<'a> {
     key: Key,
     /// `None`: the whole partition.
     filter: Option<RowFilter>,
+    trace: &'a Trace,
     level: Level,
     requirement: Requirement,
     responders: Vec<NodeId>,
@@ -134,8 +143,11 @@ impl Coordinator {
         let level = request.level;
         let table = self.routes.table(&request.keyspace, &request.table)?;
         table.check_shape(request.shape)?;
-        let holders = table.placement.replicas(token::of(&request.key));
+        let place = token::of(&request.key);
+        let holders = table.placement.replicas(place);
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;
+        let needed = (level, requirement.block_for());
+        self.tell_plan(&request.trace, ("read", place), holders, needed);
         let nearest = self.nearest_first(holders);
         let contacts = requirement.contacts(nearest.iter().copied(), |node| self.is_alive(node))?;
         let spare = nearest.iter().copied();
@@ -145,11 +157,15 @@ impl Coordinator {
             table: &table,
             key: Key(request.key.clone()),
             filter,
+            trace: &request.trace,
             level,
             requirement,
             responders: Vec::new(),
             data_present: false,
         };
+        if table.best_effort {
+            return reading.run_best_effort(holders).await;
+        }
         let reader = reading.run(&contacts, holders, spare);
         let patience = request.timeout.filter(|t| *t < self.config.read_request_timeout);
         match patience {
@@ -191,17 +207,44 @@ impl Reading<'_> {
             return Ok(self.outcome(part, Vec::new()));
         }
         self.coordinator.metrics.digest_mismatch();
+        let digests = found.iter().map(|answer| (answer.node, answer.digest));
+        self.coordinator.tell_mismatch(self.trace, digests);
         let answers = self.second_round(found).await?;
         let (winner, stale) = self.reconcile(answers);
+        self.coordinator.tell_winner(self.trace, &winner.partition, &stale);
         let behind: Vec<NodeId> = stale.iter().map(|(node, _)| *node).collect();
         if self.table.def.options.read_repair == ReadRepair::Blocking {
             let answered = self.responders.clone();
             self.coordinator
-                .repair(self.table, vec![(self.key.clone(), stale)], &answered, self.level)
+                .repair(
+                    self.table,
+                    vec![(self.key.clone(), stale)],
+                    &answered,
+                    self.level,
+                    self.trace,
+                )
                 .await
                 .map_err(|received| self.timeout(received))?;
         }
         Ok(self.outcome(winner, behind))
+    }
+
+    /// Whatever the live replicas know: a silent one is not waited for until it is known to be down.
+    async fn run_best_effort(&mut self, holders: &[Holder]) -> Result<ReadOutcome, RequestError> {
+        let live = holders.iter().map(|h| h.node).filter(|node| self.coordinator.is_alive(*node));
+        let calls: Vec<(NodeId, bool)> = live.map(|node| (node, false)).collect();
+        let mut asked = self.ask(&calls, BEST_EFFORT_PATIENCE);
+        let mut answers = Vec::with_capacity(calls.len());
+        while let Some((node, answer)) = asked.next().await {
+            let Ok(Found { data, .. }) = self.take(node, answer) else { continue };
+            self.responders.push(node);
+            answers.push((node, data.unwrap_or_default()));
+        }
+        if answers.is_empty() {
+            return Err(self.timeout(0));
+        }
+        let (known, _) = self.reconcile(answers);
+        Ok(self.outcome(known, Vec::new()))
     }
 
     fn reconcile(&self, answers: Vec<(NodeId, Part)>) -> (Part, Vec<(NodeId, Partition)>) {
@@ -253,9 +296,12 @@ impl Reading<'_> {
                 }
             }
             if tally.verdict() == Verdict::Met && self.data_present {
+                self.trace.tell(|| concluded(self.level, &tally, Verdict::Met));
                 return Ok(found);
             }
         }
+        let verdict = if silence { Verdict::Pending } else { Verdict::Lost };
+        self.trace.tell(|| concluded(self.level, &tally, verdict));
         Err(if silence { self.timeout(tally.received()) } else { self.failure(&tally) })
     }
 
@@ -295,23 +341,28 @@ impl Reading<'_> {
                 key: self.key.0.clone(),
                 digest,
                 rows: rows.clone(),
+                trace: self.trace.is_on(),
             })
         };
         let mut inflight = me.peers.begin(timeout);
         for (node, digest) in calls.iter().filter(|(node, _)| *node != me.id) {
+            me.tell_sent(self.trace, if *digest { "READ (digest)" } else { "READ" }, *node);
             inflight.send(*node, message(*digest));
         }
         if calls.iter().any(|(node, _)| *node == me.id) {
-            let table = self.table.def.id;
+            let (engine, table) = (&*me.replica.engine, self.table.def.id);
+            let look = Look::before(self.trace.is_on(), engine, table);
             let own = match &self.filter {
-                None => me
-                    .replica
-                    .read(table, &self.key)
-                    .map(|data| crate::replica::partition_answer(data, false)),
-                Some(filter) => me
-                    .replica
-                    .read_rows(table, &self.key, filter)
-                    .map(|part| crate::replica::part_answer(&part, false)),
+                None => {
+                    let found = me.replica.read(table, &self.key);
+                    self.trace.tell_in(room::REPLICA, || look.after(&found));
+                    found.map(|data| crate::replica::partition_answer(data, false))
+                }
+                Some(filter) => {
+                    let part = me.replica.read_rows(table, &self.key, filter);
+                    self.trace.tell_in(room::REPLICA, || look.after_part(&part));
+                    part.map(|part| crate::replica::part_answer(&part, false))
+                }
             };
             let answer = own.unwrap_or_else(|e| crate::replica::failed(storage_reason(&e), &e));
             inflight.push_local(me.id, Ok(answer));
@@ -323,8 +374,9 @@ impl Reading<'_> {
     fn take(
         &self,
         node: NodeId,
-        answer: Result<Body, PeerError>,
+        mut answer: Result<Body, PeerError>,
     ) -> Result<Found, Option<FailureReason>> {
+        self.coordinator.tell_answer(self.trace, node, &mut answer);
         match answer {
             Ok(Body::Partition(answer)) => {
                 let digest = <[u8; 16]>::try_from(&answer.digest[..]);
@@ -394,6 +446,7 @@ impl Coordinator {
         partitions: Vec<(Key, Vec<(NodeId, Partition)>)>,
         answered: &[NodeId],
         level: Level,
+        trace: &Trace,
     ) -> Result<(), usize> {
         let mut behind: std::collections::BTreeSet<NodeId> = std::collections::BTreeSet::new();
         let mut calls = Vec::new();
@@ -407,7 +460,7 @@ impl Coordinator {
         }
         let clean = answered.iter().filter(|node| !behind.contains(node)).count();
         let waited_for = calls.len();
-        let acked = self.send_repairs(table, calls).await;
+        let acked = self.send_repairs(table, calls, trace).await;
         // Exactly as many were contacted as the level needs, so all of the stale ones have to confirm.
         if acked < waited_for { Err(clean + acked.min(behind.len())) } else { Ok(()) }
     }
@@ -416,6 +469,7 @@ impl Coordinator {
         &self,
         table: &TableRoute,
         calls: Vec<(NodeId, Key, Partition)>,
+        trace: &Trace,
     ) -> usize {
         let mut acked = 0;
         let mut inflight = self.peers.begin(self.config.write_request_timeout);
@@ -424,18 +478,26 @@ impl Coordinator {
                 let token = token::of(&key.0);
                 let write = crate::storage::Write::of(table.def.id, key, token, lacks);
                 let applied = self.replica.apply(write, crate::seams::probe::ApplyPath::ReadRepair);
-                acked += usize::from(self.replica.durable(applied).await.is_ok());
+                let durable = self.replica.durable(applied).await;
+                trace.tell_in(room::REPLICA, || match &durable {
+                    Ok(()) => "Repaired this node's own copy".to_owned(),
+                    Err(error) => format!("This node's own copy could not be repaired: {error}"),
+                });
+                acked += usize::from(durable.is_ok());
             } else {
                 let body = Body::Mutation(v1::ApplyMutation {
                     table: table.wire_id.clone(),
                     key: key.0,
                     update: codec::encode(&lacks),
                     path: v1::ApplyPath::ReadRepair.into(),
+                    trace: trace.is_on(),
                 });
+                self.tell_sent(trace, "READ_REPAIR", node);
                 inflight.send(node, body);
             }
         }
-        while let Some((_, answer)) = inflight.next().await {
+        while let Some((node, mut answer)) = inflight.next().await {
+            self.tell_answer(trace, node, &mut answer);
             acked += usize::from(matches!(answer, Ok(Body::Ack(_))));
         }
         acked

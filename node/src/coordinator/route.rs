@@ -4,12 +4,13 @@
 
 use super::RequestError;
 use crate::membership::Membership;
+use crate::schema::builtin::builtin;
 use crate::schema::{SchemaStore, SchemaView};
 use bytes::Bytes;
 use helenus_core::hint::Overflow;
 use helenus_core::placement::Placement;
 use helenus_core::ring::Ring;
-use helenus_core::{Replication, TableDef, TableId};
+use helenus_core::{KeyspaceDef, Replication, TableDef, TableId};
 use helenus_proto::ids;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,9 @@ pub struct TableRoute {
     pub placement: Arc<Placement>,
     /// Its id as it travels.
     pub wire_id: Bytes,
+    /// Of a trace, as many copies are written and read as there are: a replica that misses it is owed no hint (whoever traces
+    /// an outage wants to count the hints of what is traced), and whoever answers is enough for a read.
+    pub best_effort: bool,
 }
 
 /// All tables' routes for one schema and one ring.
@@ -145,23 +149,28 @@ impl Routes {
 impl Snapshot {
     fn new(schema: Arc<SchemaView>, ring: Arc<Ring>) -> Snapshot {
         let mut keyspaces = BTreeMap::new();
-        for keyspace in schema.schema.live_keyspaces() {
+        let mut route = |keyspace: &KeyspaceDef, defs: Vec<&TableDef>, best_effort| {
             let placement = Arc::new(Placement::new(&ring, &keyspace.replication));
-            let tables =
-                schema.schema.live_tables().filter(|t| t.keyspace == keyspace.name).map(|def| {
-                    let route = TableRoute {
-                        def: def.clone(),
-                        is_one_value: def.columns.is_one_value(),
-                        replication: keyspace.replication.clone(),
-                        hint_overflow: keyspace.hint_overflow,
-                        placement: Arc::clone(&placement),
-                        wire_id: ids::table_to_wire(def.id),
-                    };
-                    (def.name.clone(), Arc::new(route))
-                });
-            let tables: BTreeMap<_, _> = tables.collect();
-            keyspaces.insert(keyspace.name.clone(), tables);
+            let tables = defs.into_iter().map(|def| {
+                let route = TableRoute {
+                    def: def.clone(),
+                    is_one_value: def.columns.is_one_value(),
+                    replication: keyspace.replication.clone(),
+                    hint_overflow: keyspace.hint_overflow,
+                    placement: Arc::clone(&placement),
+                    wire_id: ids::table_to_wire(def.id),
+                    best_effort,
+                };
+                (def.name.clone(), Arc::new(route))
+            });
+            keyspaces.insert(keyspace.name.clone(), tables.collect::<BTreeMap<_, _>>());
+        };
+        for keyspace in schema.schema.live_keyspaces() {
+            let tables = schema.schema.live_tables().filter(|t| t.keyspace == keyspace.name);
+            route(keyspace, tables.collect(), false);
         }
+        let known = builtin();
+        route(&known.keyspace, known.tables.iter().collect(), true);
         Snapshot { schema, ring, keyspaces }
     }
 }

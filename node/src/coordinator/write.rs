@@ -9,11 +9,14 @@
 //! behaviour too, and why a timeout means "undecided".
 
 use super::counter::{self, Counting};
-use super::error::{ReplicaFailure, failures};
+use super::error::{ReplicaFailure, Unlogged, failures};
 use super::route::{Shape, TableRoute};
+use super::trace::words::concluded;
+use super::trace::{Trace, room};
 use super::{Coordinator, RequestError};
 use crate::hints::NewHint;
 use crate::peers::{Inflight, PeerError};
+use crate::replica;
 use crate::seams::net::BoxFuture;
 use crate::seams::probe::{ApplyPath, HintLoss};
 use crate::storage::{Applied, StorageError, Write};
@@ -71,6 +74,8 @@ pub struct WriteRequest {
     pub timestamp: Option<TimestampMicros>,
     /// How long the client waits, if that is less than the node would.
     pub timeout: Option<Duration>,
+    /// Who wants to know what becomes of it.
+    pub trace: Trace,
 }
 
 /// A write of which all is known that can be before it is sent.
@@ -80,6 +85,7 @@ pub(super) struct PlannedWrite {
     timestamp: TimestampMicros,
     pub(super) requirement: Requirement,
     pub(super) timeout: Option<Duration>,
+    pub(super) trace: Trace,
 }
 
 impl PlannedWrite {
@@ -100,29 +106,6 @@ pub struct WriteOutcome {
     pub responders: Vec<NodeId>,
     /// How many had to.
     pub block_for: usize,
-}
-
-/// A write that counted its coordinator's own copy, which is in the log only when that is written. If it cannot be, the
-/// write has one copy less than it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unlogged {
-    level: Level,
-    block_for: usize,
-}
-
-impl Unlogged {
-    /// What the client is told then.
-    pub(crate) fn failure(self, coordinator: NodeId) -> RequestError {
-        let reason = FailureReason::Storage.name().to_owned();
-        RequestError::Failure {
-            level: self.level,
-            received: self.block_for.saturating_sub(1),
-            block_for: self.block_for,
-            data_present: false,
-            write: true,
-            failures: vec![ReplicaFailure { node: coordinator, reason }],
-        }
-    }
 }
 
 impl WriteOutcome {
@@ -146,6 +129,14 @@ impl Coordinator {
         };
         self.answered("write", began, &result);
         result
+    }
+
+    /// As [`Coordinator::write`], for the node itself: no client's request is counted.
+    pub(crate) async fn write_own(
+        self: &Arc<Self>,
+        request: WriteRequest,
+    ) -> Result<WriteOutcome, RequestError> {
+        self.write_admitted(request, Counting::Anywhere).await
     }
 
     /// `counting`: where counters are counted, should it be a write of those.
@@ -175,8 +166,12 @@ impl Coordinator {
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
         let requirement =
             request.level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
-        requirement.check(table.placement.replicas(write.token), |node| self.is_alive(node))?;
-        Ok(PlannedWrite { table, write, timestamp, requirement, timeout: request.timeout })
+        let holders = table.placement.replicas(write.token);
+        let needed = (request.level, requirement.block_for());
+        self.tell_plan(&request.trace, ("mutation", write.token), holders, needed);
+        requirement.check(holders, |node| self.is_alive(node))?;
+        let (timeout, trace) = (request.timeout, request.trace.clone());
+        Ok(PlannedWrite { table, write, timestamp, requirement, timeout, trace })
     }
 
     /// Sends it, and counts who acknowledges.
@@ -185,9 +180,10 @@ impl Coordinator {
         planned: PlannedWrite,
     ) -> Result<WriteOutcome, RequestError> {
         let counts = planned.counts();
-        let PlannedWrite { table, mut write, mut timestamp, requirement, timeout } = planned;
+        let PlannedWrite { table, mut write, mut timestamp, requirement, timeout, trace } = planned;
         let holders = table.placement.replicas(write.token);
-        let mut owed = self.owed(&table, (write.key.clone(), write.encoded.clone()));
+        let (key, encoded) = (write.key.clone(), write.encoded.clone());
+        let mut owed = self.owed(&table, (key, encoded), &trace);
         self.find_room(&owed, holders, timeout).await?;
         let mut counted = None;
         if counts {
@@ -195,10 +191,11 @@ impl Coordinator {
             (write, timestamp, counted) = (done.write, done.timestamp, Some(done.applied));
             owed.encoded = write.encoded.clone();
         }
-        let body = message(&table, &write);
+        let body = message(&table, &write, &trace);
         // Where counters are counted they are merged in already.
         let own = || {
             let applied = counted.map_or_else(|| self.replica.apply(write, ApplyPath::Write), Ok);
+            trace.tell_in(room::REPLICA, || replica::applied_in_words(&applied));
             applied.map_err(|error| storage_reason(&error))
         };
         self.replicate(Outgoing { owed, requirement, timestamp, timeout }, holders, body, own).await
@@ -226,6 +223,7 @@ impl Coordinator {
                 tokio::time::timeout(patience, gathered).await.unwrap_or(Verdict::Pending)
             }
         };
+        sent.owed.trace.tell(|| concluded(level, &tally, verdict));
         // `sent` is dropped here, and with it go the stragglers, on a task of their own: see `Sent`.
         match verdict {
             Verdict::Met => {
@@ -292,8 +290,14 @@ impl Coordinator {
     }
 
     /// What a replica that misses this write is owed.
-    pub(super) fn owed(&self, table: &Arc<TableRoute>, (key, encoded): (Key, Bytes)) -> Owed {
+    pub(super) fn owed(
+        &self,
+        table: &Arc<TableRoute>,
+        (key, encoded): (Key, Bytes),
+        trace: &Trace,
+    ) -> Owed {
         Owed {
+            trace: trace.clone(),
             table: Arc::clone(table),
             key,
             encoded,
@@ -313,7 +317,7 @@ impl Coordinator {
         timeout: Option<Duration>,
     ) -> Result<(), RequestError> {
         let policy = owed.table.hint_overflow.unwrap_or(self.config.hints.overflow);
-        if !matches!(policy, Overflow::FailWrite | Overflow::Throttle) {
+        if !matches!(policy, Overflow::FailWrite | Overflow::Throttle) || owed.table.best_effort {
             return Ok(());
         }
         let dead = holders.iter().map(|holder| holder.node).filter(|node| !self.is_alive(*node));
@@ -360,6 +364,10 @@ impl Coordinator {
         }
         // They are taken from the end.
         dead.reverse();
+        let what = if matches!(body, Body::PaxosCommit(_)) { "PAXOS_COMMIT" } else { "MUTATION" };
+        for node in &live {
+            self.tell_sent(&owed.trace, what, *node);
+        }
         let inflight = self.peers.call(&live, body, self.config.write_request_timeout);
         let mut sent = Sent {
             coordinator: Arc::clone(self),
@@ -385,12 +393,13 @@ impl Coordinator {
 }
 
 /// A write as it travels to a replica.
-pub(super) fn message(table: &TableRoute, write: &Write) -> Body {
+pub(super) fn message(table: &TableRoute, write: &Write, trace: &Trace) -> Body {
     Body::Mutation(v1::ApplyMutation {
         table: table.wire_id.clone(),
         key: write.key.0.clone(),
         update: write.encoded.clone(),
         path: v1::ApplyPath::Write.into(),
+        trace: trace.is_on(),
     })
 }
 
@@ -424,6 +433,7 @@ pub(crate) fn storage_reason(error: &StorageError) -> FailureReason {
 
 /// A mutation for as long as some replica may still be owed it.
 pub(super) struct Owed {
+    trace: Trace,
     table: Arc<TableRoute>,
     key: Key,
     encoded: Bytes,
@@ -467,12 +477,15 @@ impl Sent {
 
     /// A hint for a replica that does not have it, and the tally told of it where it counts.
     async fn owe_for(&mut self, node: NodeId, tally: &mut Tally) {
-        if tally.level() != Level::Any || tally.verdict() == Verdict::Met {
+        let counts = tally.level() == Level::Any && tally.verdict() != Verdict::Met;
+        if !counts || self.owed.table.best_effort {
             return self.owe(node);
         }
         let down_for = self.coordinator.membership.down_for(node);
         let hints = &self.coordinator.hints;
-        match hints.append_durable(node, &self.owed.hint(), down_for).await {
+        let kept = hints.append_durable(node, &self.owed.hint(), down_for).await;
+        self.coordinator.tell_hint(&self.owed.trace, node, kept.as_ref().err());
+        match kept {
             // It is durable, and may never be delivered: no acknowledgement.
             Ok(receipt) if receipt.dead_letter => {}
             Ok(_) => {
@@ -568,7 +581,13 @@ impl Sent {
     }
 
     /// One replica's answer. True: it acknowledged.
-    fn take(&mut self, node: NodeId, answer: Result<Body, PeerError>, tally: &mut Tally) -> bool {
+    fn take(
+        &mut self,
+        node: NodeId,
+        mut answer: Result<Body, PeerError>,
+        tally: &mut Tally,
+    ) -> bool {
+        self.coordinator.tell_answer(&self.owed.trace, node, &mut answer);
         match answer {
             Ok(Body::Ack(_)) => {
                 tally.record(node, Answer::Ack);
@@ -619,12 +638,18 @@ async fn poll_own(
 impl Owed {
     /// Owes `node` this mutation, or says why no hint is kept.
     fn owe(&self, coordinator: &Coordinator, node: NodeId) -> Result<(), HintLoss> {
+        if self.table.best_effort {
+            return Ok(());
+        }
         let down_for = coordinator.membership.down_for(node);
-        coordinator.hints.append(node, &self.hint(), down_for).map(|_| ())
+        let kept = coordinator.hints.append(node, &self.hint(), down_for).map(|_| ());
+        coordinator.tell_hint(&self.trace, node, kept.as_ref().err());
+        kept
     }
 
     /// An answer that came after the client's.
-    fn settle(&self, coordinator: &Coordinator, node: NodeId, answer: &Result<Body, PeerError>) {
+    fn settle(&self, coordinator: &Coordinator, node: NodeId, mut answer: Result<Body, PeerError>) {
+        coordinator.tell_answer(&self.trace, node, &mut answer);
         if !matches!(answer, Ok(Body::Ack(_))) {
             // The client has its answer; the refusal of this hint, if any, is in the metrics.
             self.owe(coordinator, node).ok();
@@ -652,13 +677,14 @@ impl Drop for Sent {
         // The answer that decided may not have been the last to come: a link that was lost in the same wake has answered
         // for its replica too, and nobody has looked.
         while let Some((node, answer)) = inflight.ready() {
-            self.owed.settle(&self.coordinator, node, &answer);
+            self.owed.settle(&self.coordinator, node, answer);
         }
         if inflight.waiting().is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let coordinator = Arc::clone(&self.coordinator);
         let owed = Owed {
+            trace: self.owed.trace.clone(),
             table: Arc::clone(&self.owed.table),
             key: self.owed.key.clone(),
             encoded: self.owed.encoded.clone(),
@@ -669,7 +695,7 @@ impl Drop for Sent {
             let _settling = settling;
             // Bounded by the links: they end every call after `write_request_timeout`.
             while let Some((node, answer)) = inflight.next().await {
-                owed.settle(&coordinator, node, &answer);
+                owed.settle(&coordinator, node, answer);
             }
         });
     }

@@ -1,7 +1,7 @@
 //! What a request is answered with: at once, or by carrying a statement out.
 
 use super::Front;
-use crate::coordinator;
+use crate::coordinator::{self, Trace};
 use crate::membership::{Epochs, MemberInfo};
 use helenus_core::{NodeId, TableDef};
 use helenus_proto::cql::{
@@ -36,6 +36,8 @@ pub(super) struct Work {
     pub(super) asked: Asked,
     /// Where names without a keyspace belong.
     pub(super) keyspace: Option<Arc<str>>,
+    /// Who wants to know how it is done.
+    pub(super) trace: Trace,
 }
 
 /// What is asked for.
@@ -172,7 +174,7 @@ impl Session {
             }
         };
         let keyspace = keyspace.map(Arc::from).or_else(|| self.keyspace.clone());
-        Ok(Answer::Statement(Work { asked, keyspace }))
+        Ok(Answer::Statement(Work { asked, keyspace, trace: Trace::default() }))
     }
 
     /// The next thing that this client has asked to be told.
@@ -308,17 +310,30 @@ impl Front {
         nodes.collect()
     }
 
-    /// Carries a request out.
+    /// Carries a request out; if it is to be traced, for this client.
     pub(super) async fn answer(
         self: Arc<Self>,
         version: Version,
         stream: i16,
-        work: Work,
+        mut work: Work,
+        traced_for: Option<SocketAddr>,
     ) -> Answered {
         let mut extras = Extras::default();
         let mut unlogged = None;
+        let traced = traced_for.and_then(|client| self.trace(&work, client));
+        if let Some((trace, traced)) = &traced {
+            work.trace = trace.clone();
+            extras.tracing_id = Some(traced.id);
+        } else if traced_for.is_some() {
+            extras
+                .warnings
+                .push("not traced: too many requests are traced on this node".to_owned());
+        }
         let outcome = self.execute(version, work, &mut extras.warnings, &mut unlogged).await;
         let response = outcome.unwrap_or_else(|error| Response::Error(*error));
+        if let Some((trace, traced)) = traced {
+            self.traced(traced, &trace, &response);
+        }
         Answered { version, stream, extras, response, unlogged }
     }
 }

@@ -17,6 +17,7 @@ use helenus_proto::cql::{
     Header, Inbound, Outbound, Response, Side, Version,
 };
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ type Running = Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 struct Connection {
     front: Arc<Front>,
+    client: SocketAddr,
     session: Session,
     inbound: Inbound,
     outbound: Outbound,
@@ -50,10 +52,11 @@ struct Connection {
 }
 
 /// Serves a client until it goes away, or has to.
-pub(super) async fn serve(front: Arc<Front>, io: BoxIo, place: Place) {
+pub(super) async fn serve(front: Arc<Front>, io: BoxIo, client: SocketAddr, place: Place) {
     let mut connection = Connection {
         session: Session::new(&front),
         front,
+        client,
         inbound: Inbound::new(Side::Server, BODY_BYTES_MAX_DEFAULT),
         outbound: Outbound::new(),
         unread: BytesMut::new(),
@@ -150,6 +153,7 @@ impl Connection {
                 return self.error(version, stream, &malformed.into());
             }
         };
+        let traced_for = call.tracing.then_some(self.client);
         match self.session.begin(version, call) {
             Ok(Answer::Now(response)) => self.reply(version, stream, &Extras::default(), &response),
             Ok(Answer::Started { compression }) => {
@@ -167,7 +171,7 @@ impl Connection {
                 };
                 let front = Arc::clone(&self.front);
                 self.running.push(Box::pin(async move {
-                    let answered = front.answer(version, stream, work).await;
+                    let answered = front.answer(version, stream, work, traced_for).await;
                     drop(room);
                     answered
                 }));

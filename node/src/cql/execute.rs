@@ -7,7 +7,7 @@ use super::failure::{Refusal, invalid, syntax, unsupported};
 use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
 use super::system::is_system;
 use super::values::in_order;
-use crate::coordinator::{BatchError, BatchRequest, BatchStep, Change, WriteRequest};
+use crate::coordinator::{BatchError, BatchRequest, BatchStep, Change, Trace, WriteRequest, room};
 use crate::schema::SchemaView;
 use bytes::Bytes;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
@@ -56,6 +56,7 @@ pub(super) struct How<'a> {
     pub(super) parameters: Parameters,
     /// The id of the columns as the client knows them.
     pub(super) known_metadata: Option<Bytes>,
+    pub(super) trace: Trace,
     warnings: &'a mut Vec<String>,
     unlogged: &'a mut Option<Unlogged>,
 }
@@ -69,11 +70,13 @@ impl Front {
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
-        let Work { asked, keyspace } = work;
+        let Work { asked, keyspace, trace } = work;
         match asked {
             Asked::Query(text, parameters) => {
                 let known = Known::new(text, keyspace).map_err(|e| syntax(&e))?;
-                let how = How { version, parameters, known_metadata: None, warnings, unlogged };
+                trace.tell_in(room::CQL, || "Parsed the statement".to_owned());
+                let known_metadata = None;
+                let how = How { version, parameters, known_metadata, trace, warnings, unlogged };
                 let planned = self.planned(&known)?;
                 self.carry_out(&known, planned, how).await
             }
@@ -82,10 +85,11 @@ impl Front {
                 let known = self.known(&id)?;
                 let planned = self.planned_as_told(&id, &known, version)?;
                 let known_metadata = result_metadata_id;
-                let how = How { version, parameters, known_metadata, warnings, unlogged };
+                trace.tell_in(room::CQL, || "Found the prepared statement".to_owned());
+                let how = How { version, parameters, known_metadata, trace, warnings, unlogged };
                 self.carry_out(&known, planned, how).await
             }
-            Asked::Batch(batch) => self.batch(batch, keyspace, warnings, unlogged).await,
+            Asked::Batch(batch) => self.batch(batch, keyspace, &trace, warnings, unlogged).await,
         }
     }
 
@@ -198,7 +202,7 @@ impl Front {
             Plan::Select(select) => self.select(&planned, select, how).await,
             Plan::Modify(modify) => self.modify(modify, how).await,
             Plan::Batch(batch) => {
-                let How { parameters, warnings, unlogged, .. } = how;
+                let How { parameters, trace, warnings, unlogged, .. } = how;
                 let values = in_order(parameters.values, planned.plan.markers())?;
                 let level = write_level(parameters.consistency, batch.is_conditional())?;
                 if batch.is_conditional() {
@@ -211,13 +215,13 @@ impl Front {
                 let moment = self.moment();
                 let mut held = Held::new();
                 let wanted = batch.reads(&values, moment).map_err(|e| not_planned(&e))?;
-                self.read_before(&mut held, wanted, level).await?;
+                self.read_before(&mut held, wanted, (level, &trace)).await?;
                 let updates =
                     batch.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
                 let kind = batch.kind();
                 let logged = kind == AstBatchKind::Logged;
                 self.check_batch(&updates, logged, warnings)?;
-                self.write_all(updates, logged, level, warnings, unlogged).await
+                self.write_all(updates, logged, level, &trace, warnings, unlogged).await
             }
         }
     }
@@ -246,7 +250,7 @@ impl Front {
         modify: &ModifyPlan,
         how: How<'_>,
     ) -> Result<Response, Refusal> {
-        let How { parameters, warnings, unlogged, .. } = how;
+        let How { parameters, trace, warnings, unlogged, .. } = how;
         let level = write_level(parameters.consistency, modify.is_conditional())?;
         let values = in_order(parameters.values, modify.markers())?;
         if modify.is_conditional() {
@@ -257,17 +261,18 @@ impl Front {
         let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
         let (moment, mut held) = (self.moment(), Held::new());
         let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
-        self.read_before(&mut held, wanted, level).await?;
+        self.read_before(&mut held, wanted, (level, &trace)).await?;
         let updates = modify.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
         let table = modify.table();
         let updates = updates.into_iter().map(|(key, update)| (Arc::clone(table), key, update));
-        self.write_all(updates.collect(), false, level, warnings, unlogged).await
+        self.write_all(updates.collect(), false, level, &trace, warnings, unlogged).await
     }
 
     async fn batch(
         self: &Arc<Self>,
         batch: Batch,
         keyspace: Option<Arc<str>>,
+        trace: &Trace,
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
@@ -309,7 +314,7 @@ impl Front {
             let (table, moment) = (modify.table(), self.moment());
             tables.push(Arc::clone(table));
             let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
-            self.read_before(&mut held, wanted, level).await?;
+            self.read_before(&mut held, wanted, (level, trace)).await?;
             for (key, update) in
                 modify.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?
             {
@@ -329,7 +334,7 @@ impl Front {
         let updates: Vec<_> = updates.collect();
         let logged = batch.kind == BatchKind::Logged;
         self.check_batch(&updates, logged, warnings)?;
-        self.write_all(updates, logged, level, warnings, unlogged).await
+        self.write_all(updates, logged, level, trace, warnings, unlogged).await
     }
 
     /// Writes them all, and answers when every one of them has reached its level, or one cannot.
@@ -338,6 +343,7 @@ impl Front {
         updates: Vec<(Arc<TableDef>, Key, Partition)>,
         logged: bool,
         level: Level,
+        trace: &Trace,
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
@@ -363,6 +369,7 @@ impl Front {
             level,
             timestamp: None,
             timeout: None,
+            trace: trace.clone(),
         });
         let batch = BatchRequest { writes: writes.collect(), logged };
         match self.coordinator.write_batch(batch).await {

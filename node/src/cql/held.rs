@@ -8,6 +8,7 @@
 use super::Front;
 use super::failure::{Refusal, invalid};
 use super::system::is_system;
+use crate::coordinator::Trace;
 use helenus_core::cql::plan::Held;
 use helenus_core::{Key, Level, TableDef};
 use std::sync::Arc;
@@ -21,14 +22,14 @@ impl Front {
         self: &Arc<Self>,
         held: &mut Held,
         wanted: Vec<(Arc<TableDef>, Key)>,
-        level: Level,
+        at: (Level, &Trace),
     ) -> Result<(), Refusal> {
         for (table, key) in wanted {
             let place = (table.id, key);
             if held.contains_key(&place) {
                 continue;
             }
-            if level == Level::Any {
+            if at.0 == Level::Any {
                 return Err(invalid(
                     "Write operation require a read but consistency ANY is not supported on reads",
                 ));
@@ -42,7 +43,7 @@ impl Front {
             let partition = if is_system(&table.keyspace) {
                 Default::default()
             } else {
-                self.read_one(&table, &place.1, level).await?.0
+                self.read_one(&table, &place.1, at).await?.0
             };
             held.insert(place, partition);
         }

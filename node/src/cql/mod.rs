@@ -3,7 +3,8 @@
 //! `connection` turns bytes into requests and answers into bytes, `answer` says what a request is answered with,
 //! `execute` carries statements out (`select` reads, `paging` says where a page ends, `conditional` decides), `statements`
 //! remembers the prepared ones, `definition` changes the schema and `description` shows it, `system` makes up the tables in
-//! which drivers look for the cluster, `failure` puts our errors into Cassandra's words.
+//! which drivers look for the cluster, `trace` writes down the traces of requests, `failure` puts our errors into
+//! Cassandra's words.
 //!
 //! No semantics live here: what a statement means is `helenus_core::cql`, and reads and writes are the coordinator's, the
 //! same ones that the gRPC front end calls.
@@ -12,8 +13,7 @@
 //! bytes of requests on all of them (what is beyond is answered with OVERLOADED), `statements::STATEMENTS_MAX` prepared
 //! statements (the one that was not used for longest is forgotten, and prepared again by its clients).
 //!
-//! CAVEAT: what is not supported is refused with Invalid and a sentence. That is today: user-defined types. A request to
-//! trace is passed over.
+//! CAVEAT: what is not supported is refused with Invalid and a sentence. That is today: user-defined types.
 
 mod answer;
 mod conditional;
@@ -28,6 +28,7 @@ mod paging;
 mod select;
 mod statements;
 mod system;
+mod trace;
 mod values;
 
 use crate::coordinator::Coordinator;
@@ -178,7 +179,7 @@ impl Front {
                         tracing::warn!(%from, "a CQL connection was refused: {CONNECTIONS_MAX} are open");
                         continue;
                     };
-                    tasks.spawn(connection::serve(Arc::clone(&self), io, place));
+                    tasks.spawn(connection::serve(Arc::clone(&self), io, from, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a CQL connection could not be accepted");

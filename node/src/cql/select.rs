@@ -9,9 +9,10 @@ use super::execute::{How, not_planned};
 use super::failure::{Refusal, invalid};
 use super::paging::Place;
 use super::statements::Planned;
-use super::system::is_system;
+use super::system::is_made_up;
+use super::trace::level_of;
 use super::values::in_order;
-use crate::coordinator::{ReadRequest, ScanRequest, Shape, page_bytes};
+use crate::coordinator::{ReadRequest, ScanRequest, Shape, Trace, page_bytes};
 use bytes::Bytes;
 use helenus_core::cql::plan::{BoundSelect, Carried, Fold, Keys, PartitionPart, SelectPlan};
 use helenus_core::read::{Part, behind};
@@ -159,6 +160,7 @@ struct Selecting<'a> {
     table: &'a TableDef,
     bound: &'a BoundSelect,
     level: Level,
+    trace: &'a Trace,
 }
 
 impl Front {
@@ -168,7 +170,7 @@ impl Front {
         select: &SelectPlan,
         how: How<'_>,
     ) -> Result<Response, Refusal> {
-        let How { version, parameters, known_metadata, .. } = how;
+        let How { version, parameters, known_metadata, trace, .. } = how;
         let values = in_order(parameters.values, select.markers())?;
         let bound = select.bind(&values, self.moment()).map_err(|e| not_planned(&e))?;
         let place = parameters.paging_state.map(Place::decode).transpose()?;
@@ -196,11 +198,14 @@ impl Front {
             next: None,
         };
         let table = select.table();
-        if is_system(&table.keyspace) {
+        if is_made_up(&table.keyspace) {
             self.read_system(table, &bound, place.as_ref(), &mut page)?;
         } else {
-            let level = self.read_level(parameters.consistency, table, &bound.keys).await?;
-            let selecting = Selecting { table, bound: &bound, level };
+            let level = match level_of(table) {
+                Some(level) => level,
+                None => self.read_level(parameters.consistency, table, &bound.keys).await?,
+            };
+            let selecting = Selecting { table, bound: &bound, level, trace: &trace };
             match &bound.keys {
                 Keys::Some(keys) => {
                     self.read_keys(&selecting, keys, place.as_ref(), &mut page).await?;
@@ -273,7 +278,7 @@ impl Front {
         self: &Arc<Self>,
         table: &TableDef,
         key: &Key,
-        level: Level,
+        (level, trace): (Level, &Trace),
     ) -> Result<(Partition, GcSeconds), Refusal> {
         let request = ReadRequest {
             keyspace: table.keyspace.clone(),
@@ -282,6 +287,7 @@ impl Front {
             level,
             timeout: None,
             shape: Shape::Of(table.id),
+            trace: trace.clone(),
         };
         let found = self.coordinator.read(request).await;
         let found = found.map_err(|error| Box::new(self.failure(&error)))?;
@@ -296,7 +302,7 @@ impl Front {
         mut cut: Option<ClusteringKey>,
         page: &mut Page,
     ) -> Result<bool, Refusal> {
-        let Selecting { table, bound, level } = *reading;
+        let Selecting { table, bound, level, trace } = *reading;
         let mut rows = 0;
         loop {
             let most = page.most(bound, standing).max(rows);
@@ -310,6 +316,7 @@ impl Front {
                 level,
                 timeout: None,
                 shape: Shape::Of(table.id),
+                trace: trace.clone(),
             };
             let found = self.coordinator.read_rows(request, filter).await;
             let found = found.map_err(|error| Box::new(self.failure(&error)))?;
@@ -359,7 +366,7 @@ impl Front {
         place: Option<&Place>,
         page: &mut Page,
     ) -> Result<(), Refusal> {
-        let Selecting { table, bound, level } = *selecting;
+        let Selecting { table, bound, level, trace } = *selecting;
         let Keys::Scan { from, until } = &bound.keys else { return Ok(()) };
         let last = match *until {
             Bound::Unbounded => Token::MAX,
@@ -399,6 +406,7 @@ impl Front {
                 node_local: false,
                 shape: Shape::Of(table.id),
                 until: last,
+                trace: trace.clone(),
             };
             let most = page.remaining.unwrap_or(u64::MAX).min(page.left as u64);
             let most = bound.per_partition_limit.map_or(most, |limit| limit.min(most));

@@ -5,21 +5,20 @@
 //!
 //! CAVEAT: `release_version` is one of Cassandra's, because clients decide by it what they ask for; which version of
 //! Helenus it is stands in `system.local`, `helenus_version`. What we have nothing of (functions, views, triggers,
-//! indexes, size estimates, traces) is there and empty: drivers give up on a table that is missing.
+//! indexes, size estimates) is there and empty: drivers give up on a table that is missing.
 
-mod rows;
+pub(super) mod rows;
 
 use super::Front;
+use crate::schema::builtin::{TRACES, builtin, definitions};
 use bytes::Bytes;
-use helenus_core::cql::ast::Statement;
-use helenus_core::cql::{CqlType, define, parse};
+use helenus_core::cql::CqlType;
 use helenus_core::schema::Columns;
-use helenus_core::{Key, KeyspaceDef, Partition, Replication, TableDef, TableId, TimestampMicros};
+use helenus_core::{Key, KeyspaceDef, Partition, Replication, TableDef};
 use rows::{Cells, Made};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_128;
 
 /// Keyspaces that are the system's.
 pub(super) const KEYSPACES: [&str; 4] =
@@ -43,6 +42,11 @@ pub(super) fn is_virtual(keyspace: &str) -> bool {
     keyspace == "system_virtual_schema"
 }
 
+/// Whether the keyspace's tables are made up when they are read.
+pub(super) fn is_made_up(keyspace: &str) -> bool {
+    is_system(keyspace) && keyspace != TRACES
+}
+
 /// The definitions of the system's tables.
 #[derive(Debug)]
 pub(super) struct SystemTables {
@@ -51,26 +55,8 @@ pub(super) struct SystemTables {
 
 impl SystemTables {
     pub(super) fn new() -> SystemTables {
-        let statements = DEFINITIONS.split(';').filter(|text| !text.trim().is_empty());
-        let tables = statements.map(|text| {
-            let parsed = parse(text).expect("the definitions are CQL");
-            let Statement::CreateTable(create) = parsed.statement else {
-                panic!("only tables are defined here: {text}");
-            };
-            let keyspace = create.table.keyspace.as_ref().expect("each says its keyspace");
-            let parts = define::table(&create).expect("each defines a table");
-            let name = create.table.name.as_str();
-            let def = TableDef {
-                id: TableId(xxh3_128(format!("{}.{name}", keyspace.as_str()).as_bytes())),
-                keyspace: keyspace.as_str().to_owned(),
-                name: name.to_owned(),
-                columns: parts.columns,
-                options: parts.options,
-                altered: TimestampMicros(0),
-                dropped: false,
-            };
-            ((def.keyspace.clone(), def.name.clone()), Arc::new(def))
-        });
+        let tables = definitions(DEFINITIONS).chain(builtin().tables.iter().cloned());
+        let tables = tables.map(|def| ((def.keyspace.clone(), def.name.clone()), Arc::new(def)));
         SystemTables { tables: tables.collect() }
     }
 
@@ -196,9 +182,10 @@ impl Front {
             made.row(cells.text_map("replication", replication));
         };
         let local = ("class".to_owned(), "org.apache.cassandra.locator.LocalStrategy".to_owned());
-        for name in KEYSPACES.iter().filter(|name| **name != "system_virtual_schema") {
+        for name in ["system", "system_schema"] {
             row(name, std::slice::from_ref(&local));
         }
+        row(TRACES, &replication_map(&builtin().keyspace));
         for keyspace in self.keeper.store.current().schema.live_keyspaces() {
             row(&keyspace.name, &replication_map(keyspace));
         }

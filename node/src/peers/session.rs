@@ -87,7 +87,8 @@ impl Inbound {
                 // Said at once; the caller would wait for its timeout to learn less.
                 let reason = "TOO_LARGE".to_owned();
                 let message = format!("the answer is larger than {MESSAGE_BYTES_MAX} bytes");
-                to.answer(id, Body::Failed(ReplicaError { reason, message }));
+                let refusal = ReplicaError { reason, message, ..ReplicaError::default() };
+                to.answer(id, Body::Failed(refusal));
             }
         });
     }
@@ -295,7 +296,8 @@ impl Session {
             self.peers.drops.count(verb, DropReason::Unexpected);
             let reason = "UNKNOWN_VERB".to_owned();
             let text = "this node's version does not know that request".to_owned();
-            inbound.answer(id, Body::Failed(ReplicaError { reason, message: text }));
+            let refusal = ReplicaError { reason, message: text, ..ReplicaError::default() };
+            inbound.answer(id, Body::Failed(refusal));
             return;
         };
         if verb.is_answer() {

@@ -1,6 +1,7 @@
 //! What operators do to the schema, as values: a change and a schema give the definitions that are new.
 
 use super::SchemaError;
+use super::builtin::builtin;
 use helenus_core::cql::ast::TableChange;
 use helenus_core::cql::define::{self, DefineError};
 use helenus_core::hint::Overflow;
@@ -226,7 +227,7 @@ impl Change {
         match self {
             Change::CreateKeyspace { name, replication, hint_overflow, if_not_exists } => {
                 check_name(name)?;
-                if schema.keyspace(name).is_some() {
+                if schema.keyspace(name).is_some() || *name == builtin().keyspace.name {
                     return exists("keyspace", name, *if_not_exists);
                 }
                 let replication = replication.clone();

@@ -1,6 +1,6 @@
 //! The schema on this node: changed by operators, pushed to all live nodes, pulled by late ones.
 //!
-//! `store` keeps it, `change` is what operators do to it, and [`Keeper`] sees that nodes come to agree: a change is pushed
+//! `store` keeps it, `change` is what operators do to it, `builtin` is what needs no schema to be known, and [`Keeper`] sees that nodes come to agree: a change is pushed
 //! to every live node before its operator is answered, and whoever sees another version in gossip for longer than a push
 //! takes, pulls.
 //!
@@ -10,6 +10,7 @@
 //! CAVEAT: on two sides of a partition nobody knows both. What was changed on one side is lost when they meet; if two
 //! different tables of one name were made, so is the data of the earlier one. Cassandra before CEP-21 has the same hole.
 
+pub(crate) mod builtin;
 mod change;
 mod store;
 

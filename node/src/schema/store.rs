@@ -2,6 +2,7 @@
 //!
 //! It is a file and not a table of the engine because the engine is opened *with* the schema.
 
+use super::builtin::builtin;
 use crate::seams::background::{self, Background, Lane};
 use crate::seams::disk::Disk;
 use crate::storage::{Engine, StorageError};
@@ -64,9 +65,10 @@ impl SchemaView {
         SchemaView { version: schema.version().to_string(), by_id: by_id.collect(), schema }
     }
 
-    /// The table with this id, unless it was dropped.
+    /// The table with this id, unless it was dropped; also one that every node knows from the start.
     pub fn table(&self, id: TableId) -> Option<&TableDef> {
-        self.by_id.get(&id).and_then(|name| self.schema.tables.get(name))
+        let defined = self.by_id.get(&id).and_then(|name| self.schema.tables.get(name));
+        defined.or_else(|| builtin().by_id(id))
     }
 }
 

@@ -10,7 +10,8 @@
 
 use super::error_to_wire;
 use crate::coordinator::{
-    Change, Coordinator, ReadRequest, RequestError, ScanRequest, Shape, Unlogged, WriteRequest,
+    Change, Coordinator, ReadRequest, RequestError, ScanRequest, Shape, Trace, Unlogged,
+    WriteRequest,
 };
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
@@ -230,7 +231,8 @@ async fn write(
 ) -> Result<Answered, RequestError> {
     let Checked { keyspace, table, level, timeout } = checked;
     let timestamp = timestamp_us.map(TimestampMicros);
-    let request = WriteRequest { keyspace, table, key, change, level, timestamp, timeout };
+    let trace = Trace::default();
+    let request = WriteRequest { keyspace, table, key, change, level, timestamp, timeout, trace };
     let written = coordinator.write(request).await?;
     Ok(Answered {
         unlogged: written.unlogged(coordinator.id, level),
@@ -247,7 +249,15 @@ async fn read(
 ) -> Result<Answered, RequestError> {
     let Checked { keyspace, table, level, timeout } = checked;
     let found = coordinator
-        .read(ReadRequest { keyspace, table, key, level, timeout, shape: Shape::OneValue })
+        .read(ReadRequest {
+            keyspace,
+            table,
+            key,
+            level,
+            timeout,
+            shape: Shape::OneValue,
+            trace: Trace::default(),
+        })
         .await?;
     Ok(Answered {
         outcome: Outcome::Value(v1::Value {
@@ -275,6 +285,7 @@ async fn scan_page(
         node_local: scan.node_local,
         shape: Shape::OneValue,
         until: Token::MAX,
+        trace: Trace::default(),
     };
     let page = coordinator.scan(request).await?;
     let entries = page.partitions.into_iter().filter_map(|(key, part)| {

@@ -114,6 +114,12 @@ pub trait Upkeep: Send + Sync {
     fn set_compaction_throughput(&self, bytes_per_s: u64);
     /// How many compactions may run at a time: 1 to 8. Those under way run to their end.
     fn set_concurrent_compactors(&self, compactors: u8);
+    /// SSTables that point reads of one table have opened, and those that they passed by, so far; `None`: the engine
+    /// has no such files.
+    fn sstables_read(&self, table: TableId) -> Option<(u64, u64)> {
+        let _ = table;
+        None
+    }
     /// Figures per table.
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures>;
     /// Figures of the engine as a whole.

@@ -15,6 +15,7 @@ import test_cluster  # noqa: F401  (they register themselves; nodes fall in the 
 import test_conditional  # noqa: F401
 import test_data  # noqa: F401
 import test_errors  # noqa: F401
+import test_tracing  # noqa: F401
 import test_failure  # noqa: F401
 import test_schema  # noqa: F401
 

@@ -71,14 +71,6 @@ def logged_batch_over_partitions(version):
 
 
 @test
-def tracing(version):
-    """A request that asks for a trace is answered, without one."""
-    with session(version) as on:
-        row = on.execute("SELECT cluster_name FROM system.local", trace=True).one()
-        equal(row.cluster_name, "external", "answer of a traced request")
-
-
-@test
 def syntax(version):
     """Text that is no CQL is a SyntaxException that says where."""
     with session(version) as on:

@@ -14,6 +14,7 @@ use crate::storage::{
 use helenus_core::TableId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 /// Operators who may wait for a major compaction at a time.
@@ -107,6 +108,12 @@ impl Upkeep for LsmEngine {
     fn set_concurrent_compactors(&self, compactors: u8) {
         self.shared.lock().book.compactors = compactors.clamp(1, COMPACTORS_MAX);
         self.shared.compaction_wanted.notify_one();
+    }
+
+    fn sstables_read(&self, table: TableId) -> Option<(u64, u64)> {
+        let state = self.shared.lock();
+        let figures = &state.tables.get(&table)?.view.read_figures;
+        Some((figures.sstables.load(Ordering::Relaxed), figures.skipped.load(Ordering::Relaxed)))
     }
 
     fn table_figures(&self) -> BTreeMap<TableId, TableFigures> {
