@@ -9,7 +9,7 @@
 //! ```
 //!
 //! **A part speaks for the keys before its `next`, and for no others.** A replica that stopped after its tenth live row has
-//! not said that it lacks the eleventh. So [`reconcile`] cuts all answers to where the shortest ends: what is merged,
+//! not said that it lacks the eleventh. So [`reconcile()`] cuts all answers to where the shortest ends: what is merged,
 //! digested and repaired is known to all of them. That may leave fewer live rows than were asked for (one replica's ten were
 //! deleted on the others): whoever asked goes on from `next`. That is short-read protection (CASSANDRA-8933), for replicas
 //! that end early for whatever reason.

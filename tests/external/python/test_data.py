@@ -402,7 +402,7 @@ def pages(version):
 
 @test
 def batches(version):
-    """UNLOGGED batches over partitions, LOGGED ones of one partition, with a timestamp, text and prepared."""
+    """Batches over partitions, LOGGED or not, and of one partition, with a timestamp, text and prepared."""
     with session(version) as on:
         name = keyspace(on, f"batches{version}")
         on.execute(f"CREATE TABLE {name}.t (k int, c int, v text, PRIMARY KEY (k, c))")
@@ -412,6 +412,12 @@ def batches(version):
             batch.add(insert, (number, 0, "spread"))
         on.execute(batch)
         equal(on.execute(f"SELECT count(*) FROM {name}.t").one()[0], 30, "rows of an unlogged batch")
+        batch = BatchStatement(batch_type=BatchType.LOGGED, consistency_level=ConsistencyLevel.QUORUM)
+        for number in range(3):
+            batch.add(insert, (number, 1, "logged"))
+        on.execute(batch)
+        rows = on.execute(f"SELECT v FROM {name}.t WHERE k IN (0, 1, 2) AND c = 1")
+        equal([tuple(row) for row in rows], [("logged",)] * 3, "a logged batch over partitions")
         batch = BatchStatement(batch_type=BatchType.LOGGED)
         for number in range(1, 11):
             batch.add(insert, (5, number, "together"))

@@ -59,18 +59,6 @@ def unsupported(version):
 
 
 @test
-def logged_batch_over_partitions(version):
-    """A LOGGED batch over several partitions is refused or carried out, but not half of it."""
-    with session(version) as on:
-        name, t = table(on, f"logged{version}")
-        batch = BatchStatement(batch_type=BatchType.LOGGED)
-        for number in range(3):
-            batch.add(SimpleStatement(f"INSERT INTO {t} (k, c, v) VALUES ({number}, 1, 1)"))
-        raises(InvalidRequest, lambda: on.execute(batch), "batch", "partition")
-        equal(on.execute(f"SELECT count(*) FROM {t}").one()[0], 0, "rows after the refusal")
-
-
-@test
 def syntax(version):
     """Text that is no CQL is a SyntaxException that says where."""
     with session(version) as on:
