@@ -3,7 +3,8 @@
 //!
 //! Read in this order: how to set it up ([`Builder`]), what to ask for ([`Table`], [`Options`]), what can go wrong
 //! ([`KvError`]), when it tries again ([`RetryPolicy`]); then, inside, whom it asks (`topology`), the loop that tries
-//! (`client`) and the one stream per node that everything shares (`link`).
+//! (`client`) and the one stream per node that everything shares (`link`). [`cql`] stands apart: one connection in the other
+//! protocol, for `helenusctl bench`; what follows is not said of it.
 //!
 //! Invariants:
 //! - Every attempt of a write carries the same timestamp, so applying it twice is applying it once.

@@ -9,6 +9,7 @@
 
 mod keys;
 mod raw;
+mod words;
 
 pub use helenus_core::hint::Overflow;
 

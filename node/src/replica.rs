@@ -1,6 +1,6 @@
 //! What a node does as a replica: apply, read, digest.
 //!
-//! The same three functions serve the coordinator on this node and the messages of other coordinators. A replica
+//! The same functions serve the coordinator on this node and the messages of other coordinators. A replica
 //! decides nothing: it merges what it is sent and answers with what it has.
 
 mod notes;

@@ -194,6 +194,16 @@ impl Cql {
     }
 }
 
+/// A text, as a row has it.
+pub fn text(value: &str) -> Option<Bytes> {
+    Some(Bytes::copy_from_slice(value.as_bytes()))
+}
+
+/// An int, as a row has it.
+pub fn int(value: i32) -> Option<Bytes> {
+    Some(Bytes::copy_from_slice(&value.to_be_bytes()))
+}
+
 /// The rows in a response.
 pub fn rows(response: Response) -> Rows {
     match response {

@@ -13,7 +13,7 @@ use helenus_proto::cql::{
     Response, RowsMetadata, SerialConsistency, Statement, Value, Version, WriteType,
 };
 use helenus_tests::Cluster;
-use helenus_tests::cql::{Cql, at, bound, rows};
+use helenus_tests::cql::{Cql, at, bound, int, rows, text};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,14 +24,6 @@ const KEYSPACE: &str = "CREATE KEYSPACE bank WITH replication = \
 const ACCOUNTS: &str = "CREATE TABLE bank.accounts (owner text, nth int, bank text static, \
     balance int, note text, PRIMARY KEY (owner, nth))";
 const LOG: &str = "CREATE TABLE bank.log (k int PRIMARY KEY, said text)";
-
-fn text(value: &str) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(value.as_bytes()))
-}
-
-fn int(value: i32) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(&value.to_be_bytes()))
-}
 
 fn yes() -> Option<Bytes> {
     Some(Bytes::from_static(&[1]))

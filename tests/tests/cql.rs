@@ -12,21 +12,13 @@ use helenus_proto::cql::{
     ChangeKind, Compression, Consistency, ErrorKind, Event, Opcode, Response, SchemaChange,
     SchemaTarget, Version, WriteType,
 };
-use helenus_tests::cql::{Cql, at, bound, page, rows};
+use helenus_tests::cql::{Cql, at, bound, int, page, rows, text};
 use helenus_tests::{Cluster, KEYSPACE, TABLE, binary, run, until};
 
 const SHOP: &str = "CREATE KEYSPACE store WITH replication = \
     {'class': 'SimpleStrategy', 'replication_factor': 3}";
 const ORDERS: &str = "CREATE TABLE store.orders (customer text, nth int, total decimal, paid boolean, \
     PRIMARY KEY (customer, nth)) WITH CLUSTERING ORDER BY (nth DESC)";
-
-fn text(value: &str) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(value.as_bytes()))
-}
-
-fn int(value: i32) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(&value.to_be_bytes()))
-}
 
 /// What a connection speaks.
 const SPOKEN: [(Version, Option<Compression>); 5] = [

@@ -12,7 +12,7 @@ use helenus_client::{Level, Options};
 use helenus_proto::cql::{
     ChangeKind, ErrorKind, Event, Response, SchemaChange, SchemaTarget, Version,
 };
-use helenus_tests::cql::{Cql, at, bound, rows};
+use helenus_tests::cql::{Cql, at, bound, int, rows, text};
 use helenus_tests::{Cluster, KEYSPACE, TABLE, until};
 use std::collections::BTreeSet;
 
@@ -20,14 +20,6 @@ const SHOP: &str = "CREATE KEYSPACE store WITH replication = \
     {'class': 'SimpleStrategy', 'replication_factor': 3}";
 const ORDERS: &str = "CREATE TABLE store.orders (customer text, nth int, total int, note text, \
     PRIMARY KEY (customer, nth))";
-
-fn text(value: &str) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(value.as_bytes()))
-}
-
-fn int(value: i32) -> Option<Bytes> {
-    Some(Bytes::copy_from_slice(&value.to_be_bytes()))
-}
 
 /// A connection to each node.
 async fn connected(cluster: &Cluster) -> Vec<Cql> {

@@ -76,7 +76,8 @@ async fn a_wide_partition_is_read_by_the_page_in_both_directions_and_past_rows_t
     let all: Vec<i32> = (0..ROWS).collect();
     let backwards: Vec<i32> = all.iter().rev().copied().collect();
 
-    // What is little costs little, wherever in the partition it lies. A row and its block hold 60 to 100 bytes a row.
+    // What is little costs little, wherever in the partition it lies. A row takes 60 to 100 bytes, so a
+    // block of 16 KiB holds some 200.
     let before = [metric(&cluster, READ).await, metric(&cluster, BLOCKS).await];
     let first = nths(&mut cql, "SELECT nth FROM wide.events WHERE device = 'd' LIMIT 10").await;
     assert_eq!(first, all[..10]);

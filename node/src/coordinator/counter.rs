@@ -68,14 +68,8 @@ impl NotCounted {
             // What is stored is damaged, or a peer does not speak as we do.
             NotCounted::Counter(_) => FailureReason::Storage,
         };
-        RequestError::Failure {
-            level: requirement.level(),
-            received: 0,
-            block_for: requirement.block_for(),
-            data_present: false,
-            write: true,
-            failures: vec![ReplicaFailure { node: leader, reason: reason.name().to_owned() }],
-        }
+        let reason = reason.name().to_owned();
+        refused(requirement, vec![ReplicaFailure { node: leader, reason }])
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a node does as a coordinator: plan, send, tally, hint, answer.
 //!
-//! Read `write` first: it is the story the rest serves. Plans and tallies are values of `helenus_core`; links are
-//! `crate::peers`; what this node holds itself is `crate::replica`.
+//! Read `write` first: it is the story the rest serves; `sent` is what it holds while answers come. `read` and `range` are
+//! its counterparts; `batch`, `cas` and `counter` are what comes before an ordinary write; `trace` tells the story to whoever
+//! asked for it. Plans and tallies are values of `helenus_core`; links are `crate::peers`; what this node holds itself is
+//! `crate::replica`.
 //!
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
 
@@ -13,6 +15,7 @@ mod figures;
 mod range;
 mod read;
 mod route;
+mod sent;
 mod trace;
 mod write;
 

@@ -48,6 +48,12 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
+/// What failed.
+enum Of {
+    Write(WriteType),
+    Read { data_present: bool },
+}
+
 impl Front {
     /// A request's error.
     pub(super) fn failure(&self, error: &RequestError) -> ErrorResponse {
@@ -81,26 +87,12 @@ impl Front {
                 }
             }
             RequestError::Failure { level, received, block_for, data_present, write, failures } => {
-                let (consistency, received) = (at(level), count(*received));
-                let (block_for, failures) = (count(*block_for), self.failures(failures));
-                if *write {
-                    ErrorKind::WriteFailure {
-                        consistency,
-                        received,
-                        block_for,
-                        failures,
-                        write_type,
-                    }
+                let of = if *write {
+                    Of::Write(write_type)
                 } else {
-                    let data_present = *data_present;
-                    ErrorKind::ReadFailure {
-                        consistency,
-                        received,
-                        block_for,
-                        failures,
-                        data_present,
-                    }
-                }
+                    Of::Read { data_present: *data_present }
+                };
+                self.refused_by(failures, at(level), (*received, *block_for), of)
             }
             RequestError::Cas(error) => self.cas_failure(error),
             RequestError::Invalid(_) => ErrorKind::Invalid,
@@ -142,26 +134,29 @@ impl Front {
                 block_for: count(*block_for),
             },
             CasError::Failure { serial, received, block_for, failures, write } => {
-                let (consistency, received) = (at(serial), count(*received));
-                let (block_for, failures) = (count(*block_for), self.failures(failures));
-                if *write {
-                    ErrorKind::WriteFailure {
-                        consistency,
-                        received,
-                        block_for,
-                        failures,
-                        write_type,
-                    }
-                } else {
-                    let data_present = false;
-                    ErrorKind::ReadFailure {
-                        consistency,
-                        received,
-                        block_for,
-                        failures,
-                        data_present,
-                    }
-                }
+                let of =
+                    if *write { Of::Write(write_type) } else { Of::Read { data_present: false } };
+                self.refused_by(failures, at(serial), (*received, *block_for), of)
+            }
+        }
+    }
+
+    /// Replicas that refused: so many answered, of so many that had to.
+    fn refused_by(
+        &self,
+        failures: &[ReplicaFailure],
+        consistency: Consistency,
+        (received, block_for): (usize, usize),
+        of: Of,
+    ) -> ErrorKind {
+        let (received, block_for) = (count(received), count(block_for));
+        let failures = self.failures(failures);
+        match of {
+            Of::Write(write_type) => {
+                ErrorKind::WriteFailure { consistency, received, block_for, failures, write_type }
+            }
+            Of::Read { data_present } => {
+                ErrorKind::ReadFailure { consistency, received, block_for, failures, data_present }
             }
         }
     }

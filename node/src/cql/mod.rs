@@ -1,9 +1,10 @@
 //! CQL's native protocol: what cqlsh and the drivers of Cassandra talk to.
 //!
 //! `connection` turns bytes into requests and answers into bytes, `answer` says what a request is answered with,
-//! `execute` carries statements out (`select` reads, `paging` says where a page ends, `conditional` decides), `statements`
-//! remembers the prepared ones, `definition` changes the schema and `description` shows it, `system` makes up the tables in
-//! which drivers look for the cluster, `trace` writes down the traces of requests, `failure` puts our errors into
+//! `execute` carries statements out (`select` reads, `paging` says where a page ends, `held` reads what a write must know
+//! before, `conditional` decides; `values` is what clients bind, `moments` the time and the chance that go with a request),
+//! `statements` remembers the prepared ones, `definition` changes the schema and `description` shows it, `system` makes up the
+//! tables in which drivers look for the cluster, `trace` writes down the traces of requests, `failure` puts our errors into
 //! Cassandra's words.
 //!
 //! No semantics live here: what a statement means is `helenus_core::cql`, and reads and writes are the coordinator's, the
@@ -13,7 +14,7 @@
 //! bytes of requests on all of them (what is beyond is answered with OVERLOADED), `statements::STATEMENTS_MAX` prepared
 //! statements (the one that was not used for longest is forgotten, and prepared again by its clients).
 //!
-//! CAVEAT: what is not supported is refused with Invalid and a sentence. That is today: user-defined types.
+//! CAVEAT: what is not supported is refused with Invalid and a sentence. `docs/src/cql.md` lists it.
 
 mod answer;
 mod conditional;

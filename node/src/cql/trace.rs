@@ -1,6 +1,6 @@
 //! Requests that ask to be traced: their session, and the tables in which drivers look for it.
 //!
-//! A trace is two rows of writes to `system_traces`, through the coordinator like any other: first what happened, then the
+//! A trace is two writes to `system_traces`, through the coordinator like any other: first what happened, then the
 //! session with its duration, for that is what drivers wait for. What happens after the answer (a straggler's
 //! acknowledgement, or its hint) is added when it happens.
 //!

@@ -1,8 +1,8 @@
 //! The schema on this node: changed by operators, pushed to all live nodes, pulled by late ones.
 //!
-//! `store` keeps it, `change` is what operators do to it, `builtin` is what needs no schema to be known, and [`Keeper`] sees that nodes come to agree: a change is pushed
-//! to every live node before its operator is answered, and whoever sees another version in gossip for longer than a push
-//! takes, pulls.
+//! `store` keeps it, `change` is what operators do to it, `builtin` is what needs no schema to be known, and [`Keeper`]
+//! sees that nodes come to agree: a change is pushed to every live node before its operator is answered, and whoever sees
+//! another version in gossip for longer than a push takes, pulls.
 //!
 //! Of two changes to one name that two nodes make in the same moment the later wins, as a whole: whoever made the other one
 //! hears of it from the first node that knows both, and tells its operator.

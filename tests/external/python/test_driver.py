@@ -11,13 +11,13 @@ import logging
 import sys
 
 import suite
-import test_cluster  # noqa: F401  (they register themselves; nodes fall in the last one)
+import test_cluster  # noqa: F401  (they register themselves; in the last two nodes fall)
 import test_conditional  # noqa: F401
 import test_data  # noqa: F401
 import test_errors  # noqa: F401
+import test_schema  # noqa: F401
 import test_tracing  # noqa: F401
 import test_failure  # noqa: F401
-import test_schema  # noqa: F401
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.CRITICAL)

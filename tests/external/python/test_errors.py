@@ -13,12 +13,12 @@ from cassandra.protocol import (
     PreparedQueryNotFound,
     SyntaxException,
 )
-from cassandra.query import BatchStatement, BatchType, SimpleStatement
+from cassandra.query import SimpleStatement
 
 from suite import connect, equal, raises, session, test, true
 from test_cluster import keyspace
 
-# Statements of CQL that Helenus does not carry out, and a word that the refusal must have.
+# Statements that are refused (most of them CQL that Helenus does not carry out), and a word that the refusal must have.
 UNSUPPORTED = {
     "CREATE TABLE {ks}.counted (k int PRIMARY KEY, n counter, v int)": "counter",
     "CREATE TYPE {ks}.pair (a int, b int)": "user-defined types",

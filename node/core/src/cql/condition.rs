@@ -33,15 +33,17 @@ impl<V: AsRef<[u8]>> Condition<V> {
         match op {
             Operator::Eq | Operator::NotEq => Ok(()),
             Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => match wanted {
-                None => Err(format!("Invalid comparison with null for operator \"{}\"", sign(*op))),
+                None => {
+                    Err(format!("Invalid comparison with null for operator \"{}\"", op.as_str()))
+                }
                 Some(_) if !ty.has_order() => Err(format!(
                     "Slice conditions ( {} ) are not supported on durations",
-                    sign(*op)
+                    op.as_str()
                 )),
                 Some(_) => Ok(()),
             },
             Operator::Contains | Operator::ContainsKey | Operator::Like => {
-                Err(format!("{} is no condition: =, !=, <, <=, >, >= and IN are", sign(*op)))
+                Err(format!("{} is no condition: =, !=, <, <=, >, >= and IN are", op.as_str()))
             }
         }
     }
@@ -56,20 +58,6 @@ impl<V: AsRef<[u8]>> Condition<V> {
                 .iter()
                 .any(|wanted| compare(Operator::Eq, ty, found, wanted.as_ref().map(AsRef::as_ref))),
         }
-    }
-}
-
-fn sign(op: Operator) -> &'static str {
-    match op {
-        Operator::Eq => "=",
-        Operator::NotEq => "!=",
-        Operator::Lt => "<",
-        Operator::LtEq => "<=",
-        Operator::Gt => ">",
-        Operator::GtEq => ">=",
-        Operator::Contains => "CONTAINS",
-        Operator::ContainsKey => "CONTAINS KEY",
-        Operator::Like => "LIKE",
     }
 }
 

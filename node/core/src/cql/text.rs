@@ -1,4 +1,4 @@
-//! Values as text: JSON (`toJson`, `SELECT JSON`), literals of CQL (`DESCRIBE`, messages) and plain text (`CAST`).
+//! Values as text: JSON (`toJson`), literals of CQL (`DESCRIBE`, messages) and plain text (`CAST`).
 //!
 //! Source: the `toJSONString` and `toCQLLiteral` of Cassandra 4.1's types and serializers; numbers as Java shows them.
 

@@ -240,6 +240,23 @@ pub enum Operator {
     Like,
 }
 
+impl Operator {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operator::Eq => "=",
+            Operator::NotEq => "!=",
+            Operator::Lt => "<",
+            Operator::LtEq => "<=",
+            Operator::Gt => ">",
+            Operator::GtEq => ">=",
+            Operator::Contains => "CONTAINS",
+            Operator::ContainsKey => "CONTAINS KEY",
+            Operator::Like => "LIKE",
+        }
+    }
+}
+
 /// What stands behind `IN`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum InValues {

@@ -1,8 +1,8 @@
 //! `INSERT`, `UPDATE` and `DELETE` become partitions to merge in.
 //!
 //! An `INSERT` says that its row exists (liveness), an `UPDATE` does not. A null deletes a cell, an unset value leaves it as
-//! it is. Deletions are as small as they can be said: a cell, the elements of a
-//! collection, a row, a range of rows, the partition.
+//! it is. Deletions are as small as they can be said: a cell, the elements of a collection, a row, a range of rows, the
+//! partition.
 
 mod change;
 mod condition;

@@ -53,20 +53,6 @@ pub(in crate::cql::plan) fn gather(
     gather.finish()
 }
 
-fn operator(op: Operator) -> &'static str {
-    match op {
-        Operator::Eq => "=",
-        Operator::NotEq => "!=",
-        Operator::Lt => "<",
-        Operator::LtEq => "<=",
-        Operator::Gt => ">",
-        Operator::GtEq => ">=",
-        Operator::Contains => "CONTAINS",
-        Operator::ContainsKey => "CONTAINS KEY",
-        Operator::Like => "LIKE",
-    }
-}
-
 /// Of `<`, `<=`, `>`, `>=`: whether it is an upper end, and whether it is included.
 fn limit_of(op: Operator) -> Option<(bool, bool)> {
     match op {
@@ -107,7 +93,7 @@ impl Gather<'_, '_, '_> {
             (Operator::NotEq | Operator::Like, _) => {
                 return invalid(format!(
                     "Unsupported \"{}\" relation on column {name}",
-                    operator(op)
+                    op.as_str()
                 ));
             }
             (
@@ -124,7 +110,7 @@ impl Gather<'_, '_, '_> {
             (_, ty) if ty.is_multicell() => {
                 return invalid(format!(
                     "Collection column '{name}' ({ty}) cannot be restricted by a '{}' relation",
-                    operator(op)
+                    op.as_str()
                 ));
             }
             (_, CqlType::Duration) if limit_of(op).is_some() => {
@@ -236,7 +222,7 @@ impl Gather<'_, '_, '_> {
         if op != Operator::Eq {
             return invalid(format!(
                 "Only EQ relations are supported on map entries: {name}[…] {} …",
-                operator(op)
+                op.as_str()
             ));
         }
         let (of_key, of_value) =
@@ -314,7 +300,7 @@ impl Gather<'_, '_, '_> {
             }
             _ => invalid(format!(
                 "Unsupported \"{}\" relation on columns ({})",
-                operator(op),
+                op.as_str(),
                 names.join(", ")
             )),
         }
@@ -363,7 +349,7 @@ impl Gather<'_, '_, '_> {
             (Operator::Eq, _) => (Some((value.clone(), true)), Some((value, true))),
             (_, Some((true, inclusive))) => (None, Some((value, inclusive))),
             (_, Some((false, inclusive))) => (Some((value, inclusive)), None),
-            _ => return invalid(format!("Unsupported \"{}\" relation on token()", operator(op))),
+            _ => return invalid(format!("Unsupported \"{}\" relation on token()", op.as_str())),
         };
         if low.is_some() && self.low_token.is_some() {
             return twice("start");
