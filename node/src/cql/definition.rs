@@ -21,7 +21,7 @@ struct Named {
 }
 
 /// The keyspace of a name, or of the connection.
-pub(super) fn keyspace_of(name: &QualifiedName, current: Option<&str>) -> Result<String, Refusal> {
+fn keyspace_of(name: &QualifiedName, current: Option<&str>) -> Result<String, Refusal> {
     let named = name.keyspace.as_ref().map(|keyspace| keyspace.as_str()).or(current);
     named.map(str::to_owned).ok_or_else(|| {
         invalid(format!(
@@ -41,6 +41,18 @@ fn table_of(name: &QualifiedName, current: Option<&str>) -> Result<(String, Stri
     Ok((keyspace_of(name, current)?, name.name.as_str().to_owned()))
 }
 
+/// A change of a table, made of its keyspace and its name.
+fn of_table(
+    name: &QualifiedName,
+    current: Option<&str>,
+    kind: ChangeKind,
+    change: impl FnOnce(String, String) -> Change,
+) -> Result<Named, Refusal> {
+    let (keyspace, name) = table_of(name, current)?;
+    let change = change(keyspace.clone(), name.clone());
+    Ok(Named { change, kind, keyspace, table: Some(name) })
+}
+
 impl Front {
     /// What a statement changes.
     fn named(
@@ -49,11 +61,6 @@ impl Front {
         current: Option<&str>,
         warnings: &mut Vec<String>,
     ) -> Result<Named, Refusal> {
-        let of_table = |name: &QualifiedName, kind, change: &dyn Fn(String, String) -> Change| {
-            let (keyspace, name) = table_of(name, current)?;
-            let change = change(keyspace.clone(), name.clone());
-            Ok(Named { change, kind, keyspace, table: Some(name) })
-        };
         match statement {
             Statement::CreateKeyspace(create) => {
                 let name = create.keyspace.as_str().to_owned();
@@ -86,24 +93,22 @@ impl Front {
             }
             Statement::CreateTable(create) => {
                 let parts = define::table(create).map_err(|e| refused(&e))?;
-                warnings.extend(parts.warnings);
-                of_table(&create.table, ChangeKind::Created, &|keyspace, name| {
-                    let (columns, options) = (parts.columns.clone(), parts.options.clone());
+                let define::TableParts { columns, options, warnings: more } = parts;
+                warnings.extend(more);
+                of_table(&create.table, current, ChangeKind::Created, |keyspace, name| {
                     let if_not_exists = create.if_not_exists;
                     Change::CreateTable { keyspace, name, columns, options, if_not_exists }
                 })
             }
             Statement::AlterTable(alter) => {
-                of_table(&alter.table, ChangeKind::Updated, &|keyspace, name| {
+                of_table(&alter.table, current, ChangeKind::Updated, |keyspace, name| {
                     let (change, if_exists) = (alter.change.clone(), alter.if_exists);
                     Change::AlterTable { keyspace, name, change, if_exists }
                 })
             }
             Statement::DropTable(drop) => {
-                of_table(&drop.table, ChangeKind::Dropped, &|keyspace, name| Change::DropTable {
-                    keyspace,
-                    name,
-                    if_exists: drop.if_exists,
+                of_table(&drop.table, current, ChangeKind::Dropped, |keyspace, name| {
+                    Change::DropTable { keyspace, name, if_exists: drop.if_exists }
                 })
             }
             Statement::CreateType(_) | Statement::AlterType(_) | Statement::DropType(_) => {

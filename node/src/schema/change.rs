@@ -230,10 +230,9 @@ impl Change {
                 if schema.keyspace(name).is_some() || *name == builtin().keyspace.name {
                     return exists("keyspace", name, *if_not_exists);
                 }
-                let replication = replication.clone();
                 let def = KeyspaceDef {
                     name: name.clone(),
-                    replication,
+                    replication: replication.clone(),
                     hint_overflow: *hint_overflow,
                     altered,
                     dropped: false,
@@ -244,7 +243,7 @@ impl Change {
                 check_name(name)?;
                 columns.check()?;
                 if schema.keyspace(keyspace).is_none() {
-                    return Err(ChangeError::Missing { what: "keyspace", name: keyspace.clone() });
+                    return missing("keyspace", keyspace, false);
                 }
                 if schema.table(keyspace, name).is_some() {
                     return exists("table", &format!("{keyspace}.{name}"), *if_not_exists);
@@ -307,7 +306,7 @@ impl Change {
                 }
             }
         }
-        Ok(Some(delta))
+        Ok(Some(delta.without(schema)))
     }
 }
 
