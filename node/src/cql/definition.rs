@@ -3,8 +3,8 @@
 use super::Front;
 use super::failure::{Refusal, invalid, not_changed, unsupported};
 use super::system::is_system;
-use crate::schema::{Change, Changed};
-use helenus_core::cql::ast::{Property, QualifiedName, Statement};
+use crate::schema::{Change, ChangeError, Changed};
+use helenus_core::cql::ast::{AlterKeyspace, Property, QualifiedName, Statement};
 use helenus_core::cql::define::{self, DefineError};
 use helenus_core::{Dc, KeyspaceDef};
 use helenus_proto::cql::{
@@ -138,6 +138,18 @@ impl Front {
         Ok(parts)
     }
 
+    /// Whether the keyspace is there, or why it should be: one that is not has no properties that could be judged.
+    fn has_keyspace(&self, alter: &AlterKeyspace) -> Result<bool, Refusal> {
+        let name = alter.keyspace.as_str();
+        not_the_systems(name)?;
+        let there = self.keeper.store.current().schema.keyspace(name).is_some();
+        if !there && !alter.if_exists {
+            let missing = ChangeError::Missing { what: "keyspace", name: name.to_owned() };
+            return Err(not_changed(&missing, (name, "")));
+        }
+        Ok(there)
+    }
+
     /// Changes the schema here and on every live node.
     pub(super) async fn define(
         &self,
@@ -147,6 +159,11 @@ impl Front {
     ) -> Result<Response, Refusal> {
         if let Statement::Truncate(name) = statement {
             return self.truncate(name, current).await;
+        }
+        if let Statement::AlterKeyspace(alter) = statement
+            && !self.has_keyspace(alter)?
+        {
+            return Ok(Response::Void);
         }
         let Named { change, kind, keyspace, table } = self.named(statement, current, warnings)?;
         not_the_systems(&keyspace)?;
