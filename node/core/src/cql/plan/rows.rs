@@ -1,6 +1,6 @@
 //! A partition becomes rows of an answer.
 
-use super::column::{At, Column};
+use super::column::At;
 use super::error::invalid;
 use super::expr::Env;
 use super::select::{BoundSelect, Inner};
@@ -64,11 +64,9 @@ impl<'a> RowView<'a> {
     }
 
     /// A column's value, whatever it is kept as.
-    pub(super) fn column(&self, column: &Column) -> Result<Option<Bytes>, PlanError> {
-        match column.at {
-            At::Cell { id, is_static } if column.ty.is_multicell() => {
-                self.elements(id, is_static, &column.ty)
-            }
+    pub(super) fn column(&self, at: At, ty: &CqlType) -> Result<Option<Bytes>, PlanError> {
+        match at {
+            At::Cell { id, is_static } if ty.is_complex() => self.elements(id, is_static, ty),
             at => Ok(self.value(at)),
         }
     }
@@ -97,7 +95,7 @@ impl<'a> RowView<'a> {
         }
     }
 
-    /// A collection that is not frozen.
+    /// A collection that is not frozen, or a counter.
     pub(super) fn elements(
         &self,
         id: ColumnId,
@@ -406,7 +404,7 @@ impl BoundSelect {
     }
 }
 
-fn corrupt(table: &TableDef, what: String) -> PlanError {
+pub(super) fn corrupt(table: &TableDef, what: String) -> PlanError {
     PlanError::Corrupt { table: format!("{}.{}", table.keyspace, table.name), what }
 }
 

@@ -295,7 +295,7 @@ impl Change {
         }
     }
 
-    fn reads_rows(&self) -> bool {
+    pub(in crate::cql::plan) fn reads_rows(&self) -> bool {
         let reads = |target: &Target| match &target.what {
             What::Cell(_) | What::Counter(_) => false,
             What::Elements(elements) => elements.reads(),

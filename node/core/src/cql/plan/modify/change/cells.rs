@@ -74,7 +74,7 @@ impl Change {
     ) -> Result<Row, PlanError> {
         let mut row = Row::default();
         for target in self.cells.iter().filter(|target| target.is_static == is_static) {
-            match &target.what {
+            let complex = match &target.what {
                 What::Cell(value) => {
                     let value = match value.value(&write.env)? {
                         Value::Unset => continue,
@@ -82,20 +82,15 @@ impl Change {
                         Value::Bytes(bytes) => Some(bytes),
                     };
                     row.cells.push((target.id, write.stamp.cell(value)));
+                    continue;
                 }
-                What::Counter(increment) => {
-                    let complex = increment.bind(write)?;
-                    if !complex.is_empty() {
-                        row.complex.push((target.id, complex));
-                    }
-                }
+                What::Counter(increment) => increment.bind(write)?,
                 What::Elements(elements) => {
-                    let held = held.and_then(|row| row.complex(target.id));
-                    let complex = elements.bind(write, held)?;
-                    if !complex.is_empty() {
-                        row.complex.push((target.id, complex));
-                    }
+                    elements.bind(write, held.and_then(|row| row.complex(target.id)))?
                 }
+            };
+            if !complex.is_empty() {
+                row.complex.push((target.id, complex));
             }
         }
         row.cells.sort_by_key(|(column, _)| *column);
@@ -131,8 +126,7 @@ impl Change {
             return Ok(partition);
         };
         for key in self.clustering_keys(&write.env)? {
-            let at = held.rows.binary_search_by(|(k, _)| k.cmp(&key));
-            let found = at.ok().and_then(|at| held.rows.get(at)).map(|(_, row)| row);
+            let found = merge::find(&held.rows, &key);
             let row = Row { liveness, ..self.row(false, write, found)? };
             if row != Row::default() {
                 partition.rows.push((key, row));
