@@ -21,7 +21,7 @@ use crate::cql::elements::Places;
 use crate::cql::types::CqlType;
 use crate::cql::{clustering, partition_key};
 use crate::data::{ClusteringKey, Key, Partition, Row};
-use crate::merge::{self, row_is_live};
+use crate::merge;
 use crate::schema::TableDef;
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
@@ -298,12 +298,13 @@ impl Conditional {
         current: &'p Partition,
         now: GcSeconds,
     ) -> Vec<&'p (ClusteringKey, Row)> {
-        let rows: BTreeSet<&ClusteringKey> = self.guards().filter_map(BoundGuard::row).collect();
-        let mut live = current.rows.iter().filter(|(_, row)| row_is_live(row, now));
-        if rows.is_empty() {
+        let about: BTreeSet<&ClusteringKey> = self.guards().filter_map(BoundGuard::row).collect();
+        let is_live = |row: &Row| rows::is_live(&self.table, row, now);
+        let mut live = current.rows.iter().filter(|(_, row)| is_live(row));
+        if about.is_empty() {
             return live.next().into_iter().collect();
         }
-        live.filter(|(key, _)| rows.contains(key)).collect()
+        live.filter(|(key, _)| about.contains(key)).collect()
     }
 }
 
@@ -322,8 +323,8 @@ impl BoundGuard {
     }
 
     fn holds(&self, table: &TableDef, current: &Partition, now: GcSeconds) -> bool {
-        let exists =
-            |target: &Target| target.find(current).is_some_and(|row| row_is_live(row, now));
+        let is_live = |row: &Row| rows::is_live(table, row, now);
+        let exists = |target: &Target| target.find(current).is_some_and(is_live);
         match self {
             BoundGuard::NotExists(target) => !exists(target),
             BoundGuard::Exists(target) => exists(target),

@@ -257,11 +257,13 @@ impl BoundSelect {
             row: None,
             now,
         };
-        let static_is_live = static_row.is_some_and(|row| self.is_live(row, now));
+        let static_is_live = static_row.is_some_and(|row| is_live(&plan.table, row, now));
         let group = carried.group.take();
         let mut sink = Sink { select: self, most, out: PartitionRows::default(), group };
-        let mut live =
-            self.stored(partition, after).filter(|(_, row)| self.is_live(row, now)).peekable();
+        let mut live = self
+            .stored(partition, after)
+            .filter(|(_, row)| is_live(&plan.table, row, now))
+            .peekable();
         carried.has_rows |= live.peek().is_some();
         let has_rows = carried.has_rows;
         if plan.distinct || !has_rows {
@@ -356,15 +358,6 @@ impl BoundSelect {
         Ok(true)
     }
 
-    /// Whether a reader sees anything in a row. Cells of a column that was dropped are nothing that anybody sees.
-    fn is_live(&self, row: &Row, now: GcSeconds) -> bool {
-        let columns = &self.plan.table.columns;
-        if columns.dropped.is_empty() {
-            return row_is_live(row, now);
-        }
-        row_is_live_in(row, now, |id| columns.cells.iter().any(|column| column.id == id))
-    }
-
     fn corrupt(&self, what: String) -> PlanError {
         corrupt(&self.plan.table, what)
     }
@@ -402,6 +395,15 @@ impl BoundSelect {
             forward.chain(backward.rev())
         })
     }
+}
+
+/// Whether a reader sees anything in a row. Cells of a column that was dropped are nothing that anybody sees.
+pub(super) fn is_live(table: &TableDef, row: &Row, now: GcSeconds) -> bool {
+    let columns = &table.columns;
+    if columns.dropped.is_empty() {
+        return row_is_live(row, now);
+    }
+    row_is_live_in(row, now, |id| columns.cells.iter().any(|column| column.id == id))
 }
 
 pub(super) fn corrupt(table: &TableDef, what: String) -> PlanError {
