@@ -1,11 +1,12 @@
 //! The cells that a statement writes into its rows.
 
-use super::{Change, Kind};
+use super::{Change, Kind, too_many};
 use crate::cql::plan::column::Column;
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::Expr;
 use crate::cql::plan::modify::counter::Increment;
 use crate::cql::plan::modify::elements::{Elements, Write};
+use crate::cql::plan::restrict::COMBINATIONS_MAX;
 use crate::cql::plan::{Held, PlanError, Value};
 use crate::data::{ColumnId, Key, Liveness, Partition, Row};
 use crate::merge;
@@ -48,7 +49,8 @@ impl Change {
         write: &mut Write<'_>,
         held: &Held,
     ) -> Result<Vec<(Key, Partition)>, PlanError> {
-        let mut updates = Vec::with_capacity(keys.len());
+        let (partitions, mut written) = (keys.len(), 0_usize);
+        let mut updates = Vec::with_capacity(partitions);
         for key in keys {
             let Some(found) = held.get(&(self.table.id, key.clone())) else {
                 return invalid(format!(
@@ -57,6 +59,10 @@ impl Change {
                 ));
             };
             let mut partition = self.cells(write, Some(found))?;
+            written = written.saturating_add(partition.rows.len());
+            if written > COMBINATIONS_MAX {
+                return Err(too_many(partitions, partition.rows.len()));
+            }
             merge::normalise(&mut partition);
             if !merge::is_empty(&partition) {
                 updates.push((key, partition));
