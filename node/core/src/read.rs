@@ -268,7 +268,8 @@ impl<'f> Gather<'f> {
 
     /// The row with which there is enough, if it is in this window.
     fn last_row(&mut self, window: &Partition) -> Option<ClusteringKey> {
-        let rows = usize::try_from(self.filter.rows).unwrap_or(usize::MAX);
+        // No row, dead or alive, is the last before one was counted.
+        let rows = usize::try_from(self.filter.rows).unwrap_or(usize::MAX).max(1);
         let bytes = usize::try_from(self.filter.bytes).unwrap_or(usize::MAX);
         let mut count = |(key, row): &(ClusteringKey, Row)| {
             self.live += usize::from(merge::row_is_live(row, self.as_of.now));

@@ -225,6 +225,15 @@ fn a_row_that_was_deleted_elsewhere_does_not_stand_for_the_limit() {
 }
 
 #[test]
+fn who_wants_no_rows_gets_the_first_that_lives() {
+    let rows = vec![deleted("1", 2), row("2", 1), row("3", 1)];
+    let partition = Partition { rows, ..Partition::default() };
+    let part = select(partition.clone(), &first(0), NOW);
+    assert_eq!((live(&part.partition, false), part.next), (vec![row("2", 1)], Some(key("2\0"))));
+    assert_eq!(select(partition.clone(), &first(0), NOW), select(partition, &first(1), NOW));
+}
+
+#[test]
 fn digests_tell_apart_who_ended_where() {
     let (short, long) = (vec![row("1", 1)], vec![row("1", 1), row("2", 1)]);
     let rows = |rows: Vec<(ClusteringKey, Row)>| Partition { rows, ..Partition::default() };
