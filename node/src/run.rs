@@ -259,7 +259,8 @@ impl Node {
             membership: Arc::clone(&membership),
             peers: Arc::clone(&peers),
             clock: Arc::clone(&parts.clock),
-            changing: tokio::sync::Mutex::default(),
+            tasks: Arc::clone(&tasks),
+            changing: Arc::default(),
         });
         let batchlog = open_batchlog(parts, &engine, &mut registry)?;
         // The generation keeps two starts of one seed from drawing the same again. So below.
