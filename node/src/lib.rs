@@ -23,6 +23,7 @@ pub mod hints;
 mod handoff;
 // What a coordinator may leave half done.
 mod batchlog;
+mod own_tables;
 // What was missed all the same.
 mod repair;
 // Who is there, and what is defined.

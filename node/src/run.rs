@@ -11,9 +11,9 @@ use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
 use crate::intake::{Intake, IntakeMetrics};
 use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
-use crate::paxos::{self, Acceptors};
+use crate::paxos::Acceptors;
 use crate::peers::{Peers, PeersConfig, PeersParts};
-use crate::repair::{self, Participant, RepairMetrics, Repairs};
+use crate::repair::{Participant, RepairMetrics, Repairs};
 use crate::replica::{Replica, ReplicaMetrics, TombstoneThresholds};
 use crate::schema::builtin::builtin;
 use crate::schema::{Keeper, SchemaStore};
@@ -25,9 +25,9 @@ use crate::seams::probe::Probe;
 use crate::seams::rng::Rng;
 use crate::server::{AdminParts, AdminService, KvService};
 use crate::storage::lsm::{LsmEngine, LsmParts};
-use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics, history};
+use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics};
 use crate::tasks::Tasks;
-use crate::{metrics, serve};
+use crate::{metrics, own_tables, serve};
 use helenus_core::{Generation, NodeId};
 use prometheus_client::registry::Registry;
 use std::future::Future;
@@ -424,8 +424,7 @@ fn open_engine(
 ) -> Result<Arc<dyn Engine>, StartError> {
     let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
     // The node's own tables are in no schema, nor are those that every node knows.
-    let own = [history::table(), repair::history::table(), batchlog::table(), paxos::table()];
-    tables.extend(own);
+    tables.extend(own_tables::all());
     tables.extend(builtin().tables.iter().cloned());
     match parts.config.storage.engine {
         EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
