@@ -240,8 +240,7 @@ impl Front {
 
     fn write_at(&self, timestamp: Option<TimestampMicros>, now: Option<i32>) -> WriteAt {
         let timestamp = timestamp.unwrap_or_else(|| self.coordinator.next_timestamp());
-        let now = now.and_then(|now| u32::try_from(now).ok()).map(GcSeconds);
-        WriteAt { timestamp, now: now.unwrap_or_else(|| self.coordinator.now_seconds()) }
+        WriteAt { timestamp, now: second(now).unwrap_or_else(|| self.coordinator.now_seconds()) }
     }
 
     async fn modify(
@@ -400,6 +399,11 @@ impl Front {
         warnings.extend(limits.check(updates, logged).map_err(|e| not_planned(&e))?);
         Ok(())
     }
+}
+
+/// The second that a client says it is (v5): by which its TTLs are counted, and what has expired.
+pub(super) fn second(said: Option<i32>) -> Option<GcSeconds> {
+    said.and_then(|said| u32::try_from(said).ok()).map(GcSeconds)
 }
 
 fn unprepared(id: &Bytes) -> Refusal {
