@@ -74,6 +74,9 @@ pub struct Config {
     pub gossip_interval: Duration,
     /// `native_transport_max_concurrent_requests`: client requests in flight before OVERLOADED. Default 4096.
     pub max_concurrent_requests: usize,
+    /// `native_transport_max_request_data_in_flight`: bytes of CQL requests in flight before OVERLOADED, and as many of answers
+    /// that clients have not taken. Default 256 MiB.
+    pub max_request_data_in_flight: u64,
     /// `internode_application_send_queue_capacity` per peer and lane, in bytes. Default 4 MiB.
     pub internode_queue_bytes: u64,
     /// `fault_injection`: whether the message filter may be armed over the wire. Default false.
@@ -254,6 +257,7 @@ impl Default for Config {
             phi_convict_threshold: 8.0,
             gossip_interval: Duration::from_secs(1),
             max_concurrent_requests: 4096,
+            max_request_data_in_flight: 256 * MIB,
             internode_queue_bytes: 4 * MIB,
             fault_injection: false,
             storage: StorageConfig::default(),
@@ -314,6 +318,11 @@ impl Config {
     /// This configuration as a file that explains itself: every key, what it is for, its value.
     pub fn to_toml(&self) -> String {
         keys::write(self)
+    }
+
+    /// Every key with its value. No two keys have one name, whatever table they are in.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (&'static str, Option<String>)> {
+        keys::settings(self)
     }
 
     /// The defaults as a file that explains itself.

@@ -280,6 +280,14 @@ pub(super) const EVERY: &[Key] = &[
     ),
     key!(
         TOP,
+        "native_transport_max_request_data_in_flight",
+        "Bytes of CQL requests in flight before more are refused as overload, and of answers that clients do not take.",
+        max_request_data_in_flight,
+        |v| v.some_size(),
+        size
+    ),
+    key!(
+        TOP,
         "internode_application_send_queue_capacity",
         "Bytes that wait for one peer, for each kind of traffic; beyond, messages are dropped and counted.",
         internode_queue_bytes,
@@ -533,6 +541,18 @@ pub(super) const EVERY: &[Key] = &[
         size
     ),
 ];
+
+/// Every key with its value as the file has it, but for the quotes; `None`: this configuration does not have it.
+pub(super) fn settings(config: &Config) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    let bare = |value: String| match format!("v = {value}").parse::<toml::Table>() {
+        Ok(mut table) => match table.remove("v") {
+            Some(toml::Value::String(text)) => text,
+            _ => value,
+        },
+        Err(_) => value,
+    };
+    EVERY.iter().map(move |key| (key.name, (key.write)(config).map(bare)))
+}
 
 /// `config` as a file that explains itself.
 pub(super) fn write(config: &Config) -> String {

@@ -73,6 +73,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         phi_convict_threshold: 12.5,
         gossip_interval: Duration::from_millis(200),
         max_concurrent_requests: 17,
+        max_request_data_in_flight: 18,
         internode_queue_bytes: 3 * MIB,
         fault_injection: true,
         storage: StorageConfig {
@@ -246,6 +247,19 @@ fn fixed_tokens_say_how_many_there_are() {
 fn columns_count_characters() {
     let all = problems("dc = \"\u{e9}\u{e9}\"  # \u{e9}\nrack = \"\u{e9}\u{e9}\" x");
     assert!(all.starts_with("node.toml:2:13: "), "{all}");
+}
+
+#[test]
+fn settings_are_all_keys_by_names_of_their_own_with_bare_values() {
+    let config = Config { rack: "a \"b\" \\ c".to_owned(), ..Config::default() };
+    let settings: Vec<_> = config.settings().collect();
+    let by_name: std::collections::BTreeMap<&str, Option<&str>> =
+        settings.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    assert_eq!(by_name.len(), settings.len());
+    assert_eq!(by_name["rack"], Some("a \"b\" \\ c"));
+    assert_eq!(by_name["write_request_timeout"], Some("2s"));
+    assert_eq!(by_name["num_tokens"], Some("16"));
+    assert_eq!(by_name["metrics_address"], None);
 }
 
 proptest::proptest! {

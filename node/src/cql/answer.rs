@@ -1,6 +1,8 @@
 //! What a request is answered with: at once, or by carrying a statement out.
 
 use super::Front;
+use super::audience::Audience;
+use super::clients::Client;
 use crate::coordinator::{self, Trace};
 use crate::membership::{Epochs, MemberInfo};
 use helenus_core::{NodeId, TableDef};
@@ -38,6 +40,8 @@ pub(super) struct Work {
     pub(super) keyspace: Option<Arc<str>>,
     /// Who wants to know how it is done.
     pub(super) trace: Trace,
+    /// Who waits for the answer.
+    pub(super) audience: Audience,
 }
 
 /// What is asked for.
@@ -80,6 +84,8 @@ pub(super) struct Answered {
 /// What a connection has agreed on with its client.
 pub(super) struct Session {
     front: Arc<Front>,
+    client: Arc<Client>,
+    audience: Audience,
     version: Option<Version>,
     keyspace: Option<Arc<str>>,
     events: BTreeSet<EventKind>,
@@ -92,8 +98,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(front: &Arc<Front>) -> Session {
+    pub(super) fn new(front: &Arc<Front>, client: &Arc<Client>) -> Session {
         Session {
+            client: Arc::clone(client),
+            audience: Audience::default(),
             version: None,
             keyspace: None,
             events: BTreeSet::new(),
@@ -109,6 +117,11 @@ impl Session {
         self.version.is_some()
     }
 
+    /// Nobody waits for its answers any more.
+    pub(super) fn leave(&self) {
+        self.audience.leave();
+    }
+
     pub(super) fn version(&self) -> Version {
         self.version.unwrap_or(Version::V5)
     }
@@ -119,6 +132,7 @@ impl Session {
 
     /// Answers what can be answered at once.
     pub(super) fn begin(&mut self, version: Version, call: Call) -> Result<Answer, ErrorResponse> {
+        self.client.asks();
         let protocol = |why: &str| Err(ErrorResponse::new(ErrorKind::Protocol, why));
         match call.request {
             Request::Options => return Ok(Answer::Now(supported())),
@@ -135,6 +149,7 @@ impl Session {
                     ErrorResponse::new(ErrorKind::Protocol, refused.to_string())
                 })?;
                 self.version = Some(version);
+                self.client.started(version, &startup.options);
                 return Ok(Answer::Started { compression });
             }
             _ if self.version.is_none() => {
@@ -174,7 +189,8 @@ impl Session {
             }
         };
         let keyspace = keyspace.map(Arc::from).or_else(|| self.keyspace.clone());
-        Ok(Answer::Statement(Work { asked, keyspace, trace: Trace::default() }))
+        let (trace, audience) = (Trace::default(), self.audience.clone());
+        Ok(Answer::Statement(Work { asked, keyspace, trace, audience }))
     }
 
     /// The next thing that this client has asked to be told.

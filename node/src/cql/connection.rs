@@ -4,9 +4,17 @@
 //! told is in the log. Answers go in the order in which they are ready; clients find them by their stream.
 //!
 //! While answers are on their way to a client, its requests go on. A client that takes none of them for [`WRITE_PATIENCE`]
-//! loses its connection.
+//! loses its connection; so does one that sends nothing more of a request for [`REQUEST_PATIENCE`].
+//!
+//! What all clients together have not taken has a bound as well ([`Front`]'s). Beyond it a client that owes to take something
+//! gets no more requests begun, and any other one at a time: those who do take their answers go on.
+//!
+//! A client that has closed its side has gone, as in Cassandra. Its reads are dropped, and what else it has asked for is carried
+//! out on a task: see `audience`.
 
 use super::answer::{Answer, Answered, Session};
+use super::clients::Client;
+use super::share::Share;
 use super::{Front, Place};
 use crate::seams::net::BoxIo;
 use bytes::BytesMut;
@@ -17,7 +25,6 @@ use helenus_proto::cql::{
     Header, Inbound, Outbound, Response, Side, Version,
 };
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +40,8 @@ const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 /// How long a client may take for what was written to it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take between two pieces of one request.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take to say STARTUP.
 const STARTUP_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,23 +49,32 @@ type Running = Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 struct Connection {
     front: Arc<Front>,
-    client: SocketAddr,
+    client: Arc<Client>,
     session: Session,
     inbound: Inbound,
     outbound: Outbound,
     /// Read, and not understood yet.
     unread: BytesMut,
+    /// What that takes, and what `inbound` holds, of the node's room for requests.
+    held: Share,
+    /// What answers that are not taken yet take of the node's room for them.
+    unsent: Share,
+    /// The others leave it no room for more.
+    held_back: bool,
     running: FuturesUnordered<Running>,
-    /// Nothing more is read.
+    /// Nothing more is begun: it is closed when what it is owed is sent.
     closing: bool,
 }
 
 /// Serves a client until it goes away, or has to.
-pub(super) async fn serve(front: Arc<Front>, io: BoxIo, client: SocketAddr, place: Place) {
+pub(super) async fn serve(front: Arc<Front>, io: BoxIo, place: Place) {
     let mut connection = Connection {
-        session: Session::new(&front),
+        session: Session::new(&front, &place.client),
+        client: Arc::clone(&place.client),
+        held: front.in_flight.share(),
+        unsent: front.unsent.share(),
+        held_back: false,
         front,
-        client,
         inbound: Inbound::new(Side::Server, BODY_BYTES_MAX_DEFAULT),
         outbound: Outbound::new(),
         unread: BytesMut::new(),
@@ -65,6 +83,7 @@ pub(super) async fn serve(front: Arc<Front>, io: BoxIo, client: SocketAddr, plac
     };
     let (mut reader, mut writer) = tokio::io::split(io);
     connection.run(&mut reader, &mut writer).await;
+    connection.leave();
     // The client may have gone: there is nobody to tell.
     writer.shutdown().await.ok();
     drop(place);
@@ -75,10 +94,12 @@ impl Connection {
         let started_by = Instant::now() + STARTUP_PATIENCE;
         let mut sending = BytesMut::new();
         let mut sent_by = Instant::now();
+        let mut more_by = Instant::now();
         let mut answered = None;
         loop {
             let all_begun = self.take_in();
             self.give_what_is_ready(answered.take());
+            self.unsent.set(self.outbound.len() + sending.len());
             if sending.is_empty() && !self.outbound.is_empty() {
                 sending = self.outbound.take();
                 sent_by = Instant::now() + WRITE_PATIENCE;
@@ -92,8 +113,14 @@ impl Connection {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let reads = !self.closing && has_room && all_begun;
+            // Who is to be closed is still listened to: whether it goes before it has its last answers.
+            let reads = self.closing || (has_room && all_begun);
             let waits_for_startup = reads && !self.session.is_started();
+            let waits_for_more = reads && self.held.bytes() > 0;
+            if !reads {
+                // It could not send more if it wanted to.
+                more_by = Instant::now() + REQUEST_PATIENCE;
+            }
             tokio::select! {
                 // Answers first: they make room. A run replays because the order is this one.
                 biased;
@@ -109,10 +136,14 @@ impl Connection {
                     self.reply(version, EVENT_STREAM, &Extras::default(), &Response::Event(event));
                 }
                 read = read(reader, &mut self.unread), if reads => match read {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => self.closing = true,
+                    Ok(true) => more_by = Instant::now() + REQUEST_PATIENCE,
+                    Ok(false) | Err(_) => return,
                 },
                 () = tokio::time::sleep_until(sent_by), if !sending.is_empty() => {
+                    self.front.metrics.slow_clients.inc();
+                    return;
+                }
+                () = tokio::time::sleep_until(more_by), if waits_for_more => {
                     self.front.metrics.slow_clients.inc();
                     return;
                 }
@@ -124,8 +155,17 @@ impl Connection {
     }
 
     /// Whether another request may be begun. A client that does not take its answers is not asked for more.
-    fn has_room(&self) -> bool {
-        self.running.len() < REQUESTS_MAX && self.outbound.len() < UNSENT_BYTES_MAX
+    fn has_room(&mut self) -> bool {
+        if self.running.len() >= REQUESTS_MAX || self.outbound.len() >= UNSENT_BYTES_MAX {
+            return false;
+        }
+        let busy = !self.running.is_empty() || !self.outbound.is_empty() || self.unsent.bytes() > 0;
+        let held_back = busy && !self.front.unsent.has_room();
+        if held_back && !self.held_back {
+            self.front.metrics.held_back.inc();
+        }
+        self.held_back = held_back;
+        !held_back
     }
 
     /// Begins what has arrived. False: there was no room for all of it.
@@ -135,12 +175,67 @@ impl Connection {
                 return false;
             }
             match self.inbound.decode(&mut self.unread) {
-                Ok(Some(envelope)) => self.begin(&envelope),
-                Ok(None) => return true,
+                Ok(Some(envelope)) => {
+                    // It is whole, and takes room as what it asks for.
+                    self.held.set(0);
+                    self.begin(&envelope);
+                }
+                Ok(None) => {
+                    self.hold();
+                    return true;
+                }
                 Err(fault) => self.fault(&fault),
             }
         }
+        self.unread.clear();
+        self.held.set(0);
         true
+    }
+
+    /// What is there of a request that is not whole takes room as well. If there is none, the request is refused, and passed
+    /// over.
+    fn hold(&mut self) {
+        let bytes = self.unread.len() + self.inbound.held();
+        if self.held.try_set(bytes) {
+            return;
+        }
+        if let Some(header) = self.inbound.skip_begun(&mut self.unread) {
+            self.overloaded(header.version, header.stream);
+        }
+        // Where nobody knows yet what is to be refused, it is less than a header or a segment.
+        self.held.set(self.unread.len() + self.inbound.held());
+    }
+
+    fn overloaded(&mut self, version: Version, stream: i16) {
+        self.front.metrics.requests_refused.inc();
+        let error = ErrorResponse::new(
+            ErrorKind::Overloaded,
+            "too many bytes of requests are in flight on this node \
+             (native_transport_max_request_data_in_flight): try again, or another node",
+        );
+        self.error(version, stream, &error);
+    }
+
+    /// The client has gone, or is sent away. What it has asked for has no audience any more.
+    fn leave(&mut self) {
+        self.session.leave();
+        let left = std::mem::take(&mut self.running);
+        if left.is_empty() {
+            return;
+        }
+        self.front.metrics.unheard.inc_by(left.len() as u64);
+        // Anew, so that each is polled once more and those that need an audience end.
+        let mut left: FuturesUnordered<Running> = left.into_iter().collect();
+        let front = Arc::clone(&self.front);
+        // They have the bounds that they had: their bytes are counted still, and so are their places at the coordinator.
+        self.front.coordinator.tasks.spawn(async move {
+            while left.next().await.is_some() {
+                while let Some(Some(_)) = left.next().now_or_never() {}
+                if let Err(error) = front.coordinator.replica.engine.commit() {
+                    tracing::error!(%error, "the log could not be written");
+                }
+            }
+        });
     }
 
     fn begin(&mut self, envelope: &Envelope) {
@@ -153,7 +248,7 @@ impl Connection {
                 return self.error(version, stream, &malformed.into());
             }
         };
-        let traced_for = call.tracing.then_some(self.client);
+        let traced_for = call.tracing.then_some(self.client.address);
         match self.session.begin(version, call) {
             Ok(Answer::Now(response)) => self.reply(version, stream, &Extras::default(), &response),
             Ok(Answer::Started { compression }) => {
@@ -162,12 +257,8 @@ impl Connection {
                 self.outbound.agree(version, compression);
             }
             Ok(Answer::Statement(work)) => {
-                let Some(room) = self.front.admit_bytes(envelope.body.len()) else {
-                    let error = ErrorResponse::new(
-                        ErrorKind::Overloaded,
-                        "too many bytes of requests are in flight on this node: try again, or another node",
-                    );
-                    return self.error(version, stream, &error);
+                let Some(room) = self.front.in_flight.admit(envelope.body.len()) else {
+                    return self.overloaded(version, stream);
                 };
                 let front = Arc::clone(&self.front);
                 self.running.push(Box::pin(async move {

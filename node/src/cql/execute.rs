@@ -2,6 +2,7 @@
 
 use super::Front;
 use super::answer::{Asked, Unlogged, Work};
+use super::audience::Audience;
 use super::conditional::write_level;
 use super::failure::{Refusal, invalid, syntax, unsupported};
 use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
@@ -70,7 +71,7 @@ impl Front {
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
-        let Work { asked, keyspace, trace } = work;
+        let Work { asked, keyspace, trace, audience } = work;
         match asked {
             Asked::Query(text, parameters) => {
                 let known = Known::new(text, keyspace).map_err(|e| syntax(&e))?;
@@ -78,7 +79,7 @@ impl Front {
                 let known_metadata = None;
                 let how = How { version, parameters, known_metadata, trace, warnings, unlogged };
                 let planned = self.planned(&known)?;
-                self.carry_out(&known, planned, how).await
+                self.carry_out(&known, planned, how, &audience).await
             }
             Asked::Prepare(text) => self.prepare(version, text, keyspace),
             Asked::Execute { id, result_metadata_id, parameters } => {
@@ -87,7 +88,7 @@ impl Front {
                 let known_metadata = result_metadata_id;
                 trace.tell_in(room::CQL, || "Found the prepared statement".to_owned());
                 let how = How { version, parameters, known_metadata, trace, warnings, unlogged };
-                self.carry_out(&known, planned, how).await
+                self.carry_out(&known, planned, how, &audience).await
             }
             Asked::Batch(batch) => self.batch(batch, keyspace, &trace, warnings, unlogged).await,
         }
@@ -188,6 +189,7 @@ impl Front {
         known: &Known,
         planned: Option<Arc<Planned>>,
         how: How<'_>,
+        audience: &Audience,
     ) -> Result<Response, Refusal> {
         let keyspace = known.keyspace.as_deref();
         let Some(planned) = planned else {
@@ -199,7 +201,10 @@ impl Front {
             };
         };
         match &planned.plan {
-            Plan::Select(select) => self.select(&planned, select, how).await,
+            Plan::Select(select) => {
+                let rows = audience.while_there(self.select(&planned, select, how)).await;
+                rows.unwrap_or_else(|| Err(unheard()))
+            }
             Plan::Modify(modify) => self.modify(modify, how).await,
             Plan::Batch(batch) => {
                 let How { parameters, trace, warnings, unlogged, .. } = how;
@@ -404,6 +409,11 @@ impl Front {
 /// The second that a client says it is (v5): by which its TTLs are counted, and what has expired.
 pub(super) fn second(said: Option<i32>) -> Option<GcSeconds> {
     said.and_then(|said| u32::try_from(said).ok()).map(GcSeconds)
+}
+
+/// Of a read for a client that has gone: nobody gets it.
+fn unheard() -> Refusal {
+    Box::new(ErrorResponse::new(ErrorKind::Server, "the client has gone before it was answered"))
 }
 
 fn unprepared(id: &Bytes) -> Refusal {

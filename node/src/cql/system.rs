@@ -10,6 +10,7 @@
 //! indexes, size estimates) is there and empty: drivers give up on a table that is missing.
 
 pub(super) mod rows;
+mod views;
 
 use super::Front;
 use crate::schema::builtin::{TRACES, builtin, definitions};
@@ -23,8 +24,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Keyspaces that are the system's.
-pub(super) const KEYSPACES: [&str; 4] =
-    ["system", "system_schema", TRACES, "system_virtual_schema"];
+pub(super) const KEYSPACES: [&str; 5] =
+    ["system", "system_schema", TRACES, views::KEYSPACE, "system_virtual_schema"];
+
+/// Those of them whose tables Cassandra, too, makes up.
+const VIRTUAL: [&str; 2] = [views::KEYSPACE, "system_virtual_schema"];
 
 /// Of the only kind of tokens that we have.
 pub(super) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
@@ -41,7 +45,7 @@ pub(super) fn is_system(keyspace: &str) -> bool {
 
 /// Whether the keyspace is one of those whose tables Cassandra, too, makes up.
 pub(super) fn is_virtual(keyspace: &str) -> bool {
-    keyspace == "system_virtual_schema"
+    VIRTUAL.contains(&keyspace)
 }
 
 /// Whether the keyspace's tables are made up when they are read.
@@ -101,7 +105,9 @@ impl Front {
                 view.schema.live_tables().for_each(|def| dropped_rows(&mut made, def));
             }
             ("system_virtual_schema", "keyspaces") => {
-                made.row(Cells::new().text("keyspace_name", "system_virtual_schema"));
+                for name in VIRTUAL {
+                    made.row(Cells::new().text("keyspace_name", name));
+                }
             }
             ("system_virtual_schema", "tables") => {
                 for def in self.tables.virtual_ones() {
@@ -112,6 +118,7 @@ impl Front {
             ("system_virtual_schema", "columns") => {
                 self.tables.virtual_ones().for_each(|def| column_rows(&mut made, def));
             }
+            (views::KEYSPACE, view) => self.view(view, &mut made),
             _ => {}
         }
         made.partitions()
@@ -324,6 +331,7 @@ mod tests {
             ("system", "peers_v2"),
             ("system_schema", "columns"),
             ("system_virtual_schema", "tables"),
+            ("system_views", "hint_ledger"),
             ("system_traces", "events"),
         ] {
             assert!(tables.table(keyspace, name).is_some(), "{keyspace}.{name}");
