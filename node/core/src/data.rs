@@ -141,8 +141,8 @@ impl Row {
 pub struct Complex {
     /// A deletion of all elements there were: what writing the column as a whole begins with.
     pub deletion: Option<Deletion>,
-    /// Each under its path, whose meaning is the type's: a set's element, a map's key, a list's place (see `cql::elements`
-    /// and ADR 12), a counter's shard (see [`counter`](crate::counter)).
+    /// Each under its path, whose meaning is the type's: a set's element, a map's key, a list's place (see
+    /// `cql::elements` and ADR 12), a counter's shard (see [`counter`](crate::counter)).
     /// Invariant: sorted by path, unique, none covered by `deletion`.
     pub elements: Vec<(Bytes, Cell)>,
 }
