@@ -244,6 +244,16 @@ fn changes(
             Some(_) => {}
         }
     }
+    for def in after.live_types() {
+        let target = || SchemaTarget::Type(def.name.clone());
+        match before.type_def(&def.keyspace, &def.name) {
+            None => changes.push(of(ChangeKind::Created, &def.keyspace, target())),
+            Some(was) if was.fields != def.fields => {
+                changes.push(of(ChangeKind::Updated, &def.keyspace, target()));
+            }
+            Some(_) => {}
+        }
+    }
     for table in after.live_tables() {
         let target = || SchemaTarget::Table(table.name.clone());
         match before.table(&table.keyspace, &table.name) {
@@ -252,7 +262,8 @@ fn changes(
                 changes.push(of(ChangeKind::Dropped, &table.keyspace, target()));
                 changes.push(of(ChangeKind::Created, &table.keyspace, target()));
             }
-            Some(was) if !is_the_same(was, table) => {
+            // What it is made of may be other than it was.
+            Some(was) if !is_the_same(&before.resolve(was), &after.resolve(table)) => {
                 changes.push(of(ChangeKind::Updated, &table.keyspace, target()));
             }
             Some(_) => {}
@@ -263,6 +274,13 @@ fn changes(
         if !is_there && after.keyspace(&table.keyspace).is_some() {
             let target = SchemaTarget::Table(table.name.clone());
             changes.push(of(ChangeKind::Dropped, &table.keyspace, target));
+        }
+    }
+    for def in before.live_types() {
+        let is_there = after.type_def(&def.keyspace, &def.name).is_some();
+        if !is_there && after.keyspace(&def.keyspace).is_some() {
+            let target = SchemaTarget::Type(def.name.clone());
+            changes.push(of(ChangeKind::Dropped, &def.keyspace, target));
         }
     }
     for keyspace in before.live_keyspaces() {

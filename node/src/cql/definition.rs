@@ -1,11 +1,11 @@
 //! Statements that change the schema.
 
 use super::Front;
-use super::failure::{Refusal, invalid, not_changed, unsupported};
+use super::failure::{Refusal, invalid, not_changed};
 use super::system::is_system;
 use crate::schema::{Change, Changed};
 use helenus_core::cql::ast::{Property, QualifiedName, Statement};
-use helenus_core::cql::define::{self, DefineError};
+use helenus_core::cql::define::{self, DefineError, UserTypes};
 use helenus_core::{Dc, KeyspaceDef};
 use helenus_proto::cql::{
     ChangeKind, ErrorKind, ErrorResponse, Response, SchemaChange, SchemaTarget,
@@ -17,7 +17,7 @@ struct Named {
     change: Change,
     kind: ChangeKind,
     keyspace: String,
-    table: Option<String>,
+    target: SchemaTarget,
 }
 
 /// The keyspace of a name, or of the connection.
@@ -36,7 +36,7 @@ fn refused(error: &DefineError) -> Refusal {
     Box::new(ErrorResponse::new(kind, error.to_string()))
 }
 
-/// A table's name, with its keyspace.
+/// The name of a table or a type, with its keyspace.
 fn table_of(name: &QualifiedName, current: Option<&str>) -> Result<(String, String), Refusal> {
     Ok((keyspace_of(name, current)?, name.name.as_str().to_owned()))
 }
@@ -52,8 +52,14 @@ impl Front {
         let of_table = |name: &QualifiedName, kind, change: &dyn Fn(String, String) -> Change| {
             let (keyspace, name) = table_of(name, current)?;
             let change = change(keyspace.clone(), name.clone());
-            Ok(Named { change, kind, keyspace, table: Some(name) })
+            Ok(Named { change, kind, keyspace, target: SchemaTarget::Table(name) })
         };
+        let of_type = |name: &QualifiedName, kind, change: &dyn Fn(String, String) -> Change| {
+            let (keyspace, name) = table_of(name, current)?;
+            let change = change(keyspace.clone(), name.clone());
+            Ok(Named { change, kind, keyspace, target: SchemaTarget::Type(name) })
+        };
+        let target = SchemaTarget::Keyspace;
         match statement {
             Statement::CreateKeyspace(create) => {
                 let name = create.keyspace.as_str().to_owned();
@@ -64,7 +70,7 @@ impl Front {
                     hint_overflow: parts.hint_overflow,
                     if_not_exists: create.if_not_exists,
                 };
-                Ok(Named { change, kind: ChangeKind::Created, keyspace: name, table: None })
+                Ok(Named { change, kind: ChangeKind::Created, keyspace: name, target })
             }
             Statement::AlterKeyspace(alter) => {
                 let name = alter.keyspace.as_str().to_owned();
@@ -77,15 +83,19 @@ impl Front {
                     hint_overflow: parts.hint_overflow,
                     if_exists: alter.if_exists,
                 };
-                Ok(Named { change, kind: ChangeKind::Updated, keyspace: name, table: None })
+                Ok(Named { change, kind: ChangeKind::Updated, keyspace: name, target })
             }
             Statement::DropKeyspace(drop) => {
                 let name = drop.keyspace.as_str().to_owned();
                 let change = Change::DropKeyspace { name: name.clone(), if_exists: drop.if_exists };
-                Ok(Named { change, kind: ChangeKind::Dropped, keyspace: name, table: None })
+                Ok(Named { change, kind: ChangeKind::Dropped, keyspace: name, target })
             }
             Statement::CreateTable(create) => {
-                let parts = define::table(create).map_err(|e| refused(&e))?;
+                let keyspace = keyspace_of(&create.table, current)?;
+                let view = self.keeper.store.current();
+                let find = |name: &str| view.schema.user_type(&keyspace, name);
+                let users = UserTypes { keyspace: &keyspace, find: &find };
+                let parts = define::table(create, users).map_err(|e| refused(&e))?;
                 warnings.extend(parts.warnings);
                 of_table(&create.table, ChangeKind::Created, &|keyspace, name| {
                     let (columns, options) = (parts.columns.clone(), parts.options.clone());
@@ -106,8 +116,24 @@ impl Front {
                     if_exists: drop.if_exists,
                 })
             }
-            Statement::CreateType(_) | Statement::AlterType(_) | Statement::DropType(_) => {
-                Err(unsupported("user-defined types yet"))
+            Statement::CreateType(create) => {
+                of_type(&create.name, ChangeKind::Created, &|keyspace, _| Change::CreateType {
+                    keyspace,
+                    create: create.clone(),
+                })
+            }
+            Statement::AlterType(alter) => {
+                of_type(&alter.name, ChangeKind::Updated, &|keyspace, name| {
+                    let (change, if_exists) = (alter.change.clone(), alter.if_exists);
+                    Change::AlterType { keyspace, name, change, if_exists }
+                })
+            }
+            Statement::DropType(drop) => {
+                of_type(&drop.name, ChangeKind::Dropped, &|keyspace, name| Change::DropType {
+                    keyspace,
+                    name,
+                    if_exists: drop.if_exists,
+                })
             }
             _ => Err(invalid("this statement does not change the schema")),
         }
@@ -143,9 +169,13 @@ impl Front {
         if let Statement::Truncate(name) = statement {
             return self.truncate(name, current).await;
         }
-        let Named { change, kind, keyspace, table } = self.named(statement, current, warnings)?;
+        let Named { change, kind, keyspace, target } = self.named(statement, current, warnings)?;
         not_the_systems(&keyspace)?;
-        let about = (keyspace.as_str(), table.as_deref().unwrap_or(""));
+        let name = match &target {
+            SchemaTarget::Table(name) | SchemaTarget::Type(name) => name,
+            _ => "",
+        };
+        let about = (keyspace.as_str(), name);
         let changed = self.keeper.change(change).await.map_err(|e| not_changed(&e, about))?;
         let Changed { changed, pending, warnings: more, .. } = changed;
         warnings.extend(more);
@@ -156,7 +186,6 @@ impl Front {
             let name = self.membership.describe(node);
             warnings.push(format!("node {name} has not confirmed the change; it will pull it"));
         }
-        let target = table.map_or(SchemaTarget::Keyspace, SchemaTarget::Table);
         Ok(Response::SchemaChange(SchemaChange { kind, keyspace, target }))
     }
 
