@@ -244,6 +244,11 @@ fn changes(
             Some(_) => {}
         }
     }
+    // What a table is made of may be other than it was.
+    let other_types = before.types != after.types;
+    let is_made_of_others = |was: &TableDef, is: &TableDef| {
+        other_types && before.resolve(was).columns != after.resolve(is).columns
+    };
     for def in after.live_types() {
         let target = || SchemaTarget::Type(def.name.clone());
         match before.type_def(&def.keyspace, &def.name) {
@@ -262,8 +267,7 @@ fn changes(
                 changes.push(of(ChangeKind::Dropped, &table.keyspace, target()));
                 changes.push(of(ChangeKind::Created, &table.keyspace, target()));
             }
-            // What it is made of may be other than it was.
-            Some(was) if !is_the_same(&before.resolve(was), &after.resolve(table)) => {
+            Some(was) if !is_the_same(was, table) || is_made_of_others(was, table) => {
                 changes.push(of(ChangeKind::Updated, &table.keyspace, target()));
             }
             Some(_) => {}

@@ -4,7 +4,7 @@ use super::Front;
 use super::failure::{Refusal, invalid, not_changed};
 use super::system::is_system;
 use crate::schema::{Change, Changed};
-use helenus_core::cql::ast::{Property, QualifiedName, Statement};
+use helenus_core::cql::ast::{CreateTable, Property, QualifiedName, Statement};
 use helenus_core::cql::define::{self, DefineError, UserTypes};
 use helenus_core::{Dc, KeyspaceDef};
 use helenus_proto::cql::{
@@ -41,6 +41,33 @@ fn table_of(name: &QualifiedName, current: Option<&str>) -> Result<(String, Stri
     Ok((keyspace_of(name, current)?, name.name.as_str().to_owned()))
 }
 
+/// What a statement about a user-defined type changes; `None`: it is about none.
+fn of_a_type(statement: &Statement, current: Option<&str>) -> Result<Option<Named>, Refusal> {
+    let (kind, name) = match statement {
+        Statement::CreateType(create) => (ChangeKind::Created, &create.name),
+        Statement::AlterType(alter) => (ChangeKind::Updated, &alter.name),
+        Statement::DropType(drop) => (ChangeKind::Dropped, &drop.name),
+        _ => return Ok(None),
+    };
+    let (keyspace, name) = table_of(name, current)?;
+    let target = SchemaTarget::Type(name.clone());
+    let of = keyspace.clone();
+    let change = match statement {
+        Statement::CreateType(create) => {
+            Change::CreateType { keyspace: of, create: create.clone() }
+        }
+        Statement::AlterType(alter) => {
+            let (change, if_exists) = (alter.change.clone(), alter.if_exists);
+            Change::AlterType { keyspace: of, name, change, if_exists }
+        }
+        Statement::DropType(drop) => {
+            Change::DropType { keyspace: of, name, if_exists: drop.if_exists }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Named { change, kind, keyspace, target }))
+}
+
 impl Front {
     /// What a statement changes.
     fn named(
@@ -53,11 +80,6 @@ impl Front {
             let (keyspace, name) = table_of(name, current)?;
             let change = change(keyspace.clone(), name.clone());
             Ok(Named { change, kind, keyspace, target: SchemaTarget::Table(name) })
-        };
-        let of_type = |name: &QualifiedName, kind, change: &dyn Fn(String, String) -> Change| {
-            let (keyspace, name) = table_of(name, current)?;
-            let change = change(keyspace.clone(), name.clone());
-            Ok(Named { change, kind, keyspace, target: SchemaTarget::Type(name) })
         };
         let target = SchemaTarget::Keyspace;
         match statement {
@@ -91,11 +113,7 @@ impl Front {
                 Ok(Named { change, kind: ChangeKind::Dropped, keyspace: name, target })
             }
             Statement::CreateTable(create) => {
-                let keyspace = keyspace_of(&create.table, current)?;
-                let view = self.keeper.store.current();
-                let find = |name: &str| view.schema.user_type(&keyspace, name);
-                let users = UserTypes { keyspace: &keyspace, find: &find };
-                let parts = define::table(create, users).map_err(|e| refused(&e))?;
+                let parts = self.table_parts(create, current)?;
                 warnings.extend(parts.warnings);
                 of_table(&create.table, ChangeKind::Created, &|keyspace, name| {
                     let (columns, options) = (parts.columns.clone(), parts.options.clone());
@@ -116,27 +134,22 @@ impl Front {
                     if_exists: drop.if_exists,
                 })
             }
-            Statement::CreateType(create) => {
-                of_type(&create.name, ChangeKind::Created, &|keyspace, _| Change::CreateType {
-                    keyspace,
-                    create: create.clone(),
-                })
-            }
-            Statement::AlterType(alter) => {
-                of_type(&alter.name, ChangeKind::Updated, &|keyspace, name| {
-                    let (change, if_exists) = (alter.change.clone(), alter.if_exists);
-                    Change::AlterType { keyspace, name, change, if_exists }
-                })
-            }
-            Statement::DropType(drop) => {
-                of_type(&drop.name, ChangeKind::Dropped, &|keyspace, name| Change::DropType {
-                    keyspace,
-                    name,
-                    if_exists: drop.if_exists,
-                })
-            }
-            _ => Err(invalid("this statement does not change the schema")),
+            other => of_a_type(other, current)?
+                .ok_or_else(|| invalid("this statement does not change the schema")),
         }
+    }
+
+    /// The table that is described, by the types that its keyspace has now.
+    fn table_parts(
+        &self,
+        create: &CreateTable,
+        current: Option<&str>,
+    ) -> Result<define::TableParts, Refusal> {
+        let keyspace = keyspace_of(&create.table, current)?;
+        let view = self.keeper.store.current();
+        let find = |name: &str| view.schema.user_type(&keyspace, name);
+        let users = UserTypes { keyspace: &keyspace, find: &find };
+        define::table(create, users).map_err(|e| refused(&e))
     }
 
     /// The keyspace that is described, by the data centres that this node knows of. There is a warning for each of which the

@@ -144,7 +144,7 @@ fn open_tables() -> [Arc<TableDef>; 2] {
 }
 
 /// Those with user-defined types: one whose fields are cells, and one in keys and collections.
-fn tables_of_users() -> [Arc<TableDef>; 2] {
+fn tables_of_users() -> [Arc<TableDef>; 3] {
     [
         table(
             12,
@@ -156,7 +156,7 @@ fn tables_of_users() -> [Arc<TableDef>; 2] {
         table(
             13,
             "homes",
-            &[("k", "frozen<user>")],
+            &[("k", "int")],
             &[("c", "frozen<user>", true)],
             &[
                 ("all", "set<frozen<user>>", false),
@@ -165,6 +165,7 @@ fn tables_of_users() -> [Arc<TableDef>; 2] {
                 ("l", "frozen<list<frozen<user>>>", false),
             ],
         ),
+        table(14, "owned", &[("k", "frozen<user>")], &[], &[("v", "int", false)]),
     ]
 }
 
