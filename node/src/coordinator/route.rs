@@ -153,7 +153,7 @@ impl Snapshot {
             let placement = Arc::new(Placement::new(&ring, &keyspace.replication));
             let tables = defs.into_iter().map(|def| {
                 let route = TableRoute {
-                    def: def.clone(),
+                    def: schema.schema.resolve(def),
                     is_one_value: def.columns.is_one_value(),
                     replication: keyspace.replication.clone(),
                     hint_overflow: keyspace.hint_overflow,

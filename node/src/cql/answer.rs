@@ -260,6 +260,21 @@ fn changes(
             Some(_) => {}
         }
     }
+    // What a table is made of may be other than it was.
+    let other_types = before.types != after.types;
+    let is_made_of_others = |was: &TableDef, is: &TableDef| {
+        other_types && before.resolve(was).columns != after.resolve(is).columns
+    };
+    for def in after.live_types() {
+        let target = || SchemaTarget::Type(def.name.clone());
+        match before.type_def(&def.keyspace, &def.name) {
+            None => changes.push(of(ChangeKind::Created, &def.keyspace, target())),
+            Some(was) if was.fields != def.fields => {
+                changes.push(of(ChangeKind::Updated, &def.keyspace, target()));
+            }
+            Some(_) => {}
+        }
+    }
     for table in after.live_tables() {
         let target = || SchemaTarget::Table(table.name.clone());
         match before.table(&table.keyspace, &table.name) {
@@ -268,7 +283,7 @@ fn changes(
                 changes.push(of(ChangeKind::Dropped, &table.keyspace, target()));
                 changes.push(of(ChangeKind::Created, &table.keyspace, target()));
             }
-            Some(was) if !is_the_same(was, table) => {
+            Some(was) if !is_the_same(was, table) || is_made_of_others(was, table) => {
                 changes.push(of(ChangeKind::Updated, &table.keyspace, target()));
             }
             Some(_) => {}
@@ -279,6 +294,13 @@ fn changes(
         if !is_there && after.keyspace(&table.keyspace).is_some() {
             let target = SchemaTarget::Table(table.name.clone());
             changes.push(of(ChangeKind::Dropped, &table.keyspace, target));
+        }
+    }
+    for def in before.live_types() {
+        let is_there = after.type_def(&def.keyspace, &def.name).is_some();
+        if !is_there && after.keyspace(&def.keyspace).is_some() {
+            let target = SchemaTarget::Type(def.name.clone());
+            changes.push(of(ChangeKind::Dropped, &def.keyspace, target));
         }
     }
     for keyspace in before.live_keyspaces() {

@@ -34,7 +34,8 @@ impl Catalog for View<'_> {
         if is_system(keyspace) {
             return self.front.tables.table(keyspace, name);
         }
-        self.schema.schema.table(keyspace, name).map(|def| Arc::new(def.clone()))
+        let schema = &self.schema.schema;
+        schema.table(keyspace, name).map(|def| Arc::new(schema.resolve(def)))
     }
 
     fn has_keyspace(&self, keyspace: &str) -> bool {

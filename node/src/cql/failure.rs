@@ -170,6 +170,8 @@ fn reason(word: &str) -> FailureReason {
 /// A change of the schema that was not made. `named`: the keyspace, and the table if it is about one.
 pub(super) fn not_changed(error: &ChangeError, named: (&str, &str)) -> Refusal {
     let kind = match error {
+        // Cassandra has no code for it: the one there is names tables.
+        ChangeError::Exists { what: "type", .. } => ErrorKind::Invalid,
         ChangeError::Exists { .. } => {
             ErrorKind::AlreadyExists { keyspace: named.0.to_owned(), table: named.1.to_owned() }
         }
@@ -180,6 +182,9 @@ pub(super) fn not_changed(error: &ChangeError, named: (&str, &str)) -> Refusal {
         ChangeError::BadName(_)
         | ChangeError::Columns(_)
         | ChangeError::Define(_)
+        | ChangeError::Types(_)
+        | ChangeError::TypeInUse { .. }
+        | ChangeError::TypeInKeys { .. }
         | ChangeError::Missing { .. }
         | ChangeError::Overruled { .. }
         | ChangeError::TruncatedTooOften { .. } => ErrorKind::Invalid,

@@ -17,7 +17,7 @@ use crate::schema::builtin::{TRACES, builtin, definitions};
 use bytes::Bytes;
 use helenus_core::cql::CqlType;
 use helenus_core::schema::Columns;
-use helenus_core::{Key, KeyspaceDef, Partition, Replication, TableDef};
+use helenus_core::{Key, KeyspaceDef, Partition, Replication, TableDef, TypeDef};
 use rows::{Cells, Made};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -103,6 +103,10 @@ impl Front {
             ("system_schema", "dropped_columns") => {
                 let view = self.keeper.store.current();
                 view.schema.live_tables().for_each(|def| dropped_rows(&mut made, def));
+            }
+            ("system_schema", "types") => {
+                let view = self.keeper.store.current();
+                view.schema.live_types().for_each(|def| made.row(type_row(def)));
             }
             ("system_virtual_schema", "keyspaces") => {
                 for name in VIRTUAL {
@@ -290,6 +294,14 @@ fn column_rows(made: &mut Made<'_>, def: &TableDef) {
         let kind = if column.is_static { "static" } else { "regular" };
         row(&column.name, &column.ty, kind, -1, "none");
     }
+}
+
+fn type_row(def: &TypeDef) -> Cells {
+    Cells::new()
+        .text("keyspace_name", &def.keyspace)
+        .text("type_name", &def.name)
+        .texts("field_names", def.fields.iter().map(|(name, _)| name.clone()))
+        .texts("field_types", def.fields.iter().map(|(_, ty)| ty.to_string()))
 }
 
 fn dropped_rows(made: &mut Made<'_>, def: &TableDef) {

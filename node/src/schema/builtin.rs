@@ -7,7 +7,8 @@
 //! CAVEAT: a build that defines one of them otherwise must give it another name.
 
 use helenus_core::cql::ast::Statement;
-use helenus_core::cql::{define, parse};
+use helenus_core::cql::define::{self, UserTypes};
+use helenus_core::cql::parse;
 use helenus_core::{KeyspaceDef, Replication, TableDef, TableId, TimestampMicros};
 use std::num::NonZeroU32;
 use std::sync::LazyLock;
@@ -67,7 +68,7 @@ pub(crate) fn definitions(text: &str) -> impl Iterator<Item = TableDef> {
             panic!("only tables are defined here: {text}");
         };
         let keyspace = create.table.keyspace.as_ref().expect("each says its keyspace").as_str();
-        let parts = define::table(&create).expect("each defines a table");
+        let parts = define::table(&create, UserTypes::NONE).expect("each defines a table");
         let name = create.table.name.as_str();
         TableDef {
             id: TableId(xxh3_128(format!("{keyspace}.{name}").as_bytes())),

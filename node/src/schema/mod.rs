@@ -89,7 +89,9 @@ impl Keeper {
             self.adopt(delta.clone()).await?;
             delta
         };
-        let (pending, overruled) = self.push(&delta).await;
+        let current = self.store.current();
+        let sent = delta.clone().with_types_of(&current.schema);
+        let (pending, overruled) = self.push(&sent).await;
         let current = self.store.current();
         let changed = if overruled { change.overruled(&delta, &current.schema)? } else { true };
         Ok(Changed { changed, version: current.version.clone(), pending, warnings })
