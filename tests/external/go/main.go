@@ -1,4 +1,5 @@
-// Gocql 1.3 against three real nodes: a token-aware session, prepared queries, pages, batches, and a killed node.
+// Gocql 1.3 against three real nodes: its view of the cluster, prepared queries, slices, pages, batches, conditions, counters,
+// collections, tables that change, traces, and a killed node.
 //
 // The nodes run already; EXT_DIR and EXT_HELENUS say where, EXT_NODES is the script that kills and starts them.
 package main
@@ -311,15 +312,21 @@ func pages(session *gocql.Session) {
 
 // mistakes have the types that gocql knows, and the session serves on.
 func mistakes(session *gocql.Session) {
-	code := func(statement string, values ...interface{}) int {
-		err := session.Query(statement, values...).RetryPolicy(nil).Exec()
-		var request gocql.RequestError
-		check(errors.As(err, &request), "%s: no error of the server, but %v", statement, err)
-		return request.Code()
+	for statement, wanted := range map[string]int{
+		"SELEC nonsense":                                               0x2000,
+		"SELECT * FROM nothing":                                        0x2200,
+		"SELECT nothing FROM rows":                                     0x2200,
+		"SELECT * FROM rows WHERE v = 'a'":                             0x2200,
+		"INSERT INTO rows (k, v) VALUES (1, '')":                       0x2200,
+		"UPDATE rows SET v = '' WHERE k IN (1, 2) AND c = 1 IF EXISTS": 0x2200,
+		"UPDATE counted SET n = 1 WHERE k = 1":                         0x2200,
+		"CREATE INDEX ON rows (v)":                                     0x2200,
+		"CREATE KEYSPACE " + keyspace + "_odd WITH replication = {'class': 'NoSuchStrategy'}":               0x2300,
+		"CREATE TABLE IF NOT EXISTS rows (k int PRIMARY KEY) WITH compaction = {'class': 'NoSuchStrategy'}": 0x2300,
+	} {
+		found := code(session, statement)
+		check(found == wanted, "%s: code %#x, not %#x", statement, found, wanted)
 	}
-	check(code("SELEC nonsense") == 0x2000, "syntax")
-	check(code("SELECT * FROM nothing") == 0x2200, "table that is not there")
-	check(code("UPDATE rows SET v = '' WHERE k IN (1, 2) AND c = 1 IF EXISTS") == 0x2200, "condition on two partitions")
 	err := session.Query("CREATE TABLE rows (k int PRIMARY KEY)").Exec()
 	var exists *gocql.RequestErrAlreadyExists
 	check(errors.As(err, &exists) && exists.Table == "rows", "table that is there: %v", err)
@@ -427,13 +434,22 @@ func main() {
 			name string
 			run  func(*gocql.Session)
 		}{
+			{"topology", topology},
 			{"token-aware writes reach the owner", tokenAware},
+			{"schema agreement within a second", agreed},
+			{"the driver's model of the schema", metadata},
 			{"values of all kinds", kinds},
 			{"elements of collections", elements},
 			{"counters", counters},
+			{"timestamps and TTL", timestamps},
 			{"batches", batches},
+			{"a logged batch over partitions", logged},
+			{"slices and groups", slices},
 			{"pages", pages},
+			{"many requests", many},
 			{"conditional writes", conditional},
+			{"a table that changes", altered},
+			{"traces", tracing},
 			{"mistakes", mistakes},
 			{"killed node", killed},
 		} {

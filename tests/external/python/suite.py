@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
 import traceback
+import urllib.request
 
 from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
@@ -105,6 +107,23 @@ def nodes(verb, number):
     """Starts or kills a node: `nodes("kill", 3)`."""
     here = os.path.dirname(os.path.abspath(__file__))
     subprocess.run([os.path.join(here, "..", "nodes"), verb, str(number)], check=True, timeout=30)
+
+
+def metric(number, name):
+    """The samples of a node's metric."""
+    with urllib.request.urlopen(f"http://{NODES[number - 1]}:9180/metrics", timeout=5) as page:
+        text = page.read().decode()
+    return [float(sample) for sample in re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)]
+
+
+def sees_alive(numbers, count, seconds=20):
+    """Waits until each of these nodes holds so many alive, itself among them. A driver's own view is of its connections."""
+    for number in numbers:
+        eventually(
+            f"node {number} holds {count} nodes alive",
+            lambda: metric(number, "helenus_members_up") == [count],
+            seconds,
+        )
 
 
 def run(wanted, versions, which="all"):

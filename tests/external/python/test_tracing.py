@@ -3,7 +3,7 @@
 from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType, SimpleStatement
 
-from suite import NODES, alone, equal, eventually, nodes, session, test, true
+from suite import NODES, alone, equal, nodes, sees_alive, session, test, true
 from test_cluster import keyspace
 
 
@@ -61,18 +61,16 @@ def prepared_insert(on, name):
 @alone
 def a_trace_of_an_outage(version):
     """With a node down, the trace of a write names its hint, and is found at any level."""
-    with session(version) as on:
+    with session(version, only=NODES[0]) as on:
         name = keyspace(on, f"outage{version}")
         on.execute(f"CREATE TABLE {name}.t (k int PRIMARY KEY, v text)")
         nodes("kill", 3)
         try:
-            eventually("node 3 is seen as down", lambda: [
-                host for host in on.cluster.metadata.all_hosts() if host.address == NODES[2] and not host.is_up
-            ])
+            sees_alive([1, 2], 2)
             result = on.execute(f"INSERT INTO {name}.t (k, v) VALUES (1, 'a')", trace=True)
             trace = result.response_future.get_query_trace(query_cl=ConsistencyLevel.ALL)
             told(trace, f"Writing a hint for {NODES[2]}:7000")
             told(trace, "QUORUM is reached: 2 of 2")
         finally:
             nodes("start", 3)
-            eventually("node 3 is seen as up", lambda: all(h.is_up for h in on.cluster.metadata.all_hosts()))
+            sees_alive([1, 2, 3], 3)
