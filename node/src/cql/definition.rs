@@ -3,10 +3,10 @@
 use super::Front;
 use super::failure::{Refusal, invalid, not_changed, unsupported};
 use super::system::is_system;
-use crate::schema::{Change, ChangeError, Changed};
-use helenus_core::cql::ast::{AlterKeyspace, Property, QualifiedName, Statement};
+use crate::schema::{Change, Changed};
+use helenus_core::Dc;
+use helenus_core::cql::ast::{QualifiedName, Statement};
 use helenus_core::cql::define::{self, DefineError};
-use helenus_core::{Dc, KeyspaceDef};
 use helenus_proto::cql::{
     ChangeKind, ErrorKind, ErrorResponse, Response, SchemaChange, SchemaTarget,
 };
@@ -64,7 +64,9 @@ impl Front {
         match statement {
             Statement::CreateKeyspace(create) => {
                 let name = create.keyspace.as_str().to_owned();
-                let parts = self.keyspace_parts(&create.properties, None, warnings)?;
+                let parts = define::keyspace(&create.properties, None, &self.dcs());
+                let parts = parts.map_err(|e| refused(&e))?;
+                warnings.extend(parts.warnings);
                 let change = Change::CreateKeyspace {
                     name: name.clone(),
                     replication: parts.replication,
@@ -75,13 +77,10 @@ impl Front {
             }
             Statement::AlterKeyspace(alter) => {
                 let name = alter.keyspace.as_str().to_owned();
-                let view = self.keeper.store.current();
-                let before = view.schema.keyspace(&name);
-                let parts = self.keyspace_parts(&alter.properties, before, warnings)?;
                 let change = Change::AlterKeyspace {
                     name: name.clone(),
-                    replication: parts.replication,
-                    hint_overflow: parts.hint_overflow,
+                    properties: alter.properties.clone(),
+                    dcs: self.dcs(),
                     if_exists: alter.if_exists,
                 };
                 Ok(Named { change, kind: ChangeKind::Updated, keyspace: name, table: None })
@@ -118,36 +117,21 @@ impl Front {
         }
     }
 
-    /// The keyspace that is described, by the data centres that this node knows of. There is a warning for each of which the
-    /// nodes are too few.
-    fn keyspace_parts(
-        &self,
-        properties: &[Property],
-        before: Option<&KeyspaceDef>,
-        warnings: &mut Vec<String>,
-    ) -> Result<define::KeyspaceParts, Refusal> {
+    /// The data centres that this node knows of.
+    fn dcs(&self) -> BTreeSet<Dc> {
         let members = self.membership.members().into_iter();
-        let dcs: BTreeSet<Dc> = members
+        members
             .filter(|member| !member.dc.is_empty())
             .map(|member| Dc::from(member.dc.as_str()))
-            .collect();
-        let parts = define::keyspace(properties, before, &dcs).map_err(|e| refused(&e))?;
-        warnings.extend(parts.warnings.iter().cloned());
-        let placement = self.coordinator.routes.placement(&parts.replication);
-        warnings.extend(placement.warnings().iter().map(ToString::to_string));
-        Ok(parts)
+            .collect()
     }
 
-    /// Whether the keyspace is there, or why it should be: one that is not has no properties that could be judged.
-    fn has_keyspace(&self, alter: &AlterKeyspace) -> Result<bool, Refusal> {
-        let name = alter.keyspace.as_str();
-        not_the_systems(name)?;
-        let there = self.keeper.store.current().schema.keyspace(name).is_some();
-        if !there && !alter.if_exists {
-            let missing = ChangeError::Missing { what: "keyspace", name: name.to_owned() };
-            return Err(not_changed(&missing, (name, "")));
-        }
-        Ok(there)
+    /// A warning for each place where a keyspace has too few nodes.
+    fn placement_warnings(&self, keyspace: &str) -> Vec<String> {
+        let view = self.keeper.store.current();
+        let Some(keyspace) = view.schema.keyspace(keyspace) else { return Vec::new() };
+        let placement = self.coordinator.routes.placement(&keyspace.replication);
+        placement.warnings().iter().map(ToString::to_string).collect()
     }
 
     /// Changes the schema here and on every live node.
@@ -160,11 +144,6 @@ impl Front {
         if let Statement::Truncate(name) = statement {
             return self.truncate(name, current).await;
         }
-        if let Statement::AlterKeyspace(alter) = statement
-            && !self.has_keyspace(alter)?
-        {
-            return Ok(Response::Void);
-        }
         let Named { change, kind, keyspace, table } = self.named(statement, current, warnings)?;
         not_the_systems(&keyspace)?;
         let about = (keyspace.as_str(), table.as_deref().unwrap_or(""));
@@ -173,6 +152,9 @@ impl Front {
         warnings.extend(more);
         if !changed {
             return Ok(Response::Void);
+        }
+        if table.is_none() {
+            warnings.extend(self.placement_warnings(&keyspace));
         }
         for node in pending {
             let name = self.membership.describe(node);
