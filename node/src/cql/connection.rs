@@ -33,7 +33,7 @@ const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 /// How long a client may take for what was written to it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client may take to say STARTUP.
+/// How long a client may take to say STARTUP and, where that is asked for, who it is.
 const STARTUP_PATIENCE: Duration = Duration::from_secs(60);
 
 type Running = Pin<Box<dyn Future<Output = Answered> + Send>>;
@@ -73,36 +73,36 @@ pub(super) async fn serve(front: Arc<Front>, io: BoxIo, client: SocketAddr, plac
 impl Connection {
     async fn run(&mut self, reader: &mut ReadHalf<BoxIo>, writer: &mut WriteHalf<BoxIo>) {
         let started_by = Instant::now() + STARTUP_PATIENCE;
-        let mut sending = BytesMut::new();
+        let mut sending = Sending::default();
         let mut sent_by = Instant::now();
         let mut answered = None;
         loop {
             let all_begun = self.take_in();
             self.give_what_is_ready(answered.take());
-            if sending.is_empty() && !self.outbound.is_empty() {
-                sending = self.outbound.take();
+            if sending.bytes.is_empty() && !self.outbound.is_empty() {
+                sending.bytes = self.outbound.take();
                 sent_by = Instant::now() + WRITE_PATIENCE;
             }
-            if self.closing && self.running.is_empty() && sending.is_empty() {
+            if self.closing && self.running.is_empty() && sending.is_sent() {
                 return;
             }
             let has_room = self.has_room();
-            if !all_begun && has_room && sending.is_empty() {
+            if !all_begun && has_room && sending.is_sent() {
                 // What has arrived need not wait for more to arrive.
                 tokio::task::yield_now().await;
                 continue;
             }
             let reads = !self.closing && has_room && all_begun;
-            let waits_for_startup = reads && !self.session.is_started();
+            let waits_for_startup = !self.closing && !self.session.is_ready();
             tokio::select! {
                 // Answers first: they make room. A run replays because the order is this one.
                 biased;
                 Some(first) = self.running.next(), if !self.running.is_empty() => {
                     answered = Some(first);
                 }
-                sent = writer.write_buf(&mut sending), if !sending.is_empty() => match sent {
-                    Ok(0) | Err(_) => return,
-                    Ok(_) => sent_by = Instant::now() + WRITE_PATIENCE,
+                sent = sending.some(writer), if !sending.is_sent() => match sent {
+                    Ok(()) => sent_by = Instant::now() + WRITE_PATIENCE,
+                    Err(_) => return,
                 },
                 event = self.session.event() => {
                     let version = self.session.version();
@@ -112,7 +112,7 @@ impl Connection {
                     Ok(true) => {}
                     Ok(false) | Err(_) => self.closing = true,
                 },
-                () = tokio::time::sleep_until(sent_by), if !sending.is_empty() => {
+                () = tokio::time::sleep_until(sent_by), if !sending.is_sent() => {
                     self.front.metrics.slow_clients.inc();
                     return;
                 }
@@ -156,10 +156,14 @@ impl Connection {
         let traced_for = call.tracing.then_some(self.client);
         match self.session.begin(version, call) {
             Ok(Answer::Now(response)) => self.reply(version, stream, &Extras::default(), &response),
-            Ok(Answer::Started { compression }) => {
+            Ok(Answer::Started { response, compression }) => {
                 self.inbound.agree(version, compression);
-                self.reply(version, stream, &Extras::default(), &Response::Ready);
+                self.reply(version, stream, &Extras::default(), &response);
                 self.outbound.agree(version, compression);
+            }
+            Ok(Answer::Login(who)) => {
+                let front = Arc::clone(&self.front);
+                self.running.push(Box::pin(front.login(version, stream, who)));
             }
             Ok(Answer::Statement(work)) => {
                 let Some(room) = self.front.admit_bytes(envelope.body.len()) else {
@@ -176,7 +180,10 @@ impl Connection {
                     answered
                 }));
             }
-            Err(error) => self.error(version, stream, &error),
+            Err(error) => {
+                self.closing |= self.session.is_over();
+                self.error(version, stream, &error);
+            }
         }
     }
 
@@ -211,9 +218,8 @@ impl Connection {
                 }
                 _ => response,
             };
-            if let Response::SetKeyspace { keyspace } = &response {
-                self.session.set_keyspace(keyspace);
-            }
+            self.session.note(&response);
+            self.closing |= self.session.is_over();
             self.reply(version, stream, &extras, &response);
         }
     }
@@ -234,6 +240,35 @@ impl Connection {
             tracing::error!(%error, "an error could not be written to a client");
             self.closing = true;
         }
+    }
+}
+
+/// Answers on their way.
+#[derive(Default)]
+struct Sending {
+    bytes: BytesMut,
+    /// Some were taken, and may wait to be encrypted or sent still.
+    unflushed: bool,
+}
+
+impl Sending {
+    fn is_sent(&self) -> bool {
+        self.bytes.is_empty() && !self.unflushed
+    }
+
+    /// Sends some of them, or the rest of what was taken. Nothing is lost if this is dropped half-way.
+    async fn some(&mut self, to: &mut WriteHalf<BoxIo>) -> std::io::Result<()> {
+        if !self.bytes.is_empty() {
+            if to.write_buf(&mut self.bytes).await? == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            self.unflushed = true;
+        }
+        if self.bytes.is_empty() {
+            to.flush().await?;
+            self.unflushed = false;
+        }
+        Ok(())
     }
 }
 

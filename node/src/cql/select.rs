@@ -6,13 +6,14 @@
 
 use super::Front;
 use super::execute::{How, not_planned};
-use super::failure::{Refusal, invalid};
+use super::failure::{Refusal, invalid, unauthorized};
 use super::paging::Place;
 use super::statements::Planned;
 use super::system::is_made_up;
 use super::trace::level_of;
 use super::values::in_order;
 use crate::coordinator::{ReadRequest, ScanRequest, Shape, Trace, page_bytes};
+use crate::schema::builtin::AUTH;
 use bytes::Bytes;
 use helenus_core::cql::plan::{BoundSelect, Carried, Fold, Keys, PartitionPart, SelectPlan};
 use helenus_core::read::{Part, behind};
@@ -170,6 +171,9 @@ impl Front {
         select: &SelectPlan,
         how: How<'_>,
     ) -> Result<Response, Refusal> {
+        if select.table().keyspace == AUTH {
+            return Err(unauthorized(select.table()));
+        }
         let How { version, parameters, known_metadata, trace, .. } = how;
         let values = in_order(parameters.values, select.markers())?;
         let bound = select.bind(&values, self.moment()).map_err(|e| not_planned(&e))?;

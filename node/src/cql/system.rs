@@ -10,7 +10,7 @@
 pub(super) mod rows;
 
 use super::Front;
-use crate::schema::builtin::{TRACES, builtin, definitions};
+use crate::schema::builtin::{builtin, definitions};
 use bytes::Bytes;
 use helenus_core::cql::CqlType;
 use helenus_core::schema::Columns;
@@ -21,8 +21,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Keyspaces that are the system's.
-pub(super) const KEYSPACES: [&str; 4] =
-    ["system", "system_schema", "system_traces", "system_virtual_schema"];
+pub(super) const KEYSPACES: [&str; 5] =
+    ["system", "system_auth", "system_schema", "system_traces", "system_virtual_schema"];
 
 /// Of the only kind of tokens that we have.
 pub(super) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
@@ -44,7 +44,7 @@ pub(super) fn is_virtual(keyspace: &str) -> bool {
 
 /// Whether the keyspace's tables are made up when they are read.
 pub(super) fn is_made_up(keyspace: &str) -> bool {
-    is_system(keyspace) && keyspace != TRACES
+    is_system(keyspace) && builtin().keyspace(keyspace).is_none()
 }
 
 /// The definitions of the system's tables.
@@ -185,7 +185,9 @@ impl Front {
         for name in ["system", "system_schema"] {
             row(name, std::slice::from_ref(&local));
         }
-        row(TRACES, &replication_map(&builtin().keyspace));
+        for known in &builtin().keyspaces {
+            row(&known.name, &replication_map(known));
+        }
         for keyspace in self.keeper.store.current().schema.live_keyspaces() {
             row(&keyspace.name, &replication_map(keyspace));
         }
@@ -334,9 +336,9 @@ mod tests {
         let tables = SystemTables::new();
         let mut made = Made::new(&tables.tables[&("system_schema".into(), "tables".into())]);
         tables.ordinary().for_each(|def| made.row(table_row(def)));
-        assert_eq!(made.partitions().len(), 3, "one of each keyspace");
+        assert_eq!(made.partitions().len(), 4, "one of each keyspace");
         let mut made = Made::new(&tables.tables[&("system_schema".into(), "columns".into())]);
         tables.ordinary().for_each(|def| column_rows(&mut made, def));
-        assert_eq!(made.partitions().len(), 3);
+        assert_eq!(made.partitions().len(), 4);
     }
 }
