@@ -265,17 +265,14 @@ impl Shared {
             return Err(lost.clone());
         }
         let in_flight_max = self.options.in_flight_max;
-        let stream = match state.free.pop() {
-            Some(stream) => stream,
-            None if state.waiting.len() < in_flight_max => {
-                let Ok(stream) = i16::try_from(state.waiting.len()) else {
-                    return Err(CqlError::TooMuchInFlight { addr: self.addr, in_flight_max });
-                };
-                state.waiting.push(None);
-                stream
-            }
-            None => return Err(CqlError::TooMuchInFlight { addr: self.addr, in_flight_max }),
+        let count = state.waiting.len();
+        let new = || i16::try_from(count).ok().filter(|_| count < in_flight_max);
+        let Some(stream) = state.free.last().copied().or_else(new) else {
+            return Err(CqlError::TooMuchInFlight { addr: self.addr, in_flight_max });
         };
+        if state.free.pop().is_none() {
+            state.waiting.push(None);
+        }
         if let Err(error) = state.outbound.call(self.options.version, stream, &call) {
             state.free.push(stream);
             return Err(self.protocol(error.to_string()));

@@ -1,7 +1,9 @@
 //! Requests of other nodes, handed to whom they concern.
 //!
 //! Everything here runs on the node's thread, where the frame arrived. Writes of one frame are logged with one write:
-//! their acknowledgements wait for `end_of_batch`. Pages of hints are `intake`'s, steps of repairs the participant's.
+//! their acknowledgements wait for `end_of_batch`. Pages of hints are intake's, steps of repairs the participant's,
+//! rounds of conditional writes the acceptors', batches the batchlog's; a write of counters is led by this node's
+//! coordinator.
 
 use crate::batchlog::Batchlog;
 use crate::coordinator::Coordinator;
@@ -10,7 +12,7 @@ use crate::membership::Membership;
 use crate::paxos::Acceptors;
 use crate::peers::{Handler, ReplyTo};
 use crate::repair::{Participant, StepError};
-use crate::replica::{self, Look, Notes, Replica};
+use crate::replica::{self, Notes, Replica};
 use crate::schema::Keeper;
 use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, RangeStart};
@@ -212,27 +214,15 @@ impl Inbound {
             Ok(table) => table,
             Err(why) => return replica::failed(FailureReason::Unknown, &why),
         };
-        let key = Key(read.key.clone());
         let mut notes = Notes::begin(read.trace, &self.replica.clock);
-        let look = Look::before(read.trace, &*self.replica.engine, table);
-        if let Some(rows) = &read.rows {
-            let filter = match wire_read::filter_from_wire(rows) {
-                Ok(filter) => filter,
-                Err(why) => return replica::failed(FailureReason::Unknown, &why),
-            };
-            let part = self.replica.read_rows(table, &key, &filter);
-            notes.tell(|| look.after_part(&part));
-            return notes.onto(match part {
-                Ok(part) => replica::part_answer(&part, read.digest),
-                Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
-            });
-        }
-        let found = self.replica.read(table, &key);
-        notes.tell(|| look.after(&found));
-        notes.onto(match found {
-            Ok(found) => replica::partition_answer(found, read.digest),
-            Err(error) => replica::failed(crate::coordinator::storage_reason(&error), &error),
-        })
+        let filter = match read.rows.as_ref().map(wire_read::filter_from_wire).transpose() {
+            Ok(filter) => filter,
+            Err(why) => return replica::failed(FailureReason::Unknown, &why),
+        };
+        let (key, digest_only, traced) = (Key(read.key.clone()), read.digest, read.trace);
+        let say = |said| notes.tell(|| said);
+        let answer = self.replica.answer(table, &key, filter.as_ref(), digest_only, traced, say);
+        notes.onto(answer)
     }
 
     fn range(&self, range: &v1::ReadRange) -> Body {

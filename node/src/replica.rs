@@ -6,13 +6,12 @@
 mod notes;
 
 pub(crate) use notes::{
-    Look, NOTES_MAX, Notes, applied_in_words, count, in_words, page_in_words, short,
-    take as notes_of,
+    NOTES_MAX, Notes, applied_in_words, count, in_words, page_in_words, short, take as notes_of,
 };
 
 use crate::config::Config;
 use crate::schema::SchemaStore;
-use crate::seams::clock::Clock;
+use crate::seams::clock::{Clock, gc_seconds};
 use crate::seams::probe::{ApplyPath, Event, Probe};
 use crate::storage::{
     Applied, Engine, RangePage, RangeRows, RangeStart, RowsPage, StorageError, Write,
@@ -25,10 +24,12 @@ use helenus_core::{
 };
 use helenus_proto::v1::message::Body;
 use helenus_proto::{ids, v1};
+use notes::Look;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 /// The most partitions that one answer to a range read holds, whatever was asked for.
@@ -302,6 +303,37 @@ impl Replica {
         Ok(part)
     }
 
+    /// Answers a read of a partition, or of the part of it that `filter` says. If it is `traced`, `tell` is told how it
+    /// went.
+    pub(crate) fn answer(
+        &self,
+        table: TableId,
+        key: &Key,
+        filter: Option<&RowFilter>,
+        digest_only: bool,
+        traced: bool,
+        tell: impl FnOnce(String),
+    ) -> Body {
+        let look = Look::before(traced, &*self.engine, table);
+        let answer = match filter {
+            None => {
+                let found = self.read(table, key);
+                if traced {
+                    tell(look.after(&found));
+                }
+                found.map(|found| partition_answer(found, digest_only))
+            }
+            Some(filter) => {
+                let part = self.read_rows(table, key, filter);
+                if traced {
+                    tell(look.after_part(&part));
+                }
+                part.map(|part| part_answer(&part, digest_only))
+            }
+        };
+        answer.unwrap_or_else(|error| failed(crate::coordinator::storage_reason(&error), &error))
+    }
+
     /// Parts of the partitions of a token range, as a reader may see them.
     pub fn range_rows(
         &self,
@@ -380,15 +412,17 @@ impl Replica {
     }
 
     pub(crate) fn now(&self) -> GcSeconds {
-        let seconds = self.clock.wall_micros().div_euclid(1_000_000);
-        GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+        gc_seconds(&*self.clock)
     }
 }
 
 /// Whatever was asked for, no part is larger than this.
-fn bounded(filter: &RowFilter) -> RowFilter {
+fn bounded(filter: &RowFilter) -> Cow<'_, RowFilter> {
     let most = u32::try_from(RANGE_BYTES).unwrap_or(u32::MAX);
-    RowFilter { bytes: filter.bytes.min(most), ..filter.clone() }
+    if filter.bytes <= most {
+        return Cow::Borrowed(filter);
+    }
+    Cow::Owned(RowFilter { bytes: most, ..filter.clone() })
 }
 
 fn applied_event(write: &Write, by: ApplyPath) -> Event {
@@ -406,7 +440,7 @@ pub(crate) fn failed(reason: FailureReason, why: &dyn std::fmt::Display) -> Body
 }
 
 /// A partition as it travels, or only its digest.
-pub(crate) fn partition_answer(found: Option<Partition>, digest_only: bool) -> Body {
+fn partition_answer(found: Option<Partition>, digest_only: bool) -> Body {
     let encoded = codec::encode(&found.unwrap_or_default());
     let digest = Bytes::copy_from_slice(&codec::digest_encoded(&encoded));
     let data = (!digest_only).then_some(encoded);
@@ -414,7 +448,7 @@ pub(crate) fn partition_answer(found: Option<Partition>, digest_only: bool) -> B
 }
 
 /// A part of one as it travels, or only its digest.
-pub(crate) fn part_answer(part: &Part, digest_only: bool) -> Body {
+fn part_answer(part: &Part, digest_only: bool) -> Body {
     let encoded = codec::encode(&part.partition);
     let digest = Bytes::copy_from_slice(&read::digest(&encoded, part.next.as_ref()));
     let (data, next) = ((!digest_only).then_some(encoded), helenus_proto::read::next_to_wire(part));

@@ -287,7 +287,7 @@ impl Node {
             changing: tokio::sync::Mutex::default(),
         });
         let batchlog = open_batchlog(parts, &engine, &mut registry)?;
-        // As of table ids: another life draws other ones.
+        // The generation keeps two starts of one seed from drawing the same again. So below.
         let batches = parts.rng.stream(&format!("batches/{}", identity.generation.0));
         let coordinator = Arc::new(Coordinator::new(CoordinatorParts {
             config: config.clone(),
@@ -398,7 +398,6 @@ impl Node {
                 membership: Arc::clone(&self.membership),
                 keeper: Arc::clone(&self.keeper),
                 clock: Arc::clone(&parts.clock),
-                // The generation keeps two starts of one seed from drawing the same again.
                 chance: parts.rng.stream(&format!("cql/{}", self.generation.0)),
                 address,
                 cluster_name: parts.config.cluster_name.clone(),

@@ -293,6 +293,23 @@ async fn a_keyspace_is_replicated_where_there_is_somebody_to_hold_it() {
 }
 
 #[tokio::test]
+async fn a_keyspace_that_is_not_there_is_missed_before_its_properties_are_judged() {
+    let cluster = Cluster::start_cql(1).await;
+    let mut cql = Cql::connect(cluster.native(0), Version::V5, None).await;
+    // Without a replication, which only a keyspace that is there has already.
+    let alter = |name: &str| format!("ALTER KEYSPACE {name} WITH durable_writes = true");
+    assert_eq!(cql.run(&alter("IF EXISTS nowhere")).await, Response::Void);
+    let missing = cql.refused(&alter("nowhere")).await;
+    assert_eq!(missing.kind, ErrorKind::Invalid);
+    assert_eq!(missing.message, "keyspace `nowhere` does not exist");
+    for name in ["system", "IF EXISTS system_traces"] {
+        let refused = cql.refused(&alter(name)).await;
+        assert_eq!(refused.kind, ErrorKind::Invalid);
+        assert!(refused.message.contains("is the system's"), "{}", refused.message);
+    }
+}
+
+#[tokio::test]
 async fn nodes_that_are_asked_for_one_table_at_once_make_one() {
     let cluster = Cluster::start_cql(3).await;
     let mut cql = connected(&cluster).await;

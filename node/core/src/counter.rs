@@ -91,11 +91,8 @@ pub fn total(complex: &Complex, now: GcSeconds) -> Result<Option<i64>, CounterEr
 
 /// Whether there is anything to count in an update, or only deletions.
 pub fn has_increments(update: &Partition) -> bool {
-    rows(update).any(|row| row.complex.iter().any(|(_, complex)| !complex.elements.is_empty()))
-}
-
-fn rows(partition: &Partition) -> impl Iterator<Item = &Row> {
-    partition.rows.iter().map(|(_, row)| row).chain(&partition.static_row)
+    merge::rows(update)
+        .any(|row| row.complex.iter().any(|(_, complex)| !complex.elements.is_empty()))
 }
 
 /// When a leader counts that holds `held`, if its clock says `now`: later than all it knows of the partition, so that its
@@ -122,9 +119,7 @@ pub fn count(
         leader.count(row, held.static_row.as_ref())?;
     }
     for (key, row) in &mut update.rows {
-        let found = held.rows.binary_search_by(|(k, _)| k.cmp(key)).ok();
-        let held = found.and_then(|found| held.rows.get(found));
-        leader.count(row, held.map(|(_, row)| row))?;
+        leader.count(row, merge::find(&held.rows, key))?;
     }
     Ok(())
 }
@@ -161,9 +156,8 @@ impl Leader<'_> {
     /// What the leader's shard has come to.
     fn counted(&self, held: Option<&Complex>) -> Result<i64, CounterError> {
         let Some(held) = held else { return Ok(0) };
-        let found = held.elements.binary_search_by(|(path, _)| path.cmp(self.path)).ok();
-        match found.and_then(|found| held.elements.get(found)) {
-            Some((_, Cell { content: Content::Value { value, .. }, .. })) => number(value),
+        match merge::find(&held.elements, self.path) {
+            Some(Cell { content: Content::Value { value, .. }, .. }) => number(value),
             _ => Ok(0),
         }
     }

@@ -35,6 +35,7 @@ mod views;
 
 pub use ranges::covering;
 pub(crate) use ranges::within as ranges_within;
+pub(crate) use views::rows;
 pub use views::{
     Statistics, expire, for_read, is_live, live_value, purge, row_bytes, row_is_live,
     row_is_live_in, tombstones, value_at, value_bytes, version,
@@ -401,7 +402,7 @@ fn cells_difference<K: Ord + Clone>(newer: &[(K, Cell)], older: &[(K, Cell)]) ->
 }
 
 /// What a list that is sorted by key has under `key`.
-fn find<'a, K: Ord, V>(entries: &'a [(K, V)], key: &K) -> Option<&'a V> {
+pub(crate) fn find<'a, K: Ord, V>(entries: &'a [(K, V)], key: &K) -> Option<&'a V> {
     let at = entries.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
     entries.get(at).map(|(_, value)| value)
 }

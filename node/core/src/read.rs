@@ -153,6 +153,16 @@ pub struct Part {
     pub next: Option<ClusteringKey>,
 }
 
+impl Part {
+    /// About what it takes in an answer.
+    pub fn bytes(&self) -> usize {
+        let Partition { static_row, ranges, rows, .. } = &self.partition;
+        let rows = rows.iter().map(|(key, row)| row_bytes(key, row));
+        let static_row = static_row.as_ref().map_or(0, merge::row_bytes);
+        ranges.len() * RANGE_BYTES + static_row + rows.sum::<usize>()
+    }
+}
+
 /// What a partition says of the rows in `slices` (sorted, disjoint).
 pub fn clip(partition: &Partition, slices: &[Slice], static_row: bool) -> Partition {
     let rows = &partition.rows;
@@ -169,7 +179,7 @@ pub fn clip(partition: &Partition, slices: &[Slice], static_row: bool) -> Partit
     }
 }
 
-/// [`clip`], where most of it stays.
+/// [`clip`] of one that nobody needs whole any more.
 fn clip_owned(mut partition: Partition, slices: &[Slice], static_row: bool) -> Partition {
     if !static_row {
         partition.static_row = None;
@@ -258,7 +268,8 @@ impl<'f> Gather<'f> {
 
     /// The row with which there is enough, if it is in this window.
     fn last_row(&mut self, window: &Partition) -> Option<ClusteringKey> {
-        let rows = usize::try_from(self.filter.rows).unwrap_or(usize::MAX);
+        // No row, dead or alive, is the last before one was counted.
+        let rows = usize::try_from(self.filter.rows).unwrap_or(usize::MAX).max(1);
         let bytes = usize::try_from(self.filter.bytes).unwrap_or(usize::MAX);
         let mut count = |(key, row): &(ClusteringKey, Row)| {
             self.live += usize::from(merge::row_is_live(row, self.as_of.now));
@@ -278,20 +289,26 @@ impl<'f> Gather<'f> {
         if self.filter.reversed {
             self.windows.reverse();
         }
-        let mut partition = Partition::default();
-        let count = self.windows.len();
-        for window in self.windows {
-            partition.deletion = partition.deletion.max(window.deletion);
-            partition.static_row = window.static_row.or(partition.static_row);
-            partition.ranges.extend(window.ranges);
-            partition.rows.extend(window.rows);
-        }
-        // Range tombstones that were cut between two windows are one again.
-        if count > 1 {
-            merge::normalise(&mut partition);
-        }
-        Part { partition, next: self.next }
+        Part { partition: concat(self.windows), next: self.next }
     }
+}
+
+/// Puts parts of one partition that follow each other together; the later static row counts.
+pub fn concat(parts: Vec<Partition>) -> Partition {
+    let is_cut = parts.len() > 1;
+    let mut parts = parts.into_iter();
+    let mut whole = parts.next().unwrap_or_default();
+    for part in parts {
+        whole.deletion = whole.deletion.max(part.deletion);
+        whole.static_row = part.static_row.or(whole.static_row);
+        whole.ranges.extend(part.ranges);
+        whole.rows.extend(part.rows);
+    }
+    // Range tombstones that were cut between two of them are one again.
+    if is_cut {
+        merge::normalise(&mut whole);
+    }
+    whole
 }
 
 /// What a range tombstone takes: about.
@@ -302,9 +319,9 @@ fn row_bytes(key: &ClusteringKey, row: &Row) -> usize {
 }
 
 /// What a read of a partition gives, as a reader may see it.
-pub fn select(partition: &Partition, filter: &RowFilter, as_of: AsOf) -> Part {
+pub fn select(partition: Partition, filter: &RowFilter, as_of: AsOf) -> Part {
     let mut gather = Gather::new(filter, as_of);
-    gather.add(clip(partition, &filter.slices, filter.static_row), None);
+    gather.add(clip_owned(partition, &filter.slices, filter.static_row), None);
     gather.finish()
 }
 

@@ -18,7 +18,7 @@ pub(crate) use metrics::BatchlogMetrics;
 pub(crate) use metrics::Now;
 pub(crate) use replay::replay;
 
-use crate::seams::clock::Clock;
+use crate::seams::clock::{Clock, gc_seconds};
 use crate::storage::{Applied, Engine, RangeStart, StorageError, Write, system_row};
 use bytes::Bytes;
 use helenus_core::batchlog::{BatchId, due_at};
@@ -186,10 +186,8 @@ impl Batchlog {
     pub(crate) fn remove(&self, id: BatchId) -> Result<Applied, StorageError> {
         self.index().remove(id);
         let key = Key(Bytes::copy_from_slice(id.as_bytes()));
-        let seconds = self.clock.wall_micros().div_euclid(1_000_000).max(0);
-        let deleted_at = GcSeconds(u32::try_from(seconds).unwrap_or(u32::MAX));
         // Of the batch's own timestamp: a tombstone covers what is as old as itself, and nothing else has this key.
-        let tombstone = Partition::delete(id.written(), deleted_at);
+        let tombstone = Partition::delete(id.written(), gc_seconds(&*self.clock));
         let token = token::of(&key.0);
         self.engine.apply(Write::of(TABLE, key, token, tombstone))
     }

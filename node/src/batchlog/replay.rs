@@ -11,7 +11,7 @@ use super::Batchlog;
 use crate::coordinator::Coordinator;
 use futures_util::stream::{self, StreamExt as _};
 use helenus_core::batchlog::{self, BatchId, Logged};
-use helenus_core::throttle::price;
+use helenus_core::throttle::Throttle;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Finishes what is due, until the node stops.
 pub(crate) async fn replay(coordinator: Arc<Coordinator>) {
     let batchlog = Arc::clone(&coordinator.batchlog);
-    let replay = Replay { coordinator, batchlog, paid_at: Mutex::new(Duration::ZERO) };
+    let throttle = Mutex::new(Throttle::new(coordinator.config.batchlog_replay_throttle));
+    let replay = Replay { coordinator, batchlog, throttle };
     while !replay.batchlog.is_paused() {
         let now = replay.coordinator.clock.now();
         match replay.batchlog.next_due() {
@@ -48,8 +49,8 @@ pub(crate) async fn replay(coordinator: Arc<Coordinator>) {
 struct Replay {
     coordinator: Arc<Coordinator>,
     batchlog: Arc<Batchlog>,
-    /// When all that was read is paid for.
-    paid_at: Mutex<Duration>,
+    /// Holds back the next batch until what was read before it is paid for.
+    throttle: Mutex<Throttle>,
 }
 
 /// What became of a batch.
@@ -136,14 +137,13 @@ impl Replay {
     /// Waits until the bytes before are paid for, then takes these on credit.
     async fn wait_for_throttle(&self, bytes: u64) {
         let nodes = self.coordinator.membership.ring().members().len().max(1) as u64;
-        let throttle = self.coordinator.config.batchlog_replay_throttle;
-        // A throttle so low that nothing is left of it is one byte a second, not none.
-        let rate = if throttle == 0 { 0 } else { (throttle / nodes).max(1) };
         let now = self.coordinator.clock.now();
         let wait = {
-            let mut paid_at = self.paid_at.lock().expect("nothing panics while it holds this lock");
-            let wait = paid_at.saturating_sub(now);
-            *paid_at = (*paid_at).max(now).saturating_add(price(bytes, rate));
+            let throttle = self.throttle.lock();
+            let mut throttle = throttle.expect("nothing panics while it holds this lock");
+            let wait = throttle.debt(now);
+            // The others may be at it too: a node's share is one of so many.
+            throttle.spend(now, bytes.saturating_mul(nodes));
             wait
         };
         tokio::time::sleep(wait).await;

@@ -44,6 +44,7 @@ fn the_example_file_is_the_defaults_and_names_every_key() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every key there is")]
 fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
     let address = |text: &str| text.parse().unwrap();
     let config = Config {

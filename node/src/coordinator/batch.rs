@@ -128,7 +128,7 @@ impl Coordinator {
         writes: Vec<WriteRequest>,
     ) -> Result<BatchOutcome, BatchError> {
         let level = level_of(&writes);
-        let planned = writes.iter().map(|write| self.planned(write));
+        let planned = writes.into_iter().map(|write| self.planned(write));
         let planned = planned.collect::<Result<Vec<_>, _>>().map_err(at_writes)?;
         let keepers = self.keepers(level).map_err(at_writes)?;
         let (id, batch) = self.to_log(&planned).map_err(at_writes)?;

@@ -120,7 +120,7 @@ impl Coordinator {
         judge: &Judge<'_>,
     ) -> Result<CasOutcome, RequestError> {
         let CasRequest { keyspace, table, id, key, serial, level } = request;
-        let table = self.route_of(&keyspace, &table, Shape::Of(id), &key)?;
+        let table = self.route_of(&keyspace, &table, id, &key)?;
         let placement = Arc::clone(&table.placement);
         let mut decree =
             Decree::new(self, table, placement.replicas(token::of(&key)), Key(key), serial, true)?;
@@ -173,7 +173,7 @@ impl Coordinator {
         key: &Key,
         serial: SerialLevel,
     ) -> Result<(), RequestError> {
-        let table = self.route_of(keyspace, table, Shape::Of(id), &key.0)?;
+        let table = self.route_of(keyspace, table, id, &key.0)?;
         let placement = Arc::clone(&table.placement);
         let holders = placement.replicas(token::of(&key.0));
         let mut decree = Decree::new(self, table, holders, key.clone(), serial, false)?;
@@ -190,12 +190,12 @@ impl Coordinator {
         &self,
         keyspace: &str,
         table: &str,
-        shape: Shape,
+        id: TableId,
         key: &Bytes,
     ) -> Result<Arc<TableRoute>, RequestError> {
         check_key(key)?;
         let table = self.routes.table(keyspace, table)?;
-        table.check_shape(shape)?;
+        table.check_shape(Shape::Of(id))?;
         Ok(table)
     }
 
@@ -384,10 +384,8 @@ impl<'a> Decree<'a> {
         level: Level,
     ) -> Result<super::WriteOutcome, RequestError> {
         let message = self.message(proposal);
-        let acceptors = Arc::clone(&self.coordinator.acceptors);
-        let own = message.clone();
-        let own = move || acceptors.commit(&own).map_err(|refusal| refusal.reason());
         let me = self.coordinator;
+        let own = || me.acceptors.commit(&message).map_err(|refusal| refusal.reason());
         // Whoever misses it is owed the update like any other.
         let outgoing = Outgoing {
             owed: me.owed(
@@ -399,7 +397,7 @@ impl<'a> Decree<'a> {
             timestamp: proposal.ballot.micros,
             timeout: None,
         };
-        me.replicate(outgoing, self.holders, Body::PaxosCommit(message), own).await
+        me.replicate(outgoing, self.holders, Body::PaxosCommit(message.clone()), own).await
     }
 
     /// Has these replicas learn the newest commit.
@@ -411,13 +409,10 @@ impl<'a> Decree<'a> {
         let timeout = me.config.write_request_timeout;
         let mut answers = me.peers.call(&peers, Body::PaxosCommit(message.clone()), timeout);
         let mut learnt = self.needed.saturating_sub(missing.len());
-        if missing.contains(&me.id) {
-            let applied = me.acceptors.commit(&message);
-            let applied = match applied {
-                Ok(applied) => me.replica.durable(Ok(applied)).await.is_ok(),
-                Err(_) => false,
-            };
-            learnt += usize::from(applied);
+        if missing.contains(&me.id)
+            && let Ok(applied) = me.acceptors.commit(&message)
+        {
+            learnt += usize::from(me.replica.durable(Ok(applied)).await.is_ok());
         }
         while let Some((_, answer)) = answers.next().await {
             learnt += usize::from(matches!(answer, Ok(Body::Ack(_))));

@@ -3,7 +3,8 @@
 //! Read `write` first: it is the story the rest serves; `sent` is what it holds while answers come. `read` and `range` are
 //! its counterparts; `batch`, `cas` and `counter` are what comes before an ordinary write; `trace` tells the story to whoever
 //! asked for it. Plans and tallies are values of `helenus_core`; links are `crate::peers`; what this node holds itself is
-//! `crate::replica`.
+//! `crate::replica`. What this node promises and keeps for conditional writes and logged batches is `crate::paxos` and
+//! `crate::batchlog`.
 //!
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
 
@@ -41,7 +42,7 @@ use crate::membership::Membership;
 use crate::paxos::Acceptors;
 use crate::peers::Peers;
 use crate::replica::Replica;
-use crate::seams::clock::Clock;
+use crate::seams::clock::{Clock, gc_seconds};
 use crate::seams::probe::{Event, Probe};
 use crate::tasks::Tasks;
 use helenus_core::counter::Shard;
@@ -193,8 +194,7 @@ impl Coordinator {
 
     /// The wall clock in the unit of TTL and `gc_grace`.
     pub(crate) fn now_seconds(&self) -> GcSeconds {
-        let seconds = self.clock.wall_micros().div_euclid(1_000_000);
-        GcSeconds(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+        gc_seconds(&*self.clock)
     }
 
     /// Begins the trace of a request; `None`: too many are traced already, which is counted.

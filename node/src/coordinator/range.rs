@@ -7,7 +7,7 @@
 //! CAVEAT: a page is read at one moment and the next at another. A scan is no snapshot.
 
 use super::error::{ReplicaFailure, failures};
-use super::read::stand_in;
+use super::read::{reconciled, stand_in};
 use super::route::{Shape, TableRoute};
 use super::trace::words::concluded;
 use super::trace::{Trace, room};
@@ -19,8 +19,7 @@ use crate::storage::{RangeStart, RowsPage, StorageError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use helenus_core::level::Op;
 use helenus_core::placement::Replica as Holder;
-use helenus_core::read::{self, Part, RowFilter};
-use helenus_core::reconcile::{Reconciled, reconcile};
+use helenus_core::read::{Part, RowFilter};
 use helenus_core::tally::{Answer, FailureReason, Tally, Verdict};
 use helenus_core::{
     ClusteringKey, GcSeconds, Key, Level, NodeId, ReadRepair, Token, codec, merge, token,
@@ -354,18 +353,7 @@ impl Coordinator {
         let mut answered = Vec::new();
         for ((token, key), answers) in merged.answers {
             answered = answers.iter().map(|(node, _)| *node).collect();
-            let (winner, stale) = match filter {
-                Some(filter) => {
-                    let read::Reconciled { winner, stale } = read::reconcile(filter, answers);
-                    (winner, stale)
-                }
-                None => {
-                    let whole =
-                        answers.into_iter().map(|(node, part)| (node, Some(part.partition)));
-                    let Reconciled { winner, stale } = reconcile(whole.collect());
-                    (Part { partition: winner, next: None }, stale)
-                }
-            };
+            let (winner, stale) = reconciled(filter, answers);
             if !stale.is_empty() {
                 self.tell_winner(trace, &winner.partition, &stale);
                 repairs.push((key.clone(), stale));

@@ -11,10 +11,9 @@ use super::error::failures;
 use super::route::{Shape, TableRoute};
 use super::trace::words::concluded;
 use super::trace::{Trace, room};
-use super::write::{check_key, storage_reason};
+use super::write::check_key;
 use super::{Coordinator, RequestError};
-use crate::peers::PeerError;
-use crate::replica::Look;
+use crate::peers::{PeerError, Verb};
 use crate::seams::probe::Event;
 use bytes::Bytes;
 use helenus_core::level::{Op, Requirement};
@@ -215,7 +214,7 @@ impl Reading<'_> {
         let digests = found.iter().map(|answer| (answer.node, answer.digest));
         self.coordinator.tell_mismatch(self.trace, digests);
         let answers = self.second_round(found).await?;
-        let (winner, stale) = self.reconcile(answers);
+        let (winner, stale) = reconciled(self.filter.as_ref(), answers);
         self.coordinator.tell_winner(self.trace, &winner.partition, &stale);
         let behind: Vec<NodeId> = stale.iter().map(|(node, _)| *node).collect();
         if self.table.def.options.read_repair == ReadRepair::Blocking {
@@ -248,18 +247,8 @@ impl Reading<'_> {
         if answers.is_empty() {
             return Err(self.timeout(0));
         }
-        let (known, _) = self.reconcile(answers);
+        let (known, _) = reconciled(self.filter.as_ref(), answers);
         Ok(self.outcome(known, Vec::new()))
-    }
-
-    fn reconcile(&self, answers: Vec<(NodeId, Part)>) -> (Part, Vec<(NodeId, Partition)>) {
-        if let Some(filter) = &self.filter {
-            let read::Reconciled { winner, stale } = read::reconcile(filter, answers);
-            return (winner, stale);
-        }
-        let answers = answers.into_iter().map(|(node, part)| (node, Some(part.partition)));
-        let Reconciled { winner, stale } = reconcile(answers.collect());
-        (Part { partition: winner, next: None }, stale)
     }
 
     /// Data from the nearest, digests from the rest; whoever refuses or cannot be reached is replaced while there is a
@@ -339,13 +328,12 @@ impl Reading<'_> {
     /// Asks peers, and this node by itself.
     fn ask(&self, calls: &[(NodeId, bool)], timeout: Duration) -> crate::peers::Inflight {
         let me = self.coordinator;
-        let rows = self.filter.as_ref().map(helenus_proto::read::filter_to_wire);
         let message = |digest| {
             Body::Read(v1::ReadPartition {
                 table: self.table.wire_id.clone(),
                 key: self.key.0.clone(),
                 digest,
-                rows: rows.clone(),
+                rows: self.filter.as_ref().map(helenus_proto::read::filter_to_wire),
                 trace: self.trace.is_on(),
             })
         };
@@ -355,21 +343,10 @@ impl Reading<'_> {
             inflight.send(*node, message(*digest));
         }
         if calls.iter().any(|(node, _)| *node == me.id) {
-            let (engine, table) = (&*me.replica.engine, self.table.def.id);
-            let look = Look::before(self.trace.is_on(), engine, table);
-            let own = match &self.filter {
-                None => {
-                    let found = me.replica.read(table, &self.key);
-                    self.trace.tell_in(room::REPLICA, || look.after(&found));
-                    found.map(|data| crate::replica::partition_answer(data, false))
-                }
-                Some(filter) => {
-                    let part = me.replica.read_rows(table, &self.key, filter);
-                    self.trace.tell_in(room::REPLICA, || look.after_part(&part));
-                    part.map(|part| crate::replica::part_answer(&part, false))
-                }
-            };
-            let answer = own.unwrap_or_else(|e| crate::replica::failed(storage_reason(&e), &e));
+            let (table, filter, traced) =
+                (self.table.def.id, self.filter.as_ref(), self.trace.is_on());
+            let say = |said| self.trace.tell_in(room::REPLICA, || said);
+            let answer = me.replica.answer(table, &self.key, filter, false, traced, say);
             inflight.push_local(me.id, Ok(answer));
         }
         inflight
@@ -428,6 +405,20 @@ impl Reading<'_> {
             failures: failures(tally),
         }
     }
+}
+
+/// What these answers are together, and who is behind.
+pub(super) fn reconciled(
+    filter: Option<&RowFilter>,
+    answers: Vec<(NodeId, Part)>,
+) -> (Part, Vec<(NodeId, Partition)>) {
+    if let Some(filter) = filter {
+        let read::Reconciled { winner, stale } = read::reconcile(filter, answers);
+        return (winner, stale);
+    }
+    let answers = answers.into_iter().map(|(node, part)| (node, Some(part.partition)));
+    let Reconciled { winner, stale } = reconcile(answers.collect());
+    (Part { partition: winner, next: None }, stale)
 }
 
 /// The nearest replica left that counts where `failed` would have.
@@ -497,7 +488,7 @@ impl Coordinator {
                     path: v1::ApplyPath::ReadRepair.into(),
                     trace: trace.is_on(),
                 });
-                self.tell_sent(trace, "READ_REPAIR", node);
+                self.tell_sent(trace, Verb::ReadRepair.as_str(), node);
                 inflight.send(node, body);
             }
         }

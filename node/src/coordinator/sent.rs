@@ -9,7 +9,7 @@ use super::route::TableRoute;
 use super::trace::Trace;
 use super::write::storage_reason;
 use crate::hints::NewHint;
-use crate::peers::{Inflight, PeerError};
+use crate::peers::{Inflight, PeerError, Verb};
 use crate::seams::net::BoxFuture;
 use crate::seams::probe::HintLoss;
 use crate::storage::{Applied, StorageError};
@@ -62,7 +62,7 @@ impl Coordinator {
         }
         // They are taken from the end.
         dead.reverse();
-        let what = if matches!(body, Body::PaxosCommit(_)) { "PAXOS_COMMIT" } else { "MUTATION" };
+        let what = Verb::of(&body).as_str();
         for node in &live {
             self.tell_sent(&owed.trace, what, *node);
         }
@@ -91,6 +91,7 @@ impl Coordinator {
 }
 
 /// A mutation for as long as some replica may still be owed it.
+#[derive(Clone)]
 pub(super) struct Owed {
     pub(super) trace: Trace,
     pub(super) table: Arc<TableRoute>,
@@ -343,13 +344,7 @@ impl Drop for Sent {
             return;
         }
         let coordinator = Arc::clone(&self.coordinator);
-        let owed = Owed {
-            trace: self.owed.trace.clone(),
-            table: Arc::clone(&self.owed.table),
-            key: self.owed.key.clone(),
-            encoded: self.owed.encoded.clone(),
-            created_ms: self.owed.created_ms,
-        };
+        let owed = self.owed.clone();
         let settling = coordinator.settles();
         self.coordinator.tasks.spawn(async move {
             let _settling = settling;

@@ -6,7 +6,7 @@
 //! any more. Replicas send their notes with their answers (`crate::replica::Notes`), so a replica that never answers tells
 //! nothing.
 //!
-//! Bounds: [`EVENTS_MAX`] events of a request, [`SESSIONS_MAX`] stories at a time; what is beyond is counted.
+//! Bounds: [`EVENTS_MAX`] events of a request, [`STORIES_MAX`] stories at a time; what is beyond is counted.
 //!
 //! CAVEAT: a replica's notes say how long after the message's arrival something was done. When that was by the
 //! coordinator's clock is a guess: the way there is taken to be as long as the way back, as NTP does.
@@ -27,9 +27,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Events that are kept of one request.
-pub(crate) const EVENTS_MAX: usize = 512;
+const EVENTS_MAX: usize = 512;
 /// Requests that are traced at a time, those included of which only a straggler is waited for.
-pub(crate) const SESSIONS_MAX: usize = 128;
+const STORIES_MAX: usize = 128;
 /// Bytes of what an event says.
 const ACTIVITY_BYTES_MAX: usize = 1024;
 
@@ -164,7 +164,7 @@ impl Story {
         metrics: &TraceMetrics,
     ) -> Option<(Trace, Story)> {
         let place = StoryPlace(stories.clone());
-        if stories.0.fetch_add(1, Ordering::Relaxed) >= SESSIONS_MAX {
+        if stories.0.fetch_add(1, Ordering::Relaxed) >= STORIES_MAX {
             metrics.refused.inc();
             return None;
         }
@@ -369,11 +369,10 @@ mod tests {
         assert!(
             told.iter().all(|event| event.activity.len() <= ACTIVITY_BYTES_MAX + '…'.len_utf8())
         );
-        let others: Vec<_> =
-            (1..SESSIONS_MAX).map(|_| begin(&stories, &metrics).unwrap()).collect();
+        let others: Vec<_> = (1..STORIES_MAX).map(|_| begin(&stories, &metrics).unwrap()).collect();
         assert!(begin(&stories, &metrics).is_none());
         assert!(begin(&stories, &metrics).is_none());
-        assert_eq!((metrics.sessions.get(), metrics.refused.get()), (SESSIONS_MAX as u64, 2));
+        assert_eq!((metrics.sessions.get(), metrics.refused.get()), (STORIES_MAX as u64, 2));
         drop(others);
         assert!(begin(&stories, &metrics).is_some());
     }

@@ -147,7 +147,7 @@ impl Coordinator {
         request: WriteRequest,
         counting: Counting,
     ) -> Result<WriteOutcome, RequestError> {
-        let planned = self.planned(&request)?;
+        let planned = self.planned(request)?;
         if planned.counts() {
             let holders = planned.table.placement.replicas(planned.write.token);
             if holders.iter().all(|holder| holder.node != self.id) {
@@ -158,22 +158,22 @@ impl Coordinator {
     }
 
     /// All that can be found out before anything is sent.
-    pub(super) fn planned(&self, request: &WriteRequest) -> Result<PlannedWrite, RequestError> {
-        let table = self.routes.table(&request.keyspace, &request.table)?;
-        table.check_shape(match request.change {
+    pub(super) fn planned(&self, request: WriteRequest) -> Result<PlannedWrite, RequestError> {
+        let WriteRequest { keyspace, table, key, change, level, timestamp, timeout, trace } =
+            request;
+        let table = self.routes.table(&keyspace, &table)?;
+        table.check_shape(match change {
             Change::Update(id, _) => Shape::Of(id),
             Change::Put { .. } | Change::Delete => Shape::OneValue,
         })?;
-        let (write, timestamp) = self.mutation(&table, request)?;
-        counter::check_level(&table, request.level)?;
+        let (write, timestamp) = self.mutation(&table, key, change, timestamp)?;
+        counter::check_level(&table, level)?;
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
-        let requirement =
-            request.level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
+        let requirement = level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
         let holders = table.placement.replicas(write.token);
-        let needed = (request.level, requirement.block_for());
-        self.tell_plan(&request.trace, ("mutation", write.token), holders, needed);
+        let needed = (level, requirement.block_for());
+        self.tell_plan(&trace, ("mutation", write.token), holders, needed);
         requirement.check(holders, |node| self.is_alive(node))?;
-        let (timeout, trace) = (request.timeout, request.trace.clone());
         Ok(PlannedWrite { table, write, timestamp, requirement, timeout, trace })
     }
 
@@ -213,7 +213,7 @@ impl Coordinator {
         own: impl FnOnce() -> Result<Applied, FailureReason>,
     ) -> Result<WriteOutcome, RequestError> {
         let Outgoing { owed, requirement, timestamp, timeout } = outgoing;
-        let (level, table) = (requirement.level(), Arc::clone(&owed.table));
+        let level = requirement.level();
         let mut tally = Tally::new(requirement, holders);
         let mut sent = self.send(owed, body, own, holders, &mut tally);
         sent.owe_the_dead(&mut tally).await;
@@ -231,8 +231,8 @@ impl Coordinator {
         match verdict {
             Verdict::Met => {
                 let block_for = tally.block_for();
-                if !sent.refused.is_empty() && table.def.options.hint_refused == HintRefused::Error
-                {
+                let on_refusal = sent.owed.table.def.options.hint_refused;
+                if !sent.refused.is_empty() && on_refusal == HintRefused::Error {
                     return Err(sent.hint_refused(level, tally.received(), block_for));
                 }
                 let warnings = sent.warnings();
@@ -260,22 +260,24 @@ impl Coordinator {
     fn mutation(
         &self,
         table: &TableRoute,
-        request: &WriteRequest,
+        key: Bytes,
+        change: Change,
+        timestamp: Option<TimestampMicros>,
     ) -> Result<(Write, TimestampMicros), RequestError> {
-        check_key(&request.key)?;
+        check_key(&key)?;
         let now = self.now_seconds();
-        let timestamp = request.timestamp.unwrap_or_else(|| self.next_timestamp());
-        let (id, key, token) = (table.def.id, Key(request.key.clone()), token::of(&request.key));
-        let write = match &request.change {
+        let timestamp = timestamp.unwrap_or_else(|| self.next_timestamp());
+        let (id, token, key) = (table.def.id, token::of(&key), Key(key));
+        let write = match change {
             Change::Delete => Write::of(id, key, token, Partition::delete(timestamp, now)),
             Change::Update(_, update) => {
-                self.check_size("update", merge::value_bytes(update))?;
-                Write::of(id, key, token, update.clone())
+                self.check_size("update", merge::value_bytes(&update))?;
+                Write::of(id, key, token, update)
             }
             Change::Put { value, ttl_s } => {
                 self.check_size("value", value.len())?;
-                table.check_put(&request.key, value)?;
-                Write::put((id, key, token), value, timestamp, expiry(table, *ttl_s, now))
+                table.check_put(&key.0, &value)?;
+                Write::put((id, key, token), &value, timestamp, expiry(table, ttl_s, now))
             }
         };
         Ok((write, timestamp))

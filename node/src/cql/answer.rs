@@ -179,7 +179,9 @@ impl Session {
                 return Ok(Answer::Now(Response::Ready));
             }
             Request::AuthResponse { .. } => {
-                return protocol("no authentication was asked for: this node lets everybody in");
+                return protocol(
+                    "AUTH_RESPONSE answers AUTHENTICATE, and nothing of the kind was asked",
+                );
             }
             Request::Query { query, mut parameters } => {
                 let keyspace = parameters.keyspace.take();

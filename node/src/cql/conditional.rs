@@ -3,14 +3,14 @@
 use super::Front;
 use super::answer::Unlogged;
 use super::execute::not_planned;
-use super::failure::{Refusal, from_wire, invalid};
+use super::failure::{Refusal, invalid};
 use super::statements::specs;
 use super::system::is_system;
 use crate::coordinator::{CasRequest, RequestError};
 use helenus_core::cql::plan::{Conditional, Keys, PlanError};
 use helenus_core::paxos::SerialLevel;
 use helenus_core::{GcSeconds, Level, Partition, TableDef, TimestampMicros};
-use helenus_proto::cql::{Consistency, Response, Rows, RowsMetadata, SerialConsistency, WriteType};
+use helenus_proto::cql::{Consistency, Response, Rows, RowsMetadata, WriteType};
 use std::sync::Arc;
 
 /// The level of a write.
@@ -39,7 +39,7 @@ impl Front {
     pub(super) async fn decide(
         self: &Arc<Self>,
         conditional: Conditional,
-        serial: Option<SerialConsistency>,
+        serial: Option<SerialLevel>,
         level: Level,
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
@@ -53,7 +53,7 @@ impl Front {
             table: table.name.clone(),
             id: table.id,
             key: conditional.key().0.clone(),
-            serial: serial.map_or(SerialLevel::Serial, from_wire),
+            serial: serial.unwrap_or(SerialLevel::Serial),
             level,
         };
         let judge = |current: &Partition, now: GcSeconds, timestamp: TimestampMicros| {
@@ -87,7 +87,7 @@ impl Front {
     ) -> Result<Level, Refusal> {
         let serial = match consistency {
             Consistency::Ordinary(level) => return Ok(level),
-            Consistency::Serial(serial) => from_wire(serial),
+            Consistency::Serial(serial) => serial,
         };
         let [key] = (match keys {
             Keys::Some(keys) => keys.as_slice(),

@@ -65,8 +65,8 @@ pub(super) async fn serve(front: Arc<Front>, io: BoxIo, client: SocketAddr, plac
     };
     let (mut reader, mut writer) = tokio::io::split(io);
     connection.run(&mut reader, &mut writer).await;
-    // The client may have gone: there is nobody to tell.
-    writer.shutdown().await.ok();
+    // The client may have gone, or take nothing: there is nobody to tell.
+    tokio::time::timeout(WRITE_PATIENCE, writer.shutdown()).await.ok();
     drop(place);
 }
 

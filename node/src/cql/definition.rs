@@ -4,9 +4,9 @@ use super::Front;
 use super::failure::{Refusal, invalid, not_changed, unsupported};
 use super::system::is_system;
 use crate::schema::{Change, Changed};
-use helenus_core::cql::ast::{Property, QualifiedName, Statement};
+use helenus_core::Dc;
+use helenus_core::cql::ast::{QualifiedName, Statement};
 use helenus_core::cql::define::{self, DefineError};
-use helenus_core::{Dc, KeyspaceDef};
 use helenus_proto::cql::{
     ChangeKind, ErrorKind, ErrorResponse, Response, SchemaChange, SchemaTarget,
 };
@@ -21,7 +21,7 @@ struct Named {
 }
 
 /// The keyspace of a name, or of the connection.
-pub(super) fn keyspace_of(name: &QualifiedName, current: Option<&str>) -> Result<String, Refusal> {
+fn keyspace_of(name: &QualifiedName, current: Option<&str>) -> Result<String, Refusal> {
     let named = name.keyspace.as_ref().map(|keyspace| keyspace.as_str()).or(current);
     named.map(str::to_owned).ok_or_else(|| {
         invalid(format!(
@@ -41,6 +41,18 @@ fn table_of(name: &QualifiedName, current: Option<&str>) -> Result<(String, Stri
     Ok((keyspace_of(name, current)?, name.name.as_str().to_owned()))
 }
 
+/// A change of a table, made of its keyspace and its name.
+fn of_table(
+    name: &QualifiedName,
+    current: Option<&str>,
+    kind: ChangeKind,
+    change: impl FnOnce(String, String) -> Change,
+) -> Result<Named, Refusal> {
+    let (keyspace, name) = table_of(name, current)?;
+    let change = change(keyspace.clone(), name.clone());
+    Ok(Named { change, kind, keyspace, table: Some(name) })
+}
+
 impl Front {
     /// What a statement changes.
     fn named(
@@ -49,15 +61,12 @@ impl Front {
         current: Option<&str>,
         warnings: &mut Vec<String>,
     ) -> Result<Named, Refusal> {
-        let of_table = |name: &QualifiedName, kind, change: &dyn Fn(String, String) -> Change| {
-            let (keyspace, name) = table_of(name, current)?;
-            let change = change(keyspace.clone(), name.clone());
-            Ok(Named { change, kind, keyspace, table: Some(name) })
-        };
         match statement {
             Statement::CreateKeyspace(create) => {
                 let name = create.keyspace.as_str().to_owned();
-                let parts = self.keyspace_parts(&create.properties, None, warnings)?;
+                let parts = define::keyspace(&create.properties, None, &self.dcs());
+                let parts = parts.map_err(|e| refused(&e))?;
+                warnings.extend(parts.warnings);
                 let change = Change::CreateKeyspace {
                     name: name.clone(),
                     replication: parts.replication,
@@ -68,13 +77,10 @@ impl Front {
             }
             Statement::AlterKeyspace(alter) => {
                 let name = alter.keyspace.as_str().to_owned();
-                let view = self.keeper.store.current();
-                let before = view.schema.keyspace(&name);
-                let parts = self.keyspace_parts(&alter.properties, before, warnings)?;
                 let change = Change::AlterKeyspace {
                     name: name.clone(),
-                    replication: parts.replication,
-                    hint_overflow: parts.hint_overflow,
+                    properties: alter.properties.clone(),
+                    dcs: self.dcs(),
                     if_exists: alter.if_exists,
                 };
                 Ok(Named { change, kind: ChangeKind::Updated, keyspace: name, table: None })
@@ -86,24 +92,22 @@ impl Front {
             }
             Statement::CreateTable(create) => {
                 let parts = define::table(create).map_err(|e| refused(&e))?;
-                warnings.extend(parts.warnings);
-                of_table(&create.table, ChangeKind::Created, &|keyspace, name| {
-                    let (columns, options) = (parts.columns.clone(), parts.options.clone());
+                let define::TableParts { columns, options, warnings: more } = parts;
+                warnings.extend(more);
+                of_table(&create.table, current, ChangeKind::Created, |keyspace, name| {
                     let if_not_exists = create.if_not_exists;
                     Change::CreateTable { keyspace, name, columns, options, if_not_exists }
                 })
             }
             Statement::AlterTable(alter) => {
-                of_table(&alter.table, ChangeKind::Updated, &|keyspace, name| {
+                of_table(&alter.table, current, ChangeKind::Updated, |keyspace, name| {
                     let (change, if_exists) = (alter.change.clone(), alter.if_exists);
                     Change::AlterTable { keyspace, name, change, if_exists }
                 })
             }
             Statement::DropTable(drop) => {
-                of_table(&drop.table, ChangeKind::Dropped, &|keyspace, name| Change::DropTable {
-                    keyspace,
-                    name,
-                    if_exists: drop.if_exists,
+                of_table(&drop.table, current, ChangeKind::Dropped, |keyspace, name| {
+                    Change::DropTable { keyspace, name, if_exists: drop.if_exists }
                 })
             }
             Statement::CreateType(_) | Statement::AlterType(_) | Statement::DropType(_) => {
@@ -113,24 +117,21 @@ impl Front {
         }
     }
 
-    /// The keyspace that is described, by the data centres that this node knows of. There is a warning for each of which the
-    /// nodes are too few.
-    fn keyspace_parts(
-        &self,
-        properties: &[Property],
-        before: Option<&KeyspaceDef>,
-        warnings: &mut Vec<String>,
-    ) -> Result<define::KeyspaceParts, Refusal> {
+    /// The data centres that this node knows of.
+    fn dcs(&self) -> BTreeSet<Dc> {
         let members = self.membership.members().into_iter();
-        let dcs: BTreeSet<Dc> = members
+        members
             .filter(|member| !member.dc.is_empty())
             .map(|member| Dc::from(member.dc.as_str()))
-            .collect();
-        let parts = define::keyspace(properties, before, &dcs).map_err(|e| refused(&e))?;
-        warnings.extend(parts.warnings.iter().cloned());
-        let placement = self.coordinator.routes.placement(&parts.replication);
-        warnings.extend(placement.warnings().iter().map(ToString::to_string));
-        Ok(parts)
+            .collect()
+    }
+
+    /// A warning for each place where a keyspace has too few nodes.
+    fn placement_warnings(&self, keyspace: &str) -> Vec<String> {
+        let view = self.keeper.store.current();
+        let Some(keyspace) = view.schema.keyspace(keyspace) else { return Vec::new() };
+        let placement = self.coordinator.routes.placement(&keyspace.replication);
+        placement.warnings().iter().map(ToString::to_string).collect()
     }
 
     /// Changes the schema here and on every live node.
@@ -151,6 +152,9 @@ impl Front {
         warnings.extend(more);
         if !changed {
             return Ok(Response::Void);
+        }
+        if table.is_none() {
+            warnings.extend(self.placement_warnings(&keyspace));
         }
         for node in pending {
             let name = self.membership.describe(node);

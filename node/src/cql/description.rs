@@ -6,6 +6,7 @@
 use super::Front;
 use super::failure::{Refusal, invalid};
 use super::system::{self, is_system, is_virtual};
+use crate::schema::builtin::builtin;
 use bytes::Bytes;
 use helenus_core::cql::ast::{Describe, Described, QualifiedName};
 use helenus_core::cql::{CqlType, collection, describe};
@@ -58,7 +59,8 @@ impl Shown<'_> {
 
     /// A keyspace, and what is in it unless `only` it is wanted.
     fn keyspace(&self, name: &str, only: bool) -> Result<Vec<Row>, Refusal> {
-        let statement = match self.schema.keyspace(name) {
+        let known = self.schema.keyspace(name).or_else(|| builtin().keyspace(name));
+        let statement = match known {
             Some(def) => describe::keyspace(def),
             None if is_virtual(name) => reference(&format!("VIRTUAL KEYSPACE {name};")),
             None if is_system(name) => describe::local_keyspace(name),
@@ -207,4 +209,23 @@ fn typed(columns: &[(&str, CqlType)], rows: Vec<Row>) -> Response {
     };
     let metadata = RowsMetadata::new(columns.iter().map(spec).collect());
     Response::Rows(Rows { metadata, rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keyspace_of_traces_is_shown_as_it_is_replicated() {
+        let (schema, system) = (Schema::default(), system::SystemTables::new());
+        let shown = Shown { schema: &schema, system: &system, internals: false };
+        let statement = |keyspace: &str| {
+            let rows = shown.keyspace(keyspace, true).unwrap();
+            String::from_utf8(rows[0][3].clone().unwrap().to_vec()).unwrap()
+        };
+        let traces = statement("system_traces");
+        let copies = "{'class': 'SimpleStrategy', 'replication_factor': '2'}";
+        assert!(traces.contains(copies), "{traces}");
+        assert!(statement("system").contains("{'class': 'LocalStrategy'}"));
+    }
 }

@@ -3,12 +3,13 @@
 use super::Front;
 use super::answer::{Asked, Unlogged, Work};
 use super::conditional::write_level;
-use super::failure::{Refusal, invalid, syntax, unsupported};
+use super::failure::{Refusal, invalid, syntax, unauthorized, unsupported};
 use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
 use super::system::is_system;
 use super::values::in_order;
 use crate::coordinator::{BatchError, BatchRequest, BatchStep, Change, Trace, WriteRequest, room};
 use crate::schema::SchemaView;
+use crate::schema::builtin::AUTH;
 use bytes::Bytes;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
 use helenus_core::cql::plan::{
@@ -199,6 +200,9 @@ impl Front {
             };
         };
         match &planned.plan {
+            Plan::Select(select) if select.table().keyspace == AUTH => {
+                Err(unauthorized(select.table()))
+            }
             Plan::Select(select) => self.select(&planned, select, how).await,
             Plan::Modify(modify) => self.modify(modify, how).await,
             Plan::Batch(batch) => {
@@ -218,9 +222,8 @@ impl Front {
                 self.read_before(&mut held, wanted, (level, &trace)).await?;
                 let updates =
                     batch.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
-                let kind = batch.kind();
-                let logged = kind == AstBatchKind::Logged;
-                self.check_batch(&updates, logged, warnings)?;
+                let logged = batch.kind() == AstBatchKind::Logged;
+                self.check_batch_size(&updates, logged, warnings)?;
                 self.write_all(updates, logged, level, &trace, warnings, unlogged).await
             }
         }
@@ -276,9 +279,7 @@ impl Front {
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
-        let at = self.write_at(batch.timestamp, batch.now_in_seconds);
         let mut statements = Vec::with_capacity(batch.statements.len());
-        let mut tables = Vec::with_capacity(batch.statements.len());
         for statement in batch.statements {
             let planned = match statement.statement {
                 Statement::Prepared(id) => {
@@ -307,12 +308,19 @@ impl Front {
             let bound = bound.map_err(|e| not_planned(&e))?;
             return self.decide(bound, batch.serial_consistency, level, warnings, unlogged).await;
         }
+        let kind = match batch.kind {
+            BatchKind::Logged => AstBatchKind::Logged,
+            BatchKind::Unlogged => AstBatchKind::Unlogged,
+            BatchKind::Counter => AstBatchKind::Counter,
+        };
+        check_batch(kind, false, statements.iter().map(|(modify, _)| &**modify.table()))
+            .map_err(|e| not_planned(&e))?;
+        let at = self.write_at(batch.timestamp, batch.now_in_seconds);
         // One update for each partition, whatever statements it comes from.
         let mut merged: BTreeMap<(u128, Key), (Arc<TableDef>, Partition)> = BTreeMap::new();
         let mut held = Held::new();
         for (modify, values) in statements {
             let (table, moment) = (modify.table(), self.moment());
-            tables.push(Arc::clone(table));
             let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
             self.read_before(&mut held, wanted, (level, trace)).await?;
             for (key, update) in
@@ -323,17 +331,10 @@ impl Front {
                 helenus_core::merge::merge(into, update);
             }
         }
-        let kind = match batch.kind {
-            BatchKind::Logged => AstBatchKind::Logged,
-            BatchKind::Unlogged => AstBatchKind::Unlogged,
-            BatchKind::Counter => AstBatchKind::Counter,
-        };
-        check_batch(kind, false, tables.iter().map(|table| &**table))
-            .map_err(|e| not_planned(&e))?;
         let updates = merged.into_iter().map(|((_, key), (table, update))| (table, key, update));
         let updates: Vec<_> = updates.collect();
         let logged = batch.kind == BatchKind::Logged;
-        self.check_batch(&updates, logged, warnings)?;
+        self.check_batch_size(&updates, logged, warnings)?;
         self.write_all(updates, logged, level, trace, warnings, unlogged).await
     }
 
@@ -388,7 +389,7 @@ impl Front {
     }
 
     /// How large a batch may be, and what its client is warned of.
-    fn check_batch(
+    fn check_batch_size(
         &self,
         updates: &[(Arc<TableDef>, Key, Partition)],
         logged: bool,

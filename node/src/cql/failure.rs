@@ -7,7 +7,7 @@ use helenus_core::cql::SyntaxError;
 use helenus_core::paxos::SerialLevel;
 use helenus_core::{Level, TableDef};
 use helenus_proto::cql::{
-    Consistency, ErrorKind, ErrorResponse, FailureReason, Failures, SerialConsistency, WriteType,
+    Consistency, ErrorKind, ErrorResponse, FailureReason, Failures, WriteType,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -37,22 +37,6 @@ pub(super) fn unsupported(what: &str) -> Refusal {
 
 pub(super) fn syntax(error: &SyntaxError) -> Refusal {
     Box::new(ErrorResponse::new(ErrorKind::Syntax, error.to_string()))
-}
-
-/// Its code is CQL's affair.
-pub(super) fn to_wire(serial: SerialLevel) -> SerialConsistency {
-    match serial {
-        SerialLevel::Serial => SerialConsistency::Serial,
-        SerialLevel::LocalSerial => SerialConsistency::LocalSerial,
-    }
-}
-
-/// The level of this code.
-pub(super) fn from_wire(serial: SerialConsistency) -> SerialLevel {
-    match serial {
-        SerialConsistency::Serial => SerialLevel::Serial,
-        SerialConsistency::LocalSerial => SerialLevel::LocalSerial,
-    }
 }
 
 fn count(number: usize) -> u32 {
@@ -114,7 +98,7 @@ impl Front {
 
     /// What was not decided; of a write, it is one of type CAS.
     fn cas_failure(&self, error: &CasError) -> ErrorKind {
-        let at = |serial: &SerialLevel| Consistency::Serial(to_wire(*serial));
+        let at = |serial: &SerialLevel| Consistency::Serial(*serial);
         let write_type = WriteType::Cas;
         match error {
             CasError::Unavailable { serial, required, alive } => ErrorKind::Unavailable {

@@ -8,9 +8,9 @@
 use super::Front;
 use super::failure::{Refusal, invalid};
 use super::system::is_system;
-use crate::coordinator::Trace;
+use crate::coordinator::{ReadRequest, Shape, Trace};
 use helenus_core::cql::plan::Held;
-use helenus_core::{Key, Level, TableDef};
+use helenus_core::{Key, Level, Partition, TableDef};
 use std::sync::Arc;
 
 /// Partitions that one request may read before it writes: all of them are held at once.
@@ -43,10 +43,31 @@ impl Front {
             let partition = if is_system(&table.keyspace) {
                 Default::default()
             } else {
-                self.read_one(&table, &place.1, at).await?.0
+                self.read_one(&table, &place.1, at).await?
             };
             held.insert(place, partition);
         }
         Ok(())
+    }
+
+    /// All of a partition.
+    async fn read_one(
+        &self,
+        table: &TableDef,
+        key: &Key,
+        (level, trace): (Level, &Trace),
+    ) -> Result<Partition, Refusal> {
+        let request = ReadRequest {
+            keyspace: table.keyspace.clone(),
+            table: table.name.clone(),
+            key: key.0.clone(),
+            level,
+            timeout: None,
+            shape: Shape::Of(table.id),
+            trace: trace.clone(),
+        };
+        let found = self.coordinator.read(request).await;
+        let found = found.map_err(|error| Box::new(self.failure(&error)))?;
+        Ok(found.partition)
     }
 }

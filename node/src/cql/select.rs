@@ -6,18 +6,17 @@
 
 use super::Front;
 use super::execute::{How, not_planned};
-use super::failure::{Refusal, invalid, unauthorized};
+use super::failure::{Refusal, invalid};
 use super::paging::Place;
 use super::statements::Planned;
 use super::system::is_made_up;
 use super::trace::level_of;
 use super::values::in_order;
 use crate::coordinator::{ReadRequest, ScanRequest, Shape, Trace, page_bytes};
-use crate::schema::builtin::AUTH;
 use bytes::Bytes;
 use helenus_core::cql::plan::{BoundSelect, Carried, Fold, Keys, PartitionPart, SelectPlan};
 use helenus_core::read::{Part, behind};
-use helenus_core::{ClusteringKey, GcSeconds, Key, Level, Partition, TableDef, Token, token};
+use helenus_core::{ClusteringKey, GcSeconds, Key, Level, TableDef, Token, token};
 use helenus_proto::cql::{Columns, Response, Rows, RowsMetadata, Version};
 use std::ops::{Bound, RangeBounds as _};
 use std::sync::Arc;
@@ -30,7 +29,6 @@ const CELL_BYTES: usize = 32;
 const RESULT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Partitions that are scanned at a time.
 const SCAN_PARTITIONS: usize = 1000;
-
 /// Bytes of a part of a partition: what a replica sends at a time.
 const PART_BYTES: u32 = 1024 * 1024;
 
@@ -86,9 +84,9 @@ impl Page {
         self.left == 0 || self.remaining == Some(0) || (self.is_paged && self.bytes >= PAGE_BYTES)
     }
 
-    /// So many rows of this partition may still be taken.
-    fn most(&self, bound: &BoundSelect, standing: &Standing<'_>) -> u64 {
-        let limit = bound.per_partition_limit.map(|limit| limit.saturating_sub(standing.given));
+    /// So many rows may still be taken of a partition of which so many were given.
+    fn most(&self, bound: &BoundSelect, given: u64) -> u64 {
+        let limit = bound.per_partition_limit.map(|limit| limit.saturating_sub(given));
         // What is sorted afterwards needs no more of any partition than of all.
         let sorted = bound.limit.filter(|_| bound.merges_partitions() && !bound.is_aggregate());
         let limits = [Some(self.left as u64), self.remaining, limit, sorted];
@@ -103,7 +101,7 @@ impl Page {
         now: GcSeconds,
         standing: &mut Standing<'_>,
     ) -> Result<bool, Refusal> {
-        let most = usize::try_from(self.most(bound, standing)).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.most(bound, standing.given)).unwrap_or(usize::MAX);
         let is_last = part.next.is_none();
         let found = bound
             .part_rows(
@@ -128,16 +126,16 @@ impl Page {
         standing.given = standing.given.saturating_add(count as u64);
         standing.after = found.last.or(standing.after.take());
         match &mut self.fold {
-            None => self.rows.extend(found.rows),
+            None => {
+                self.rows.extend(found.rows);
+                self.keys.extend(found.keys);
+            }
             Some(fold) => {
                 self.bytes = 0;
                 for row in found.rows {
                     fold.add(row).map_err(|e| not_planned(&e))?;
                 }
             }
-        }
-        if self.fold.is_none() {
-            self.keys.extend(found.keys);
         }
         standing.is_done = is_last
             || standing.carried.is_done()
@@ -171,9 +169,6 @@ impl Front {
         select: &SelectPlan,
         how: How<'_>,
     ) -> Result<Response, Refusal> {
-        if select.table().keyspace == AUTH {
-            return Err(unauthorized(select.table()));
-        }
         let How { version, parameters, known_metadata, trace, .. } = how;
         let values = in_order(parameters.values, select.markers())?;
         let bound = select.bind(&values, self.moment()).map_err(|e| not_planned(&e))?;
@@ -253,49 +248,28 @@ impl Front {
         page: &mut Page,
     ) -> Result<(), Refusal> {
         let now = self.coordinator.now_seconds();
+        let at = |key: &Key| (token::of(&key.0), key.clone());
         let mut partitions = self.system_partitions(table);
-        partitions.sort_by_key(|(key, _)| (token::of(&key.0), key.clone()));
+        partitions.sort_by_key(|(key, _)| at(key));
         let wanted = |key: &Key| match &bound.keys {
             Keys::Some(keys) => keys.contains(key),
             Keys::Scan { from, until } => {
                 (from.as_ref(), until.as_ref()).contains(&token::of(&key.0))
             }
         };
-        let at = |key: &Key| (token::of(&key.0), key.clone());
-        for (key, partition) in partitions.iter().filter(|(key, _)| wanted(key)) {
-            let place = match place {
-                Some(place) if at(key) < at(&place.key) => continue,
-                Some(place) if place.key == *key && place.after.is_none() => continue,
-                Some(place) => Some(place).filter(|place| place.key == *key),
-                None => None,
-            };
-            let part = Part { partition: partition.clone(), next: None };
-            if page.take(bound, &part, now, &mut Standing::new(key, place))? {
+        let is_given = |key: &Key| {
+            place.is_some_and(|place| {
+                at(key) < at(&place.key) || (place.key == *key && place.after.is_none())
+            })
+        };
+        let partitions = partitions.into_iter().filter(|(key, _)| wanted(key) && !is_given(key));
+        for (key, partition) in partitions {
+            let part = Part { partition, next: None };
+            if page.take(bound, &part, now, &mut Standing::new(&key, place))? {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// All of a partition.
-    pub(super) async fn read_one(
-        self: &Arc<Self>,
-        table: &TableDef,
-        key: &Key,
-        (level, trace): (Level, &Trace),
-    ) -> Result<(Partition, GcSeconds), Refusal> {
-        let request = ReadRequest {
-            keyspace: table.keyspace.clone(),
-            table: table.name.clone(),
-            key: key.0.clone(),
-            level,
-            timeout: None,
-            shape: Shape::Of(table.id),
-            trace: trace.clone(),
-        };
-        let found = self.coordinator.read(request).await;
-        let found = found.map_err(|error| Box::new(self.failure(&error)))?;
-        Ok((found.partition, found.at))
     }
 
     /// Reads on in a partition, part by part, from a cut on. True: the page ends here.
@@ -309,7 +283,7 @@ impl Front {
         let Selecting { table, bound, level, trace } = *reading;
         let mut rows = 0;
         loop {
-            let most = page.most(bound, standing).max(rows);
+            let most = page.most(bound, standing.given).max(rows);
             let Some(filter) = bound.filter(cut.as_ref(), most, PART_BYTES) else {
                 return Ok(false);
             };
@@ -412,10 +386,10 @@ impl Front {
                 until: last,
                 trace: trace.clone(),
             };
-            let most = page.remaining.unwrap_or(u64::MAX).min(page.left as u64);
-            let most = bound.per_partition_limit.map_or(most, |limit| limit.min(most));
             // A statement without slices has no keys to scan.
-            let Some(filter) = bound.filter(None, most, PART_BYTES) else { return Ok(()) };
+            let Some(filter) = bound.filter(None, page.most(bound, 0), PART_BYTES) else {
+                return Ok(());
+            };
             let found = self.coordinator.scan_rows(request, filter).await;
             let found = found.map_err(|error| Box::new(self.failure(&error)))?;
             for (key, part) in &found.partitions {

@@ -3,6 +3,8 @@
 //! They are tables like any other to whoever plans a statement: definitions with columns, whose rows are partitions. Only
 //! where the partitions come from differs. Their definitions are CQL (`system/tables.cql`), their shapes Cassandra 4.1's.
 //!
+//! The tables of traces are here too, so that they are planned and described, but they are stored: see `schema::builtin`.
+//!
 //! CAVEAT: `release_version` is one of Cassandra's, because clients decide by it what they ask for; which version of
 //! Helenus it is stands in `system.local`, `helenus_version`. What we have nothing of (functions, views, triggers,
 //! indexes, size estimates) is there and empty: drivers give up on a table that is missing.
@@ -10,7 +12,7 @@
 pub(super) mod rows;
 
 use super::Front;
-use crate::schema::builtin::{builtin, definitions};
+use crate::schema::builtin::{AUTH, TRACES, builtin, definitions};
 use bytes::Bytes;
 use helenus_core::cql::CqlType;
 use helenus_core::schema::Columns;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 
 /// Keyspaces that are the system's.
 pub(super) const KEYSPACES: [&str; 5] =
-    ["system", "system_auth", "system_schema", "system_traces", "system_virtual_schema"];
+    ["system", AUTH, "system_schema", TRACES, "system_virtual_schema"];
 
 /// Of the only kind of tokens that we have.
 pub(super) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
@@ -74,7 +76,7 @@ impl SystemTables {
         self.tables.values().map(|def| &**def).filter(|def| !is_virtual(&def.keyspace))
     }
 
-    fn made_up(&self) -> impl Iterator<Item = &TableDef> {
+    fn virtual_ones(&self) -> impl Iterator<Item = &TableDef> {
         self.tables.values().map(|def| &**def).filter(|def| is_virtual(&def.keyspace))
     }
 }
@@ -102,13 +104,13 @@ impl Front {
                 made.row(Cells::new().text("keyspace_name", "system_virtual_schema"));
             }
             ("system_virtual_schema", "tables") => {
-                for def in self.tables.made_up() {
+                for def in self.tables.virtual_ones() {
                     let names = Cells::new().text("keyspace_name", &def.keyspace);
                     made.row(names.text("table_name", &def.name).text("comment", ""));
                 }
             }
             ("system_virtual_schema", "columns") => {
-                self.tables.made_up().for_each(|def| column_rows(&mut made, def));
+                self.tables.virtual_ones().for_each(|def| column_rows(&mut made, def));
             }
             _ => {}
         }

@@ -14,7 +14,7 @@ use crate::replica::count;
 use crate::schema::builtin::{TRACES, builtin};
 use helenus_core::cql::uuid;
 use helenus_core::{Expiry, GcSeconds, Level, NodeId, TableDef, TimestampMicros};
-use helenus_proto::cql::{Consistency, Parameters, Response, Statement};
+use helenus_proto::cql::{Parameters, Response, Statement};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Front {
             known.map_or_else(|| "a statement that is not known".to_owned(), |k| k.text.clone())
         };
         let how = |parameters: &Parameters, say: &mut dyn FnMut(&str, String)| {
-            say("consistency_level", consistency(parameters.consistency));
+            say("consistency_level", parameters.consistency.to_string());
             if let Some(serial) = parameters.serial_consistency {
                 say("serial_consistency_level", serial.name().to_owned());
             }
@@ -87,7 +87,7 @@ impl Front {
             }
             Asked::Batch(batch) => {
                 say("batch_type", format!("{:?}", batch.kind).to_uppercase());
-                say("consistency_level", consistency(batch.consistency));
+                say("consistency_level", batch.consistency.to_string());
                 for (nth, statement) in batch.statements.iter().take(STATEMENTS_MAX).enumerate() {
                     let text = match &statement.statement {
                         Statement::Query(text) => text.clone(),
@@ -232,13 +232,6 @@ impl Pen<'_> {
 
 fn micros(duration: Duration) -> i32 {
     i32::try_from(duration.as_micros()).unwrap_or(i32::MAX)
-}
-
-fn consistency(consistency: Consistency) -> String {
-    match consistency {
-        Consistency::Ordinary(level) => level.to_string(),
-        Consistency::Serial(serial) => serial.name().to_owned(),
-    }
 }
 
 /// The beginning of a text that is too long to be kept.

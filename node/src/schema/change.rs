@@ -2,14 +2,15 @@
 
 use super::SchemaError;
 use super::builtin::builtin;
-use helenus_core::cql::ast::TableChange;
+use helenus_core::cql::ast::{Property, TableChange};
 use helenus_core::cql::define::{self, DefineError};
 use helenus_core::hint::Overflow;
 use helenus_core::schema::check_name;
 use helenus_core::{
-    Columns, KeyspaceDef, NodeId, Replication, Schema, TableDef, TableId, TableOptions,
+    Columns, Dc, KeyspaceDef, NodeId, Replication, Schema, TableDef, TableId, TableOptions,
     TimestampMicros,
 };
+use std::collections::BTreeSet;
 
 /// A change of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +30,11 @@ pub enum Change {
     AlterKeyspace {
         /// Its name.
         name: String,
-        /// Its replication from now on.
-        replication: Replication,
-        /// Its policy for hints that there is no room for from now on.
-        hint_overflow: Option<Overflow>,
+        /// What is set. They are judged in the turn of this change: what they leave alone may have changed since they were
+        /// written.
+        properties: Vec<Property>,
+        /// The data centres that a replication may name.
+        dcs: BTreeSet<Dc>,
         /// If it does not exist, be content.
         if_exists: bool,
     },
@@ -230,10 +232,9 @@ impl Change {
                 if schema.keyspace(name).is_some() || builtin().keyspace(name).is_some() {
                     return exists("keyspace", name, *if_not_exists);
                 }
-                let replication = replication.clone();
                 let def = KeyspaceDef {
                     name: name.clone(),
-                    replication,
+                    replication: replication.clone(),
                     hint_overflow: *hint_overflow,
                     altered,
                     dropped: false,
@@ -244,7 +245,7 @@ impl Change {
                 check_name(name)?;
                 columns.check()?;
                 if schema.keyspace(keyspace).is_none() {
-                    return Err(ChangeError::Missing { what: "keyspace", name: keyspace.clone() });
+                    return missing("keyspace", keyspace, false);
                 }
                 if schema.table(keyspace, name).is_some() {
                     return exists("table", &format!("{keyspace}.{name}"), *if_not_exists);
@@ -262,11 +263,13 @@ impl Change {
                 };
                 delta.tables.insert((keyspace.clone(), name.clone()), def);
             }
-            Change::AlterKeyspace { name, replication, hint_overflow, if_exists } => {
+            Change::AlterKeyspace { name, properties, dcs, if_exists } => {
                 let Some(was) = schema.keyspace(name) else {
                     return missing("keyspace", name, *if_exists);
                 };
-                let (replication, hint_overflow) = (replication.clone(), *hint_overflow);
+                let parts = define::keyspace(properties, Some(was), dcs)?;
+                warnings.extend(parts.warnings);
+                let (replication, hint_overflow) = (parts.replication, parts.hint_overflow);
                 let mut def = KeyspaceDef { replication, hint_overflow, ..was.clone() };
                 if def == *was {
                     return Ok(None);
@@ -307,7 +310,7 @@ impl Change {
                 }
             }
         }
-        Ok(Some(delta))
+        Ok(Some(delta.without(schema)))
     }
 }
 
@@ -437,20 +440,41 @@ mod tests {
         assert!(after.columns.cell("a").is_some() && !after.columns.is_one_value());
         let refused = delta(&schema, &alter("ADD a int")).unwrap_err();
         assert!(matches!(refused, ChangeError::Define(DefineError::ColumnExists { .. })));
-        let two = Replication::Simple { rf: NonZeroU32::new(2).unwrap() };
-        let alter = |name: &str, replication: Replication, if_exists| Change::AlterKeyspace {
-            name: name.to_owned(),
-            replication,
-            hint_overflow: None,
-            if_exists,
+    }
+
+    #[test]
+    fn a_keyspace_is_altered_in_what_is_said_and_in_nothing_else() {
+        let mut schema = shop();
+        let alter = |name: &str, text: &str| {
+            let parsed = helenus_core::cql::parse(&format!("ALTER KEYSPACE {name} WITH {text}"));
+            let helenus_core::cql::ast::Statement::AlterKeyspace(alter) = parsed.unwrap().statement
+            else {
+                panic!("{text}")
+            };
+            Change::AlterKeyspace {
+                name: alter.keyspace.as_str().to_owned(),
+                properties: alter.properties,
+                dcs: BTreeSet::new(),
+                if_exists: alter.if_exists,
+            }
         };
-        let as_before = schema.keyspace("ks").unwrap().replication.clone();
-        assert!(delta(&schema, &alter("ks", as_before, false)).unwrap().is_none());
-        assert!(delta(&schema, &alter("nowhere", two.clone(), true)).unwrap().is_none());
-        let missing = delta(&schema, &alter("nowhere", two.clone(), false)).unwrap_err();
+        let copies =
+            |rf| format!("replication = {{'class': 'SimpleStrategy', 'replication_factor': {rf}}}");
+        assert!(delta(&schema, &alter("ks", &copies(3))).unwrap().is_none(), "it is so already");
+        // Its properties are of no interest where there is nothing to set them of.
+        assert!(delta(&schema, &alter("IF EXISTS nowhere", "no_such = 1")).unwrap().is_none());
+        let missing = delta(&schema, &alter("nowhere", "no_such = 1")).unwrap_err();
         assert_eq!(missing.to_string(), "keyspace `nowhere` does not exist");
-        apply(&mut schema, &alter("ks", two.clone(), false));
-        assert_eq!(schema.keyspace("ks").unwrap().replication, two);
+        let refused = delta(&schema, &alter("ks", "no_such = 1")).unwrap_err();
+        assert!(matches!(refused, ChangeError::Define(DefineError::UnknownProperty { .. })));
+        // Two that were written in the same moment, of which neither knew what the other would set.
+        let both = [alter("ks", &copies(2)), alter("ks", "hint_overflow = 'fail-write'")];
+        for change in &both {
+            apply(&mut schema, change);
+        }
+        let after = schema.keyspace("ks").unwrap();
+        assert_eq!(after.replication, Replication::Simple { rf: NonZeroU32::new(2).unwrap() });
+        assert_eq!(after.hint_overflow, Some(Overflow::FailWrite));
     }
 
     #[test]

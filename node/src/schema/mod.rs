@@ -65,7 +65,6 @@ impl Keeper {
                 let version = current.version.clone();
                 return Ok(Changed { version, warnings, ..Changed::default() });
             };
-            let delta = delta.without(&current.schema);
             self.adopt(delta.clone()).await?;
             delta
         };
@@ -80,7 +79,7 @@ impl Keeper {
     /// nor from hints nor from repairs.
     ///
     /// A request that is under way meanwhile may fail where it meets a node that has heard of it, or has not yet.
-    pub async fn truncate(&self, keyspace: String, name: String) -> Result<Changed, ChangeError> {
+    pub async fn truncate(&self, keyspace: String, name: String) -> Result<(), ChangeError> {
         // Or a node that is down would answer reads from what it has, when it is back, until it has heard of this.
         let members = self.membership.members();
         let here: Vec<_> = members.iter().filter(|member| member.status != status::LEFT).collect();
@@ -91,7 +90,7 @@ impl Keeper {
         }
         let changed = self.change(Change::Truncate { keyspace, name }).await?;
         if changed.pending.is_empty() {
-            return Ok(changed);
+            return Ok(());
         }
         let nodes = changed.pending.iter().map(|node| self.membership.describe(*node)).collect();
         Err(ChangeError::NotConfirmed { nodes })

@@ -1,5 +1,6 @@
 //! Time: monotonic for durations, wall for versions. The simulation skews, drifts and jumps the wall.
 
+use helenus_core::GcSeconds;
 use std::time::Duration;
 
 /// A node's clocks. Waiting is not here: `tokio::time::sleep` follows the simulation's clock by itself.
@@ -8,6 +9,12 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Duration;
     /// Wall-clock microseconds since the Unix epoch. May jump either way, as clocks do.
     fn wall_micros(&self) -> i64;
+}
+
+/// The wall clock in the unit of TTL and `gc_grace`.
+pub(crate) fn gc_seconds(clock: &dyn Clock) -> GcSeconds {
+    let seconds = clock.wall_micros().max(0) / 1_000_000;
+    GcSeconds(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 /// The machine's clocks.

@@ -120,19 +120,15 @@ impl AdminService {
     pub(super) fn table_name(&self, id: TableId) -> (String, String) {
         let view = self.parts.keeper.store.current();
         let named = view.table(id).map(|def| (def.keyspace.clone(), def.name.clone()));
-        let (keyspace, name) = history::NAME;
-        named.unwrap_or_else(|| match id {
-            history::TABLE => (keyspace.to_owned(), name.to_owned()),
-            crate::paxos::TABLE => {
-                let (keyspace, name) = crate::paxos::NAME;
-                (keyspace.to_owned(), name.to_owned())
-            }
-            crate::repair::history::TABLE => repair::history_name(),
-            crate::batchlog::TABLE => {
-                let (keyspace, name) = crate::batchlog::NAME;
-                (keyspace.to_owned(), name.to_owned())
-            }
-            other => (String::new(), other.to_string()),
+        named.unwrap_or_else(|| {
+            let (keyspace, name) = match id {
+                history::TABLE => history::NAME,
+                crate::paxos::TABLE => crate::paxos::NAME,
+                crate::repair::history::TABLE => crate::repair::history::NAME,
+                crate::batchlog::TABLE => crate::batchlog::NAME,
+                other => return (String::new(), other.to_string()),
+            };
+            (keyspace.to_owned(), name.to_owned())
         })
     }
 }

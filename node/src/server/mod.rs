@@ -16,7 +16,6 @@ pub(crate) use admin::{AdminParts, AdminService};
 pub(crate) use kv::KvService;
 
 use crate::coordinator::{CasError, RequestError};
-use helenus_core::paxos::SerialLevel;
 use helenus_proto::{ids, level, v1};
 
 /// An error with Cassandra's fields, as it travels.
@@ -54,7 +53,9 @@ fn error_to_wire(error: RequestError) -> v1::Error {
                 failures: failures.collect(),
             })
         }
-        RequestError::Cas(error) => cas_to_wire(error),
+        RequestError::Cas(error) => {
+            return v1::Error { message, ..error_to_wire(at_quorum(error)) };
+        }
         RequestError::Invalid(_) => Kind::Invalid(v1::Invalid {}),
         RequestError::Overloaded(_) => Kind::Overloaded(v1::Overloaded {}),
     };
@@ -62,42 +63,23 @@ fn error_to_wire(error: RequestError) -> v1::Error {
 }
 
 /// Nothing that gRPC offers is conditional yet: told at the level that has the same quorum.
-fn cas_to_wire(error: CasError) -> v1::error::Kind {
-    use v1::error::Kind;
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let timeout = |serial: SerialLevel, received: usize, block_for: usize, write| {
-        Kind::Timeout(v1::Timeout {
-            level: level::to_wire(serial.quorum()).into(),
-            received: count(received),
-            block_for: count(block_for),
-            data_present: false,
-            write,
-        })
-    };
+fn at_quorum(error: CasError) -> RequestError {
+    let data_present = false;
     match error {
-        CasError::Unavailable { serial, required, alive } => Kind::Unavailable(v1::Unavailable {
-            level: level::to_wire(serial.quorum()).into(),
-            required: count(required),
-            alive: count(alive),
-        }),
+        CasError::Unavailable { serial, required, alive } => {
+            RequestError::Unavailable { level: serial.quorum(), required, alive }
+        }
         CasError::Timeout { serial, received, block_for, write, .. } => {
-            timeout(serial, received, block_for, write)
+            let level = serial.quorum();
+            RequestError::Timeout { level, received, block_for, data_present, write }
         }
         CasError::Unknown { serial, received, block_for } => {
-            timeout(serial, received, block_for, true)
+            let level = serial.quorum();
+            RequestError::Timeout { level, received, block_for, data_present, write: true }
         }
         CasError::Failure { serial, received, block_for, failures, write } => {
-            let failures = failures
-                .into_iter()
-                .map(|f| v1::ReplicaFailure { node: ids::node_to_wire(f.node), reason: f.reason });
-            Kind::Failure(v1::Failure {
-                level: level::to_wire(serial.quorum()).into(),
-                received: count(received),
-                block_for: count(block_for),
-                data_present: false,
-                write,
-                failures: failures.collect(),
-            })
+            let level = serial.quorum();
+            RequestError::Failure { level, received, block_for, data_present, write, failures }
         }
     }
 }

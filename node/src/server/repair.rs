@@ -1,7 +1,7 @@
 //! Repair over the wire.
 
 use super::admin::{Answer, storage_status};
-use crate::repair::history::{NAME, Record};
+use crate::repair::history::Record;
 use crate::repair::{Job, RepairError, Repairs, Wanted};
 use helenus_core::ring::TokenRange;
 use helenus_core::{TableId, Token};
@@ -84,11 +84,6 @@ pub(super) fn history(repairs: &Repairs) -> Answer<v1::RepairHistoryResponse> {
         }
     });
     Ok(Response::new(v1::RepairHistoryResponse { repairs: repairs.collect() }))
-}
-
-/// The history's own keyspace and name, for figures of storage.
-pub(super) fn history_name() -> (String, String) {
-    (NAME.0.to_owned(), NAME.1.to_owned())
 }
 
 fn report(job: &Job) -> v1::RepairReport {

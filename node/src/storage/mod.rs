@@ -303,13 +303,6 @@ pub struct RangeRows<'a> {
 /// Partitions that [`Engine::range_rows`] looks at before it is known how large they are.
 const ROWS_FIRST_LOOK: usize = 16;
 
-/// About what a part takes in an answer.
-pub(crate) fn part_bytes(key: &Key, part: &Part) -> usize {
-    let rows = part.partition.rows.iter().map(|(key, row)| key.0.len() + merge::row_bytes(row));
-    let static_row = part.partition.static_row.as_ref().map_or(0, merge::row_bytes);
-    key.0.len() + part.partition.ranges.len() * 48 + static_row + rows.sum::<usize>()
-}
-
 /// What [`Engine::scan`] calls for each partition: its token, its key, its canonical encoding. It may break.
 pub type Visit<'v> = dyn FnMut(Token, &[u8], &[u8]) -> ControlFlow<()> + 'v;
 
@@ -357,7 +350,7 @@ pub trait Engine: Upkeep + Send + Sync {
         as_of: AsOf,
     ) -> Result<Part, StorageError> {
         let found = self.read(table, token, key)?.unwrap_or_default();
-        Ok(read::select(&found, filter, as_of))
+        Ok(read::select(found, filter, as_of))
     }
     /// The same of each partition of a token range.
     fn range_rows(&self, table: TableId, wanted: &RangeRows<'_>) -> Result<RowsPage, StorageError> {
@@ -369,8 +362,8 @@ pub trait Engine: Upkeep + Send + Sync {
             page.more = found.more;
             let mut found = found.partitions.into_iter().peekable();
             while let Some((token, key, partition)) = found.next() {
-                let part = read::select(&partition, wanted.filter, wanted.as_of);
-                bytes += part_bytes(&key, &part);
+                let part = read::select(partition, wanted.filter, wanted.as_of);
+                bytes += key.0.len() + part.bytes();
                 start = RangeStart::AfterKey(token, key.clone());
                 page.parts.push((token, key, part));
                 if bytes >= wanted.bytes {

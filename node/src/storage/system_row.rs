@@ -1,4 +1,5 @@
-//! A row of one of the node's own tables: numbered columns, all with one TTL, written at once.
+//! A row of one of the node's own tables: numbered columns. Rows made here have one TTL and are written at once;
+//! `paxos` writes cells apart, and `batchlog` plain values.
 //!
 //! Such tables are in no schema: they are not gossiped, not replicated and not seen by clients, and no replica is owed
 //! their tombstones.

@@ -4,15 +4,8 @@ use super::read::{Malformed, Problem, Reader};
 use helenus_core::Level;
 use std::fmt;
 
-/// Among whom a conditional write, or a serial read, is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum SerialConsistency {
-    /// All replicas.
-    Serial = 8,
-    /// The replicas of the coordinator's data centre.
-    LocalSerial = 9,
-}
+/// Among whom a conditional write, or a serial read, is decided: the planner of rounds' own. Codes 8 and 9.
+pub use helenus_core::paxos::SerialLevel as SerialConsistency;
 
 /// What a request asks for, or an error speaks of: an ordinary level, or (reads only) a serial one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,33 +16,18 @@ pub enum Consistency {
     Serial(SerialConsistency),
 }
 
-impl SerialConsistency {
-    /// The code on the wire.
-    pub const fn code(self) -> u16 {
-        self as u16
-    }
-
-    /// Cassandra's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            SerialConsistency::Serial => "SERIAL",
-            SerialConsistency::LocalSerial => "LOCAL_SERIAL",
-        }
-    }
-
-    pub(crate) fn read(from: &mut Reader) -> Result<SerialConsistency, Malformed> {
-        let at = from.at();
-        match Consistency::read(from, "the serial consistency")? {
-            Consistency::Serial(serial) => Ok(serial),
-            Consistency::Ordinary(level) => Err(Malformed {
-                what: "the serial consistency",
-                at,
-                problem: Problem::Unknown {
-                    found: level.name().to_owned(),
-                    expected: "SERIAL (8) or LOCAL_SERIAL (9)",
-                },
-            }),
-        }
+pub(crate) fn read_serial(from: &mut Reader) -> Result<SerialConsistency, Malformed> {
+    let at = from.at();
+    match Consistency::read(from, "the serial consistency")? {
+        Consistency::Serial(serial) => Ok(serial),
+        Consistency::Ordinary(level) => Err(Malformed {
+            what: "the serial consistency",
+            at,
+            problem: Problem::Unknown {
+                found: level.name().to_owned(),
+                expected: "SERIAL (8) or LOCAL_SERIAL (9)",
+            },
+        }),
     }
 }
 
@@ -58,7 +36,8 @@ impl Consistency {
     pub const fn code(self) -> u16 {
         match self {
             Consistency::Ordinary(level) => level.cql_code(),
-            Consistency::Serial(serial) => serial.code(),
+            Consistency::Serial(SerialConsistency::Serial) => 8,
+            Consistency::Serial(SerialConsistency::LocalSerial) => 9,
         }
     }
 
@@ -98,7 +77,7 @@ impl fmt::Display for Consistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Consistency::Ordinary(level) => level.fmt(f),
-            Consistency::Serial(serial) => f.pad(serial.name()),
+            Consistency::Serial(serial) => serial.fmt(f),
         }
     }
 }

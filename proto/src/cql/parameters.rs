@@ -5,7 +5,7 @@
 //!                                                 | v5: [keyspace] [now in seconds] |
 //! ```
 
-use super::consistency::{Consistency, SerialConsistency};
+use super::consistency::{Consistency, SerialConsistency, read_serial};
 use super::read::{Malformed, Problem, Reader, Value};
 use super::version::Version;
 use super::write::{EncodeError, Writer};
@@ -186,7 +186,7 @@ impl Tail {
     fn read(from: &mut Reader, flags: u32) -> Result<Tail, Malformed> {
         let mut tail = Tail::default();
         if flags & SERIAL != 0 {
-            tail.serial_consistency = Some(SerialConsistency::read(from)?);
+            tail.serial_consistency = Some(read_serial(from)?);
         }
         if flags & TIMESTAMP != 0 {
             const WHAT: &str = "the timestamp";
@@ -247,7 +247,7 @@ impl Tail {
 
     fn write(&self, to: &mut Writer<'_>) -> Result<(), EncodeError> {
         if let Some(serial) = self.serial_consistency {
-            to.short(serial.code());
+            to.short(Consistency::Serial(serial).code());
         }
         if let Some(TimestampMicros(micros)) = self.timestamp {
             to.long(micros);

@@ -7,7 +7,6 @@
 
 use super::ast::Operator;
 use super::types::CqlType;
-use std::cmp::Ordering;
 
 /// A comparison whose other side is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,16 +66,7 @@ fn compare(op: Operator, ty: &CqlType, found: Option<&[u8]>, wanted: Option<&[u8
         (None, None) => return op == Operator::Eq,
         _ => return op == Operator::NotEq,
     };
-    let order = ty.compare(found, wanted);
-    match op {
-        Operator::Eq => order == Ordering::Equal,
-        Operator::NotEq => order != Ordering::Equal,
-        Operator::Lt => order.is_lt(),
-        Operator::LtEq => order.is_le(),
-        Operator::Gt => order.is_gt(),
-        Operator::GtEq => order.is_ge(),
-        Operator::Contains | Operator::ContainsKey | Operator::Like => false,
-    }
+    op.holds(ty.compare(found, wanted))
 }
 
 #[cfg(test)]

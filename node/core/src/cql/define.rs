@@ -59,7 +59,7 @@ pub fn table(create: &CreateTable) -> Result<TableParts, DefineError> {
     Ok(TableParts { columns, options, warnings })
 }
 
-/// Counters last.
+/// Counters do not expire: a table of them has no TTL of its own.
 fn check_expiry(columns: &Columns, options: &TableOptions) -> Result<(), DefineError> {
     if columns.has_counters() && options.default_time_to_live > 0 {
         return Err(DefineError::CountersExpire);
@@ -116,7 +116,7 @@ fn declared(create: &CreateTable) -> Result<Declared<'_>, DefineError> {
     Ok(declared)
 }
 
-/// The type of a column, if columns of it can be stored.
+/// The type of a column.
 fn column_type(column: &ColumnDef) -> Result<CqlType, DefineError> {
     let name = &column.name;
     type_of(&column.of)

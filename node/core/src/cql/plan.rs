@@ -3,6 +3,7 @@
 //! ```text
 //! Statement --plan()--> Plan --bind(values)--> keys to read            -> partitions -> rows()
 //!                                              partitions to merge in  -> the coordinator
+//!                                              what is asked of one    -> partition  -> decide(), refused()
 //! ```
 //!
 //! [`plan`] looks names up, gives markers their types and refuses what has no meaning; it is done once for a prepared

@@ -86,7 +86,8 @@ fn all_cells_mut(row: &mut Row) -> impl Iterator<Item = &mut Cell> {
     row.cells.iter_mut().map(|(_, cell)| cell).chain(elements.map(|(_, cell)| cell))
 }
 
-fn rows(partition: &Partition) -> impl Iterator<Item = &Row> {
+/// All its rows, the static one last.
+pub(crate) fn rows(partition: &Partition) -> impl Iterator<Item = &Row> {
     partition.rows.iter().map(|(_, row)| row).chain(&partition.static_row)
 }
 

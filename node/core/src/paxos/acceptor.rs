@@ -51,38 +51,29 @@ impl State {
         [self.promised, accepted, committed].into_iter().flatten().max_by_key(|b| b.micros)
     }
 
-    /// Whether it changes by a promise, or `Err` with what stands against it.
-    fn admits(&self, ballot: &Ballot) -> Result<bool, Ballot> {
-        match self.newest() {
-            // The same message once more.
-            Some(newest) if newest == *ballot => Ok(false),
-            Some(newest) if !ballot.supersedes(Some(&newest)) => Err(newest),
-            _ => Ok(true),
-        }
+    /// What stands against it, if anything does. Nothing stands against the same message once more.
+    fn refusal(&self, ballot: &Ballot) -> Option<Ballot> {
+        self.newest().filter(|newest| newest != ballot && !ballot.supersedes(Some(newest)))
     }
 
     /// Asked to promise `ballot`. The state has to be durable before the answer leaves.
     pub fn prepare(&mut self, ballot: Ballot) -> Prepared {
-        match self.admits(&ballot) {
-            Err(by) => Prepared::Refused { by },
-            Ok(_) => {
-                self.promised = Some(ballot);
-                let (accepted, committed) = (self.accepted.clone(), self.committed.clone());
-                Prepared::Promised { accepted, committed }
-            }
+        if let Some(by) = self.refusal(&ballot) {
+            return Prepared::Refused { by };
         }
+        self.promised = Some(ballot);
+        let (accepted, committed) = (self.accepted.clone(), self.committed.clone());
+        Prepared::Promised { accepted, committed }
     }
 
     /// Asked to accept. The state has to be durable before the answer leaves.
     pub fn accept(&mut self, proposal: &Proposal) -> Accepted {
-        match self.admits(&proposal.ballot) {
-            Err(by) => Accepted::Refused { by },
-            Ok(_) => {
-                self.promised = Some(proposal.ballot);
-                self.accepted = Some(proposal.clone());
-                Accepted::Yes
-            }
+        if let Some(by) = self.refusal(&proposal.ballot) {
+            return Accepted::Refused { by };
         }
+        self.promised = Some(proposal.ballot);
+        self.accepted = Some(proposal.clone());
+        Accepted::Yes
     }
 
     /// Told that `proposal` is decided. Its update is merged into the table whatever this says; `false`: the state knew

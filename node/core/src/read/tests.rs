@@ -109,14 +109,14 @@ proptest! {
                 break;
             }
         }
-        prop_assert_eq!(gather.finish(), select(&partition, &filter, NOW));
+        prop_assert_eq!(gather.finish(), select(partition, &filter, NOW));
     }
 
     #[test]
     fn a_part_is_what_its_slices_say_up_to_where_it_goes_on(
         partition in any::partition(), filter in filter()
     ) {
-        let part = select(&partition, &filter, NOW);
+        let part = select(partition.clone(), &filter, NOW);
         let seen = merge::for_read(partition, NOW.now, NOW.gc_grace_seconds).unwrap_or_default();
         let covered = filter.covered(part.next.as_ref());
         prop_assert_eq!(&part.partition, &clip(&seen, &covered, filter.static_row));
@@ -154,7 +154,8 @@ proptest! {
         loop {
             rounds += 1;
             prop_assert!(rounds < 50, "going on comes to an end");
-            let answers = held.iter().map(|(node, held)| (*node, select(held, &request, NOW)));
+            let answer = |held: &Partition| select(held.clone(), &request, NOW);
+            let answers = held.iter().map(|(node, held)| (*node, answer(held)));
             let Reconciled { winner, stale } = reconcile(&request, answers.collect());
             for (node, lacks) in stale {
                 let held = held.get_mut(&node).unwrap();
@@ -204,7 +205,8 @@ fn a_row_that_was_deleted_elsewhere_does_not_stand_for_the_limit() {
     let a = rows(vec![deleted("1", 2), row("2", 1), row("3", 1)]);
     let b = rows(vec![row("1", 1), deleted("2", 2), row("3", 1)]);
     let ask = |filter: &RowFilter| {
-        vec![(NodeId(1), select(&a, filter, NOW)), (NodeId(2), select(&b, filter, NOW))]
+        let answer = |held: &Partition| select(held.clone(), filter, NOW);
+        vec![(NodeId(1), answer(&a)), (NodeId(2), answer(&b))]
     };
     let filter = first(1);
     let Reconciled { winner, stale } = reconcile(&filter, ask(&filter));
@@ -223,16 +225,25 @@ fn a_row_that_was_deleted_elsewhere_does_not_stand_for_the_limit() {
 }
 
 #[test]
+fn who_wants_no_rows_gets_the_first_that_lives() {
+    let rows = vec![deleted("1", 2), row("2", 1), row("3", 1)];
+    let partition = Partition { rows, ..Partition::default() };
+    let part = select(partition.clone(), &first(0), NOW);
+    assert_eq!((live(&part.partition, false), part.next), (vec![row("2", 1)], Some(key("2\0"))));
+    assert_eq!(select(partition.clone(), &first(0), NOW), select(partition, &first(1), NOW));
+}
+
+#[test]
 fn digests_tell_apart_who_ended_where() {
     let (short, long) = (vec![row("1", 1)], vec![row("1", 1), row("2", 1)]);
     let rows = |rows: Vec<(ClusteringKey, Row)>| Partition { rows, ..Partition::default() };
-    let of = |held: &Partition| {
+    let of = |held: Partition| {
         let part = select(held, &first(1), NOW);
         (part.partition.clone(), digest(&codec::encode(&part.partition), part.next.as_ref()))
     };
-    let ((a, ends), (b, goes_on)) = (of(&rows(Vec::new())), of(&rows(short)));
+    let ((a, ends), (b, goes_on)) = (of(rows(Vec::new())), of(rows(short)));
     assert!(a != b && ends != goes_on);
-    let again = of(&rows(long));
+    let again = of(rows(long));
     // The last row of all, or one with more behind it: who counts to one cannot tell, and says that it cannot.
     assert_eq!((b, goes_on), again);
     let encoded = codec::encode(&Partition::default());
@@ -252,7 +263,7 @@ fn dead_rows_end_a_part_by_their_bytes() {
         .collect();
     let partition = Partition { rows, ..Partition::default() };
     let filter = RowFilter { bytes: 100, ..first(10) };
-    let part = select(&partition, &filter, NOW);
+    let part = select(partition.clone(), &filter, NOW);
     assert_eq!((part.partition.rows.len(), part.next), (4, Some(key("d\0"))));
     // No reader sees those that are past gc_grace: they are passed over, window by window, but not without end.
     let forgotten = AsOf { now: GcSeconds(100), gc_grace_seconds: 10 };

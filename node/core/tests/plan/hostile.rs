@@ -22,11 +22,13 @@ fn refusal(text: &str, values: &[Value]) -> String {
 #[test]
 fn values_are_checked_against_their_types() {
     let many = 1 << 17;
-    let long: Vec<Bytes> =
-        (0..many).map(|n: i32| Bytes::copy_from_slice(&n.to_be_bytes())).collect();
-    let long = Value::Bytes(collection::encode_list(&long).expect("a list"));
+    let list = |count: i32| {
+        let all: Vec<[u8; 4]> = (0..count).map(i32::to_be_bytes).collect();
+        Value::Bytes(collection::encode_list(&all).expect("a list"))
+    };
+    let long = list(many);
     let one = bytes(&[0, 0, 0, 1]);
-    let refused: [(&str, Vec<Value>, &str); 15] = [
+    let refused: [(&str, Vec<Value>, &str); 17] = [
         (
             "SELECT * FROM texts WHERE k = 1 AND c > ?",
             vec![bytes(&vec![b'a'; 65_536])],
@@ -41,6 +43,17 @@ fn values_are_checked_against_their_types() {
         ("SELECT * FROM wide WHERE k IN ?", vec![bytes(&[0, 0, 0, 9])], "Not enough bytes"),
         ("SELECT * FROM wide WHERE k IN ?", vec![long.clone()], "131072 combinations"),
         ("UPDATE wide SET v = 1 WHERE k = 1 AND a IN ? AND b = 1", vec![long], "combinations"),
+        (
+            "UPDATE open SET v = 1 WHERE k IN (1, 2) AND c IN ?",
+            vec![list(40_000)],
+            "2 partitions of 40000 rows",
+        ),
+        // Lists are read before, each partition by itself.
+        (
+            "UPDATE open SET l = l - [1], v = 1 WHERE k IN (1, 2) AND c IN ?",
+            vec![list(40_000)],
+            "2 partitions of 40000 rows",
+        ),
         ("SELECT * FROM wide WHERE k = 1 AND (a, b) > ?", vec![bytes(&[])], "null value"),
         ("INSERT INTO colls (k, l) VALUES (1, [?])", vec![Value::Null], "inside collections"),
         (

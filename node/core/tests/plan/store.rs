@@ -463,7 +463,7 @@ impl Store {
         loop {
             let wanted = most - out.rows.len();
             let Some(filter) = bound.filter(cut.as_ref(), wanted as u64, bytes) else { break };
-            let part = select(partition, &filter, as_of);
+            let part = select(partition.clone(), &filter, as_of);
             let is_last = part.next.is_none();
             let of = PartitionPart { partition: &part.partition, now, is_last };
             let found = bound.part_rows(key, of, out.last.as_ref(), wanted, &mut carried)?;

@@ -95,12 +95,12 @@ pub(crate) fn check_parts(engine: &dyn Engine, name: &str, count: u32) {
             let mut filter =
                 RowFilter { slices: slices.clone(), reversed, static_row: true, rows, bytes };
             let all = RowFilter { rows: u32::MAX, bytes: u32::MAX, ..filter.clone() };
-            let expected = select(&whole, &all, NOW).partition;
+            let expected = select(whole.clone(), &all, NOW).partition;
             let (mut found, mut parts) = (Partition::default(), 0);
             loop {
                 let part = engine.read_rows(TABLE, token, &key, &filter, NOW).unwrap();
                 if bytes == u32::MAX {
-                    assert_eq!(part, select(&whole, &filter, NOW), "{filter:?}");
+                    assert_eq!(part, select(whole.clone(), &filter, NOW), "{filter:?}");
                 }
                 parts += 1;
                 assert!(parts <= 2 * count, "it comes to an end");
@@ -161,7 +161,7 @@ pub(crate) async fn parts_are_cut_out_of_all_that_is_known(harness: &mut impl Ha
         let mut expected: Vec<(Token, _, Part)> = ["wide", "narrow 0", "narrow 1", "narrow 2"]
             .map(|name| {
                 let whole = read(&*engine, name).unwrap();
-                (token::of(name.as_bytes()), key(name), select(&whole, &filter, NOW))
+                (token::of(name.as_bytes()), key(name), select(whole, &filter, NOW))
             })
             .into();
         expected.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));

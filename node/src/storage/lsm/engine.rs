@@ -52,23 +52,24 @@ impl LsmEngine {
         filter: &RowFilter,
         as_of: AsOf,
     ) -> Result<Part, StorageError> {
+        {
+            let mut state = self.shared.lock();
+            let table = state.open_table(table)?;
+            if table.active.rows_of(place) <= LARGE_ROWS && !table.view.is_wide(place) {
+                let (found, view) = (table.active.get(place)?, Arc::clone(&table.view));
+                drop(state);
+                let found = view.read(place, found)?.unwrap_or_default();
+                return Ok(read::select(found, filter, as_of));
+            }
+        }
         let mut gather = Gather::new(filter, as_of);
         let mut rest = filter.slices.clone();
-        let mut is_large = false;
         loop {
             let (stretch, view) = {
                 let mut state = self.shared.lock();
                 let table = state.open_table(table)?;
-                let view = Arc::clone(&table.view);
-                is_large =
-                    is_large || table.active.rows_of(place) > LARGE_ROWS || view.is_wide(place);
-                if !is_large {
-                    let found = table.active.get(place)?;
-                    drop(state);
-                    let found = view.read(place, found)?.unwrap_or_default();
-                    return Ok(read::select(&found, filter, as_of));
-                }
-                (Stretch::of(&table.active, place, filter, &rest)?, view)
+                let stretch = Stretch::of(&table.active, place, filter, &rest)?;
+                (stretch, Arc::clone(&table.view))
             };
             match view.gather_rows(place, &stretch, rest, filter, &mut gather)? {
                 Some(next) => rest = filter.rest(&next),

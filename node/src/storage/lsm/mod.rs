@@ -52,7 +52,7 @@ mod tests;
 use super::{EngineFigures, RecoveryReport, StorageError};
 use crate::config::StorageConfig;
 use crate::seams::background::{Background, Lane};
-use crate::seams::clock::Clock;
+use crate::seams::clock::{Clock, gc_seconds};
 use crate::seams::disk::Disk;
 use crate::seams::probe::Probe;
 use crate::tasks::Tasks;
@@ -275,11 +275,6 @@ impl Shared {
 /// Not held while the disk is at work: the node's own thread adds to the list.
 fn lock_segments(doomed: &Mutex<VecDeque<PathBuf>>) -> MutexGuard<'_, VecDeque<PathBuf>> {
     doomed.lock().expect("nothing panics while it holds the list")
-}
-
-fn gc_seconds(clock: &dyn Clock) -> GcSeconds {
-    let seconds = clock.wall_micros().max(0) / 1_000_000;
-    GcSeconds(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 fn table_dir(root: &Path, table: TableId) -> PathBuf {

@@ -14,6 +14,7 @@ use super::state::View;
 use crate::storage::StorageError;
 use helenus_core::read::{Gather, RowFilter, Slice, behind, clip};
 use helenus_core::{ClusteringKey, Partition, merge};
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 /// A memtable's partition with more rows than this is large.
@@ -100,24 +101,10 @@ fn nth_cut(
 
 /// The sources of one partition besides the active memtable.
 struct Sources<'v> {
-    frozen: Vec<FrozenPart<'v>>,
+    frozen: Vec<Cow<'v, Partition>>,
     pieces: Vec<Pieces>,
     /// SSTables that hold it in one piece, merged.
     narrow: Partition,
-}
-
-enum FrozenPart<'v> {
-    Held(&'v Partition),
-    Decoded(Partition),
-}
-
-impl FrozenPart<'_> {
-    fn get(&self) -> &Partition {
-        match self {
-            FrozenPart::Held(partition) => partition,
-            FrozenPart::Decoded(partition) => partition,
-        }
-    }
 }
 
 impl View {
@@ -155,8 +142,6 @@ impl View {
             let Some(end) = end else { return Ok(None) };
             rest = filter.rest(&end);
             if rest.is_empty() {
-                // The last window was not known to be the last: that is said now.
-                gather.add(Partition::default(), None);
                 return Ok(None);
             }
             if active.end.as_ref() == Some(&end) {
@@ -169,8 +154,8 @@ impl View {
         let mut frozen = Vec::new();
         for memtable in self.frozen.iter().map(|frozen| &frozen.memtable) {
             match memtable.look(place) {
-                Some(Stored::Partition(partition)) => frozen.push(FrozenPart::Held(partition)),
-                Some(stored) => frozen.push(FrozenPart::Decoded(Memtable::decode(&stored)?)),
+                Some(Stored::Partition(partition)) => frozen.push(Cow::Borrowed(partition)),
+                Some(stored) => frozen.push(Cow::Owned(Memtable::decode(&stored)?)),
                 None => {}
             }
         }
@@ -195,7 +180,7 @@ impl Sources<'_> {
         reversed: bool,
     ) -> Option<ClusteringKey> {
         let frozen = self.frozen.iter();
-        let frozen = frozen.filter_map(|held| nth_cut(held.get(), begin, reversed, WINDOW_ROWS));
+        let frozen = frozen.filter_map(|held| nth_cut(held, begin, reversed, WINDOW_ROWS));
         let pieces = self.pieces.iter().filter_map(|pieces| pieces.window_end(begin, reversed));
         let ends = frozen.chain(pieces).chain(horizon.cloned());
         if reversed { ends.max() } else { ends.min() }
@@ -212,7 +197,7 @@ impl Sources<'_> {
             merge::merge(&mut merged, pieces.clip(slices, static_row)?);
         }
         for held in &self.frozen {
-            merge::merge(&mut merged, clip(held.get(), slices, static_row));
+            merge::merge(&mut merged, clip(held, slices, static_row));
         }
         merge::merge(&mut merged, clip(&active.partition, slices, static_row));
         Ok(merged)

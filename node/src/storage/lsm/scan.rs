@@ -8,7 +8,7 @@ use super::memtable::{Memtable, Place, Stored};
 use super::rows::LARGE_ROWS;
 use super::sstable::Cursor;
 use super::state::View;
-use crate::storage::{RangePage, RangeRows, RangeStart, RowsPage, StorageError, part_bytes};
+use crate::storage::{RangePage, RangeRows, RangeStart, RowsPage, StorageError};
 use bytes::Bytes;
 use helenus_core::read::{self, Part};
 use helenus_core::{Key, Partition, Token, codec, merge};
@@ -67,9 +67,9 @@ impl Gathered {
             }
             let content = match stored {
                 Stored::Encoded(bytes) => Content::Encoded(bytes.into()),
-                // Just enough to tell that it is large.
+                // Only its size is looked at.
                 Stored::Partition(partition) if lazy && partition.rows.len() > LARGE_ROWS => {
-                    let rows = partition.rows.iter().take(LARGE_ROWS + 1).cloned().collect();
+                    let rows = vec![Default::default(); LARGE_ROWS + 1];
                     Content::Partition(Box::new(Partition { rows, ..Partition::default() }))
                 }
                 Stored::Partition(partition) => Content::Partition(Box::new(partition.clone())),
@@ -313,11 +313,11 @@ pub(super) fn rows_page(
             return Ok(ControlFlow::Break(()));
         }
         let part = match found {
-            Found::Item(item) => read::select(&item.decode()?, wanted.filter, wanted.as_of),
+            Found::Item(item) => read::select(item.decode()?, wanted.filter, wanted.as_of),
             Found::Large => large(&Place::new(token, key))?,
         };
         let key = Key(Bytes::copy_from_slice(key));
-        bytes += part_bytes(&key, &part);
+        bytes += key.0.len() + part.bytes();
         page.parts.push((token, key, part));
         Ok(ControlFlow::Continue(()))
     })?;

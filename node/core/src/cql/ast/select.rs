@@ -255,6 +255,19 @@ impl Operator {
             Operator::Like => "LIKE",
         }
     }
+
+    /// Whether it holds of two values that are in this order. `CONTAINS` and its like are asked otherwise.
+    pub fn holds(self, order: std::cmp::Ordering) -> bool {
+        match self {
+            Operator::Eq => order.is_eq(),
+            Operator::NotEq => order.is_ne(),
+            Operator::Lt => order.is_lt(),
+            Operator::LtEq => order.is_le(),
+            Operator::Gt => order.is_gt(),
+            Operator::GtEq => order.is_ge(),
+            Operator::Contains | Operator::ContainsKey | Operator::Like => false,
+        }
+    }
 }
 
 /// What stands behind `IN`.

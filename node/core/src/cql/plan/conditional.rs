@@ -7,7 +7,7 @@
 //! of them where `IF EXISTS` or `IF NOT EXISTS` is among the conditions. A row that does not exist has no line; if none
 //! does, `[applied]` stands alone.
 //!
-//! Of what only static columns are asked of, the first row that lives is shown, as in Cassandra.
+//! Where only static columns are asked about, the first row that lives is shown, as in Cassandra.
 //!
 //! Source: Cassandra 4.1's behaviour (`CQL3CasRequest`, `ModificationStatement.buildCasResultSet`).
 
@@ -15,13 +15,13 @@ use super::column::{self, At, Column};
 use super::error::invalid;
 use super::expr::Env;
 use super::modify::{BoundTest, Change, Guard};
-use super::rows::RowView;
+use super::rows::{self, RowView};
 use super::{ColumnSpec, Held, Moment, PlanError, Value, WriteAt};
 use crate::cql::elements::Places;
 use crate::cql::types::CqlType;
 use crate::cql::{clustering, partition_key};
 use crate::data::{ClusteringKey, Key, Partition, Row};
-use crate::merge::{self, row_is_live};
+use crate::merge;
 use crate::schema::TableDef;
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
@@ -185,7 +185,10 @@ impl Conditional {
         }
         let at = WriteAt { timestamp, now };
         // Of lists whose elements are told by their places, no more is known than what the condition was judged by.
-        let held = Held::from([((self.table.id, self.key.clone()), current.clone())]);
+        let mut held = Held::new();
+        if self.parts.iter().any(|part| part.change.reads_rows()) {
+            held.insert((self.table.id, self.key.clone()), current.clone());
+        }
         let mut places = Places::new(self.moment.now, self.moment.random);
         let mut update = Partition::default();
         for part in &self.parts {
@@ -212,19 +215,15 @@ impl Conditional {
         now: GcSeconds,
     ) -> Result<ConditionalAnswer, PlanError> {
         let shown = self.shown_columns();
-        let corrupt = |what: String| {
-            let table = format!("{}.{}", self.table.keyspace, self.table.name);
-            PlanError::Corrupt { table, what }
-        };
         let key = partition_key::decode(&self.key, self.table.columns.partition_key.len())
-            .map_err(|error| corrupt(error.to_string()))?;
+            .map_err(|error| rows::corrupt(&self.table, error.to_string()))?;
         let types = column::clustering_types(&self.table);
         let none = vec![None; types.len()];
         let static_row = current.static_row.as_ref();
         let mut rows = Vec::new();
         for (at, row) in self.shown_rows(current, now) {
-            let clustering = clustering::decode(&types, at);
-            let clustering = clustering.map_err(|error| corrupt(error.to_string()))?;
+            let clustering = clustering::decode(&types, at)
+                .map_err(|error| rows::corrupt(&self.table, error.to_string()))?;
             let view = RowView::new(&self.table, &key, &clustering, static_row, Some(row), now);
             rows.push(line(&shown, &view)?);
         }
@@ -299,12 +298,13 @@ impl Conditional {
         current: &'p Partition,
         now: GcSeconds,
     ) -> Vec<&'p (ClusteringKey, Row)> {
-        let rows: BTreeSet<&ClusteringKey> = self.guards().filter_map(BoundGuard::row).collect();
-        let mut live = current.rows.iter().filter(|(_, row)| row_is_live(row, now));
-        if rows.is_empty() {
+        let about: BTreeSet<&ClusteringKey> = self.guards().filter_map(BoundGuard::row).collect();
+        let is_live = |row: &Row| rows::is_live(&self.table, row, now);
+        let mut live = current.rows.iter().filter(|(_, row)| is_live(row));
+        if about.is_empty() {
             return live.next().into_iter().collect();
         }
-        live.filter(|(key, _)| rows.contains(key)).collect()
+        live.filter(|(key, _)| about.contains(key)).collect()
     }
 }
 
@@ -323,8 +323,8 @@ impl BoundGuard {
     }
 
     fn holds(&self, table: &TableDef, current: &Partition, now: GcSeconds) -> bool {
-        let exists =
-            |target: &Target| target.find(current).is_some_and(|row| row_is_live(row, now));
+        let is_live = |row: &Row| rows::is_live(table, row, now);
+        let exists = |target: &Target| target.find(current).is_some_and(is_live);
         match self {
             BoundGuard::NotExists(target) => !exists(target),
             BoundGuard::Exists(target) => exists(target),
@@ -341,10 +341,7 @@ impl Target {
     fn find<'p>(&self, current: &'p Partition) -> Option<&'p Row> {
         match self {
             Target::Static => current.static_row.as_ref(),
-            Target::Row(key) => {
-                let at = current.rows.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
-                current.rows.get(at).map(|(_, row)| row)
-            }
+            Target::Row(key) => merge::find(&current.rows, key),
         }
     }
 }
@@ -384,10 +381,9 @@ fn boolean(value: bool) -> Option<Bytes> {
 }
 
 fn line(shown: &[(Column, bool)], view: &RowView<'_>) -> Result<Vec<Option<Bytes>>, PlanError> {
-    let values = shown.iter().map(
-        |(column, is_shown)| {
-            if *is_shown { view.column(column) } else { Ok(None) }
-        },
-    );
-    [Ok(boolean(false))].into_iter().chain(values).collect()
+    let value = |(column, is_shown): &(Column, bool)| match is_shown {
+        true => view.column(column.at, &column.ty),
+        false => Ok(None),
+    };
+    [Ok(boolean(false))].into_iter().chain(shown.iter().map(value)).collect()
 }

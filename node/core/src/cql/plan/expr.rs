@@ -51,7 +51,7 @@ pub(super) enum Expr {
         to: CqlType,
     },
     Column(At),
-    /// A collection that is not frozen: what its elements come to.
+    /// A collection that is not frozen, or a counter: what its elements come to.
     Elements {
         id: ColumnId,
         is_static: bool,

@@ -79,12 +79,7 @@ impl Filter {
 
 impl BoundFilter {
     pub(super) fn accepts(&self, row: &RowView<'_>) -> Result<bool, PlanError> {
-        let found = match self.at {
-            At::Cell { id, is_static } if self.ty.is_complex() => {
-                row.elements(id, is_static, &self.ty)?
-            }
-            at => row.value(at),
-        };
+        let found = row.column(self.at, &self.ty)?;
         Ok(found.is_some_and(|found| self.holds(&found)))
     }
 
@@ -96,7 +91,7 @@ impl BoundFilter {
             BoundTest::Compare { op: Operator::ContainsKey, value } => {
                 contains_key(&self.ty, found, value)
             }
-            BoundTest::Compare { op, value } => holds(*op, self.ty.compare(found, value)),
+            BoundTest::Compare { op, value } => op.holds(self.ty.compare(found, value)),
             BoundTest::In(values) => {
                 values.iter().any(|value| self.ty.compare(found, value) == Ordering::Equal)
             }
@@ -107,23 +102,10 @@ impl BoundFilter {
                 let Ok(pairs) = Pairs::new(found) else { return false };
                 pairs.flatten().any(|(k, v)| {
                     key_ty.compare(k, key) == Ordering::Equal
-                        && holds(*op, value_ty.compare(v, value))
+                        && op.holds(value_ty.compare(v, value))
                 })
             }
         }
-    }
-}
-
-fn holds(op: Operator, order: Ordering) -> bool {
-    match op {
-        Operator::Eq => order.is_eq(),
-        Operator::NotEq => order.is_ne(),
-        Operator::Lt => order.is_lt(),
-        Operator::LtEq => order.is_le(),
-        Operator::Gt => order.is_gt(),
-        Operator::GtEq => order.is_ge(),
-        // These are asked otherwise.
-        Operator::Contains | Operator::ContainsKey | Operator::Like => false,
     }
 }
 

@@ -214,14 +214,16 @@ fn slice(
     first: Option<Option<&[u8]>>,
     last: Option<Option<&[u8]>>,
 ) -> Result<Option<Bytes>, PlanError> {
-    let said = |end: Option<Option<&[u8]>>| match end {
-        Some(None) => invalid("Invalid null value for an end of a slice of a collection"),
-        end => Ok(end.flatten().map(<[u8]>::to_vec)),
-    };
+    fn said(end: Option<Option<&[u8]>>) -> Result<Option<&[u8]>, PlanError> {
+        match end {
+            Some(None) => invalid("Invalid null value for an end of a slice of a collection"),
+            end => Ok(end.flatten()),
+        }
+    }
     let (first, last) = (said(first)?, said(last)?);
     let within = |of: &CqlType, key: &[u8]| {
-        first.as_ref().is_none_or(|first| of.compare(first, key).is_le())
-            && last.as_ref().is_none_or(|last| of.compare(key, last).is_le())
+        first.is_none_or(|first| of.compare(first, key).is_le())
+            && last.is_none_or(|last| of.compare(key, last).is_le())
     };
     let (count, found) = match ty {
         CqlType::Map { key, .. } => {

@@ -1,6 +1,6 @@
 //! A partition becomes rows of an answer.
 
-use super::column::{At, Column};
+use super::column::At;
 use super::error::invalid;
 use super::expr::Env;
 use super::select::{BoundSelect, Inner};
@@ -64,11 +64,9 @@ impl<'a> RowView<'a> {
     }
 
     /// A column's value, whatever it is kept as.
-    pub(super) fn column(&self, column: &Column) -> Result<Option<Bytes>, PlanError> {
-        match column.at {
-            At::Cell { id, is_static } if column.ty.is_multicell() => {
-                self.elements(id, is_static, &column.ty)
-            }
+    pub(super) fn column(&self, at: At, ty: &CqlType) -> Result<Option<Bytes>, PlanError> {
+        match at {
+            At::Cell { id, is_static } if ty.is_complex() => self.elements(id, is_static, ty),
             at => Ok(self.value(at)),
         }
     }
@@ -97,7 +95,7 @@ impl<'a> RowView<'a> {
         }
     }
 
-    /// A collection that is not frozen.
+    /// A collection that is not frozen, or a counter.
     pub(super) fn elements(
         &self,
         id: ColumnId,
@@ -259,11 +257,13 @@ impl BoundSelect {
             row: None,
             now,
         };
-        let static_is_live = static_row.is_some_and(|row| self.is_live(row, now));
+        let static_is_live = static_row.is_some_and(|row| is_live(&plan.table, row, now));
         let group = carried.group.take();
         let mut sink = Sink { select: self, most, out: PartitionRows::default(), group };
-        let mut live =
-            self.stored(partition, after).filter(|(_, row)| self.is_live(row, now)).peekable();
+        let mut live = self
+            .stored(partition, after)
+            .filter(|(_, row)| is_live(&plan.table, row, now))
+            .peekable();
         carried.has_rows |= live.peek().is_some();
         let has_rows = carried.has_rows;
         if plan.distinct || !has_rows {
@@ -358,15 +358,6 @@ impl BoundSelect {
         Ok(true)
     }
 
-    /// Whether a reader sees anything in a row. Cells of a column that was dropped are nothing that anybody sees.
-    fn is_live(&self, row: &Row, now: GcSeconds) -> bool {
-        let columns = &self.plan.table.columns;
-        if columns.dropped.is_empty() {
-            return row_is_live(row, now);
-        }
-        row_is_live_in(row, now, |id| columns.cells.iter().any(|column| column.id == id))
-    }
-
     fn corrupt(&self, what: String) -> PlanError {
         corrupt(&self.plan.table, what)
     }
@@ -406,7 +397,16 @@ impl BoundSelect {
     }
 }
 
-fn corrupt(table: &TableDef, what: String) -> PlanError {
+/// Whether a reader sees anything in a row. Cells of a column that was dropped are nothing that anybody sees.
+pub(super) fn is_live(table: &TableDef, row: &Row, now: GcSeconds) -> bool {
+    let columns = &table.columns;
+    if columns.dropped.is_empty() {
+        return row_is_live(row, now);
+    }
+    row_is_live_in(row, now, |id| columns.cells.iter().any(|column| column.id == id))
+}
+
+pub(super) fn corrupt(table: &TableDef, what: String) -> PlanError {
     PlanError::Corrupt { table: format!("{}.{}", table.keyspace, table.name), what }
 }
 

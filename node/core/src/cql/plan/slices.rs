@@ -63,11 +63,7 @@ pub(super) fn intersect(a: &[Slice], b: &[Slice]) -> Vec<Slice> {
             (Some(x), Some(y)) => x < y,
             (x, _) => x.is_some(),
         };
-        let end = if x_ends_first { x.end.clone() } else { y.end.clone() };
-        let both = Slice { start: x.start.clone().max(y.start.clone()), end };
-        if !both.is_empty() {
-            out.push(both);
-        }
+        out.extend(x.within(y));
         if x_ends_first {
             left.next();
         } else {

@@ -235,7 +235,7 @@ impl World {
         if !matches!(self.proposers[who].waits, Waits::Idle) {
             return;
         }
-        // Half of them expect what is there; the others something that never is.
+        // Two of three take whatever is there; the third expects something that never is.
         let never = self.chance.below(3) == 0;
         let proposer = &mut self.proposers[who];
         proposer.expects = never.then_some(u64::MAX);

@@ -7,14 +7,15 @@
 //!
 //! CAVEAT: it reads what the system gives, which may be its cache and not the disk.
 
-use super::wide::Whole;
 use super::{Cursor, SsTable};
 use crate::storage::StorageError;
 use crate::storage::integrity::FINDINGS_MAX;
 use crate::storage::lsm::memtable::Place;
 use bytes::Bytes;
 use helenus_core::merge::Statistics;
+use helenus_core::read::concat;
 use helenus_core::{Partition, Token, codec, token};
+use std::ops::Range;
 use std::sync::Arc;
 
 const SCRUB: &str = "`helenusctl scrub` keeps all that can be read and says what cannot; reading the table at ALL then \
@@ -61,8 +62,9 @@ impl Blocks {
         let mut read = 0;
         while read < bytes {
             let Some(entry) = self.table.index.get(self.number) else { return Ok((read, false)) };
-            if self.table.continues(self.number) || self.table.continues(self.number + 1) {
-                read += self.walk_pieces(visit)?;
+            if let Some(run) = self.table.run(self.number) {
+                self.number = run.end;
+                read += self.walk_pieces(run, visit)?;
                 continue;
             }
             read += u64::from(entry.len);
@@ -73,28 +75,24 @@ impl Blocks {
     }
 
     /// A partition in pieces is one entry: all its pieces that can be read, put together. Gives their bytes.
-    fn walk_pieces(&mut self, visit: Visit<'_>) -> Result<u64, StorageError> {
-        let first = self.number;
-        let (mut read, mut whole, mut at) = (0, Whole::default(), None);
-        while let Some(entry) = self.table.index.get(self.number) {
-            if self.number > first && !self.table.continues(self.number) {
-                break;
-            }
+    fn walk_pieces(&self, run: Range<usize>, visit: Visit<'_>) -> Result<u64, StorageError> {
+        let first = run.start;
+        let (mut read, mut pieces, mut at) = (0, Vec::new(), None);
+        for (number, entry) in run.clone().zip(self.table.index.get(run).unwrap_or_default()) {
             read += u64::from(entry.len);
-            match self.piece(self.number) {
+            match self.piece(number) {
                 Ok((place, piece)) => {
                     at.get_or_insert((entry.offset, place));
-                    whole.add(piece);
+                    pieces.push(piece);
                 }
                 Err(error) => {
-                    let (from, until) = self.table.span(self.number);
+                    let (from, until) = self.table.span(number);
                     visit(Seen::Damaged { offset: entry.offset, error, from, until })?;
                 }
             }
-            self.number += 1;
         }
         if let Some((offset, Place { token, key })) = at {
-            let (key, value) = (key.as_slice(), codec::encode(&whole.finish()));
+            let (key, value) = (key.as_slice(), codec::encode(&concat(pieces)));
             visit(Seen::Entry { block: first, offset, token, key, value })?;
         }
         Ok(read)

@@ -2,12 +2,12 @@
 
 use super::SsTable;
 use super::block::{BadEntry, Block, Walk};
-use super::wide::Whole;
 use crate::storage::StorageError;
 use crate::storage::lsm::io_error;
 use crate::storage::lsm::memtable::Place;
 use crate::storage::lsm::replay::read_all_at;
 use bytes::Bytes;
+use helenus_core::read::concat;
 use helenus_core::{Partition, Token, codec};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -160,15 +160,14 @@ impl Cursor {
             self.is_wide = true;
             return Ok(());
         }
-        let mut whole = Whole::default();
-        whole.add(self.decode(self.share_value())?);
+        let mut pieces = vec![self.decode(self.share_value())?];
         while goes_on(self) {
             let block = self.open_block()?;
             let encoded = block.first().ok_or_else(|| self.table.bad_entry(self.number))?;
-            whole.add(self.decode(encoded)?);
+            pieces.push(self.decode(encoded)?);
             self.number += 1;
         }
-        self.whole = Some(codec::encode(&whole.finish()));
+        self.whole = Some(codec::encode(&concat(pieces)));
         Ok(())
     }
 

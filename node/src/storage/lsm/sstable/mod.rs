@@ -14,7 +14,8 @@
 //! which has no `part`, is read as well.
 //!
 //! A reader keeps index and filter in memory (about one byte a partition and 1.5 at 1 %), so a look-up reads at most one
-//! block. Blocks are checked when they are read, the rest when the file is opened.
+//! block, or, of a partition in pieces, all of its blocks; who wants some rows reads theirs (`Pieces`). Blocks are
+//! checked when they are read, the rest when the file is opened.
 //!
 //! Invariant: a file that a manifest lists is complete and was synced before it was listed.
 

@@ -14,7 +14,7 @@
 use super::SsTable;
 use crate::storage::StorageError;
 use crate::storage::lsm::state::ReadFigures;
-use helenus_core::read::{Slice, clip};
+use helenus_core::read::{Slice, clip, concat};
 use helenus_core::{ClusteringKey, Partition, Token, codec, merge};
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,28 +46,6 @@ pub(super) fn pieces(partition: &Partition) -> Vec<(Option<ClusteringKey>, Parti
     starts.zip(ends).map(piece).collect()
 }
 
-/// Puts pieces that follow each other together.
-#[derive(Debug, Default)]
-pub(super) struct Whole {
-    partition: Partition,
-}
-
-impl Whole {
-    pub(super) fn add(&mut self, piece: Partition) {
-        let Partition { deletion, static_row, ranges, rows } = piece;
-        self.partition.deletion = self.partition.deletion.max(deletion);
-        self.partition.static_row = self.partition.static_row.take().or(static_row);
-        self.partition.ranges.extend(ranges);
-        self.partition.rows.extend(rows);
-    }
-
-    pub(super) fn finish(mut self) -> Partition {
-        // Range tombstones that were cut are one again.
-        merge::normalise(&mut self.partition);
-        self.partition
-    }
-}
-
 impl SsTable {
     /// Whether the block goes on with the partition that the block before it is of.
     pub(super) fn continues(&self, number: usize) -> bool {
@@ -79,9 +57,8 @@ impl SsTable {
         if self.continues(head) || !self.continues(head + 1) {
             return None;
         }
-        let behind = self.index.iter().skip(head + 1);
-        let count = behind.take_while(|entry| entry.part.is_some()).count();
-        Some(head..head + 1 + count)
+        let first = &self.index.get(head)?.first;
+        Some(head..self.index.partition_point(|entry| entry.first <= *first))
     }
 
     /// Whether a block begins with this partition.
@@ -92,11 +69,7 @@ impl SsTable {
 
     /// All pieces, put together.
     pub(super) fn whole(&self, run: Range<usize>) -> Result<Partition, StorageError> {
-        let mut whole = Whole::default();
-        for number in run {
-            whole.add(self.piece(number)?);
-        }
-        Ok(whole.finish())
+        Ok(concat(run.map(|number| self.piece(number)).collect::<Result<_, _>>()?))
     }
 
     /// The only partition, or piece of one, in a block.
@@ -181,12 +154,13 @@ impl Pieces {
             Some(slice) => self.piece_at(Some(&slice.start), false),
             None => self.run.start,
         };
-        let mut found = clip(self.load(number)?, slices, false);
-        if static_row {
-            // In the first piece, and nowhere else.
-            found.static_row = self.load(self.run.start)?.static_row.clone();
-        }
-        Ok(found)
+        // In the first piece, and nowhere else. It is loaded before the other, which the next slices may lie in too.
+        let static_row = match static_row {
+            true => self.load(self.run.start)?.static_row.clone(),
+            false => None,
+        };
+        let found = clip(self.load(number)?, slices, false);
+        Ok(Partition { static_row, ..found })
     }
 
     fn load(&mut self, number: usize) -> Result<&Partition, StorageError> {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 const TIME_BYTES: usize = 8;
 /// A second, or a TTL.
 const SECOND_BYTES: usize = 4;
+/// A timestamp, and the second of the deletion.
+const DELETION_BYTES: usize = TIME_BYTES + SECOND_BYTES;
 
 /// The thresholds of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +45,7 @@ impl BatchLimits {
         if updates.len() <= 1 {
             return Ok(warnings);
         }
-        let tables: BTreeSet<(&str, &str)> = updates
-            .iter()
-            .map(|(table, ..)| (table.keyspace.as_str(), table.name.as_str()))
-            .collect();
+        let tables = || updates.iter().map(|(table, ..)| &**table);
         let size = updates.iter().map(|(_, _, update)| data_bytes(update) as u64).sum::<u64>();
         if size > self.size_fail {
             return invalid(format!(
@@ -59,22 +58,19 @@ impl BatchLimits {
             warnings.push(format!(
                 "the batch of {} has {size} bytes, {} more than batch_size_warn_threshold ({}): smaller ones are easier on \
                  their coordinator",
-                names(&tables),
+                names(tables()),
                 size - self.size_warn,
                 self.size_warn
             ));
         }
         if logged {
-            let forgetful =
-                updates.iter().filter(|(table, ..)| table.options.gc_grace_seconds == 0);
-            let forgetful: BTreeSet<(&str, &str)> = forgetful
-                .map(|(table, ..)| (table.keyspace.as_str(), table.name.as_str()))
-                .collect();
-            if !forgetful.is_empty() {
+            let mut forgetful =
+                tables().filter(|table| table.options.gc_grace_seconds == 0).peekable();
+            if forgetful.peek().is_some() {
                 warnings.push(format!(
                     "gc_grace_seconds is 0 in {}: a logged batch that its coordinator does not finish is not finished by \
                      others either",
-                    names(&forgetful)
+                    names(forgetful)
                 ));
             }
             return Ok(warnings);
@@ -85,16 +81,19 @@ impl BatchLimits {
                 "the unlogged batch writes {} partitions of {}: use a logged batch to have all of them or none, or single \
                  writes, which are faster",
                 keys.len(),
-                names(&tables)
+                names(tables())
             ));
         }
         Ok(warnings)
     }
 }
 
-fn names(tables: &BTreeSet<(&str, &str)>) -> String {
+/// Their names, each once.
+fn names<'a>(tables: impl Iterator<Item = &'a TableDef>) -> String {
+    let tables: BTreeSet<(&str, &str)> =
+        tables.map(|table| (table.keyspace.as_str(), table.name.as_str())).collect();
     let mut names = String::new();
-    for (nth, (keyspace, table)) in tables.iter().enumerate() {
+    for (nth, (keyspace, table)) in tables.into_iter().enumerate() {
         let comma = if nth == 0 { "" } else { ", " };
         // Writing to a string cannot fail.
         let _ = write!(names, "{comma}{keyspace}.{table}");
@@ -104,20 +103,20 @@ fn names(tables: &BTreeSet<(&str, &str)>) -> String {
 
 /// What an update's rows and cells take, as Cassandra counts it.
 fn data_bytes(update: &Partition) -> usize {
-    let deletion = |is_there: bool| if is_there { TIME_BYTES + SECOND_BYTES } else { 0 };
+    let deletion = update.deletion.map_or(0, |_| DELETION_BYTES);
     let rows = update.rows.iter().map(|(key, row)| key.0.len() + row_bytes(row));
-    let ranges = update.ranges.len() * (TIME_BYTES + SECOND_BYTES);
+    let ranges = update.ranges.len() * DELETION_BYTES;
     let fixed = update.static_row.as_ref().map_or(0, row_bytes);
-    deletion(update.deletion.is_some()) + ranges + fixed + rows.sum::<usize>()
+    deletion + ranges + fixed + rows.sum::<usize>()
 }
 
 fn row_bytes(row: &Row) -> usize {
     let expiring = |expiry: Option<Expiry>| expiry.map_or(0, |_| 2 * SECOND_BYTES);
     let liveness = row.liveness.map_or(0, |it| TIME_BYTES + expiring(it.expiry));
-    let deletion = row.deletion.map_or(0, |_| TIME_BYTES + SECOND_BYTES);
+    let deletion = row.deletion.map_or(0, |_| DELETION_BYTES);
     let cells = row.cells.iter().map(|(_, cell)| cell_bytes(cell));
     let complex = row.complex.iter().map(|(_, column)| {
-        let deletion = column.deletion.map_or(0, |_| TIME_BYTES + SECOND_BYTES);
+        let deletion = column.deletion.map_or(0, |_| DELETION_BYTES);
         let elements = column.elements.iter().map(|(path, cell)| path.len() + cell_bytes(cell));
         deletion + elements.sum::<usize>()
     });

@@ -295,7 +295,7 @@ impl Change {
         }
     }
 
-    fn reads_rows(&self) -> bool {
+    pub(in crate::cql::plan) fn reads_rows(&self) -> bool {
         let reads = |target: &Target| match &target.what {
             What::Cell(_) | What::Counter(_) => false,
             What::Elements(elements) => elements.reads(),
@@ -343,10 +343,7 @@ impl Change {
         };
         let written = partition.rows.len().max(partition.ranges.len());
         if keys.len().saturating_mul(written) > COMBINATIONS_MAX {
-            return invalid(format!(
-                "the IN restrictions come to {} partitions of {written} rows or ranges; {COMBINATIONS_MAX} are allowed in all",
-                keys.len()
-            ));
+            return Err(too_many(keys.len(), written));
         }
         merge::normalise(&mut partition);
         if merge::is_empty(&partition) {
@@ -420,6 +417,12 @@ impl Change {
         keys.dedup();
         Ok(keys)
     }
+}
+
+fn too_many(partitions: usize, written: usize) -> PlanError {
+    PlanError::Invalid(format!(
+        "the IN restrictions come to {partitions} partitions of {written} rows or ranges; {COMBINATIONS_MAX} are allowed in all"
+    ))
 }
 
 /// `USING TIMESTAMP`; `None`: unset.

@@ -40,7 +40,8 @@ pub(in crate::cql::plan) struct ColumnTest {
 #[derive(Debug)]
 enum Part {
     Whole,
-    Key(Expr),
+    /// Of a map whose keys are of this type.
+    Key(Expr, CqlType),
     Index(Expr),
     Field(usize),
 }
@@ -49,7 +50,6 @@ enum Part {
 #[derive(Debug)]
 enum BoundPart {
     Whole,
-    /// Of a map whose keys are of this type.
     Key(Bytes, CqlType),
     Index(usize),
     Field(usize),
@@ -80,23 +80,19 @@ impl Guard {
     pub(super) fn is_about_rows(&self) -> bool {
         match self {
             Guard::NotExists | Guard::Exists => false,
-            Guard::Columns(tests) => tests.iter().any(|test| !test.is_static()),
+            Guard::Columns(tests) => tests.iter().any(|test| !test.column.is_static()),
         }
     }
 }
 
 impl ColumnTest {
-    pub(in crate::cql::plan) fn is_static(&self) -> bool {
-        matches!(self.column.at, At::Cell { is_static: true, .. })
-    }
-
     /// With the values that were bound.
     pub(in crate::cql::plan) fn bind(&self, env: &Env<'_>) -> Result<BoundTest, PlanError> {
         let condition = self.condition(env)?;
         if let Err(sentence) = condition.check(&self.ty) {
             return invalid(sentence);
         }
-        let part = self.part.bind(&self.column, env)?;
+        let part = self.part.bind(env)?;
         Ok(BoundTest { column: self.column.clone(), part, ty: self.ty.clone(), condition })
     }
 
@@ -128,25 +124,23 @@ impl ColumnTest {
 }
 
 impl Part {
-    fn bind(&self, column: &Column, env: &Env<'_>) -> Result<BoundPart, PlanError> {
+    fn bind(&self, env: &Env<'_>) -> Result<BoundPart, PlanError> {
         let value = |expr: &Expr, what: &str| match expr.value(env)? {
             Value::Bytes(bytes) => Ok(bytes),
             Value::Null => invalid(format!("Invalid null value for {what} element access")),
             Value::Unset => invalid(format!("Invalid unset value for {what} element access")),
         };
-        Ok(match (self, &column.ty) {
-            (Part::Key(key), CqlType::Map { key: of, .. }) => {
-                BoundPart::Key(value(key, "map")?, CqlType::clone(of))
-            }
-            (Part::Index(index), _) => {
+        Ok(match self {
+            Part::Whole => BoundPart::Whole,
+            Part::Key(key, ty) => BoundPart::Key(value(key, "map")?, ty.clone()),
+            Part::Index(index) => {
                 let index = whole(&Value::Bytes(value(index, "list")?)).unwrap_or(-1);
                 match usize::try_from(index) {
                     Ok(index) => BoundPart::Index(index),
                     Err(_) => return invalid(format!("Invalid negative list index {index}")),
                 }
             }
-            (Part::Field(field), _) => BoundPart::Field(*field),
-            (Part::Whole | Part::Key(_), _) => BoundPart::Whole,
+            Part::Field(field) => BoundPart::Field(*field),
         })
     }
 }
@@ -180,10 +174,6 @@ pub(super) fn resolve(
     condition: &If,
     resolver: &mut Resolver<'_, '_>,
 ) -> Result<Option<Guard>, PlanError> {
-    // A leader counts without asking anybody: nothing could be decided before.
-    if *condition != If::Always && resolver.table.columns.has_counters() {
-        return invalid("Conditional updates are not supported on counter tables");
-    }
     let conditions = match condition {
         If::Always => return Ok(None),
         If::Exists => return Ok(Some(Guard::Exists)),
@@ -235,7 +225,7 @@ fn part(
         (Place::Element(key), CqlType::Map { key: key_ty, value, .. }) => {
             let wanted = Wanted { name: &format!("key({name})"), ty: key_ty };
             let key = resolver.value(Source::Term(key), wanted)?;
-            Ok((Part::Key(key), of_collection, CqlType::clone(value)))
+            Ok((Part::Key(key, CqlType::clone(key_ty)), of_collection, CqlType::clone(value)))
         }
         (Place::Element(index), CqlType::List { of, .. }) => {
             let wanted = Wanted { name: &format!("idx({name})"), ty: &CqlType::Int };

@@ -98,6 +98,7 @@ pub(super) fn check_using(
     if using.ttl.is_some() {
         return invalid("Cannot provide custom TTL for counter updates");
     }
+    // A leader counts without asking anybody: nothing could be decided before.
     if conditional {
         return invalid("Conditional updates are not supported on counter tables");
     }

@@ -1,11 +1,12 @@
 //! The cells that a statement writes into its rows.
 
-use super::{Change, Kind};
+use super::{Change, Kind, too_many};
 use crate::cql::plan::column::Column;
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::Expr;
 use crate::cql::plan::modify::counter::Increment;
 use crate::cql::plan::modify::elements::{Elements, Write};
+use crate::cql::plan::restrict::COMBINATIONS_MAX;
 use crate::cql::plan::{Held, PlanError, Value};
 use crate::data::{ColumnId, Key, Liveness, Partition, Row};
 use crate::merge;
@@ -48,7 +49,8 @@ impl Change {
         write: &mut Write<'_>,
         held: &Held,
     ) -> Result<Vec<(Key, Partition)>, PlanError> {
-        let mut updates = Vec::with_capacity(keys.len());
+        let (partitions, mut written) = (keys.len(), 0_usize);
+        let mut updates = Vec::with_capacity(partitions);
         for key in keys {
             let Some(found) = held.get(&(self.table.id, key.clone())) else {
                 return invalid(format!(
@@ -57,6 +59,10 @@ impl Change {
                 ));
             };
             let mut partition = self.cells(write, Some(found))?;
+            written = written.saturating_add(partition.rows.len());
+            if written > COMBINATIONS_MAX {
+                return Err(too_many(partitions, partition.rows.len()));
+            }
             merge::normalise(&mut partition);
             if !merge::is_empty(&partition) {
                 updates.push((key, partition));
@@ -74,7 +80,7 @@ impl Change {
     ) -> Result<Row, PlanError> {
         let mut row = Row::default();
         for target in self.cells.iter().filter(|target| target.is_static == is_static) {
-            match &target.what {
+            let complex = match &target.what {
                 What::Cell(value) => {
                     let value = match value.value(&write.env)? {
                         Value::Unset => continue,
@@ -82,20 +88,15 @@ impl Change {
                         Value::Bytes(bytes) => Some(bytes),
                     };
                     row.cells.push((target.id, write.stamp.cell(value)));
+                    continue;
                 }
-                What::Counter(increment) => {
-                    let complex = increment.bind(write)?;
-                    if !complex.is_empty() {
-                        row.complex.push((target.id, complex));
-                    }
-                }
+                What::Counter(increment) => increment.bind(write)?,
                 What::Elements(elements) => {
-                    let held = held.and_then(|row| row.complex(target.id));
-                    let complex = elements.bind(write, held)?;
-                    if !complex.is_empty() {
-                        row.complex.push((target.id, complex));
-                    }
+                    elements.bind(write, held.and_then(|row| row.complex(target.id)))?
                 }
+            };
+            if !complex.is_empty() {
+                row.complex.push((target.id, complex));
             }
         }
         row.cells.sort_by_key(|(column, _)| *column);
@@ -131,8 +132,7 @@ impl Change {
             return Ok(partition);
         };
         for key in self.clustering_keys(&write.env)? {
-            let at = held.rows.binary_search_by(|(k, _)| k.cmp(&key));
-            let found = at.ok().and_then(|at| held.rows.get(at)).map(|(_, row)| row);
+            let found = merge::find(&held.rows, &key);
             let row = Row { liveness, ..self.row(false, write, found)? };
             if row != Row::default() {
                 partition.rows.push((key, row));
