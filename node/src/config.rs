@@ -29,6 +29,14 @@ pub struct Config {
     pub rpc_address: SocketAddr,
     /// `native_transport_address`: where CQL clients reach it; absent: nowhere. Drivers assume one port for all nodes.
     pub native_transport_address: Option<SocketAddr>,
+    /// `native_transport_tls_…`: what CQL is encrypted with; absent: it is not.
+    pub native_transport_tls: Option<TlsFiles>,
+    /// `rpc_tls_…`: what gRPC is encrypted with; absent: it is not.
+    pub rpc_tls: Option<TlsFiles>,
+    /// `authenticator`: who may talk CQL. Default: everybody.
+    pub authenticator: Authenticator,
+    /// `credentials_validity`: how long a password that was right is known by a quick look. Default 2 s.
+    pub credentials_validity: Duration,
     /// `metrics_address`: Prometheus over HTTP; absent: none.
     pub metrics_address: Option<SocketAddr>,
     /// `data_directory`.
@@ -87,6 +95,26 @@ pub struct Config {
     pub hints: HintsConfig,
     /// The `[repair]` table.
     pub repair: RepairConfig,
+}
+
+/// Who may talk CQL, by Cassandra's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authenticator {
+    /// Everybody.
+    AllowAll,
+    /// Roles with their passwords.
+    Password,
+}
+
+/// The files that a port is encrypted with, all of them PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The node's certificate, and those between it and the authority's.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub private_key: PathBuf,
+    /// Authorities of whose certificates clients must show one; absent: they need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Which engine keeps the data.
@@ -235,6 +263,10 @@ impl Default for Config {
             listen_address: SocketAddr::from(([127, 0, 0, 1], 7000)),
             rpc_address: SocketAddr::from(([127, 0, 0, 1], 9160)),
             native_transport_address: None,
+            native_transport_tls: None,
+            rpc_tls: None,
+            authenticator: Authenticator::AllowAll,
+            credentials_validity: Duration::from_secs(2),
             metrics_address: None,
             data_directory: PathBuf::from("helenus-data"),
             seeds: Vec::new(),

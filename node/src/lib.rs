@@ -11,6 +11,7 @@ pub mod seams;
 // A request, top to bottom.
 pub mod server;
 mod cql;
+mod auth;
 pub mod coordinator;
 pub mod peers;
 mod inbound;
@@ -32,6 +33,7 @@ pub mod schema;
 // Housekeeping.
 pub mod metrics;
 mod grpc;
+mod tls;
 pub mod tasks;
 #[cfg(test)]
 mod seeds;

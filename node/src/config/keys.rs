@@ -1,5 +1,7 @@
 //! Every key of the configuration file.
 
+mod doors;
+
 use super::raw::{Draft, SyncMode, Value, Wrong};
 use super::words::{float, list, size, text, throughput, time, word};
 use super::{CommitlogSync, Config, EngineKind, Overflow};
@@ -98,6 +100,14 @@ pub(super) const EVERY: &[Key] = &[
         write: |config| config.native_transport_address.as_ref().map(text),
         instance: "\"127.0.0.1:9042\"",
     },
+    doors::CQL_CERTIFICATE,
+    doors::CQL_PRIVATE_KEY,
+    doors::CQL_CLIENT_CA,
+    doors::RPC_CERTIFICATE,
+    doors::RPC_PRIVATE_KEY,
+    doors::RPC_CLIENT_CA,
+    doors::AUTHENTICATOR,
+    doors::CREDENTIALS_VALIDITY,
     Key {
         table: TOP,
         name: "metrics_address",

@@ -44,6 +44,7 @@ fn the_example_file_is_the_defaults_and_names_every_key() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every key there is")]
 fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
     let address = |text: &str| text.parse().unwrap();
     let config = Config {
@@ -51,6 +52,18 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         listen_address: address("10.0.0.1:7001"),
         rpc_address: address("[2001:db8::1]:9161"),
         native_transport_address: Some(address("10.0.0.1:9142")),
+        native_transport_tls: Some(TlsFiles {
+            certificate: PathBuf::from("a \"b\".crt"),
+            private_key: PathBuf::from("b.key"),
+            client_ca: None,
+        }),
+        rpc_tls: Some(TlsFiles {
+            certificate: PathBuf::from("c.crt"),
+            private_key: PathBuf::from("d.key"),
+            client_ca: Some(PathBuf::from("e.crt")),
+        }),
+        authenticator: Authenticator::Password,
+        credentials_validity: Duration::ZERO,
         metrics_address: Some(address("0.0.0.0:9500")),
         data_directory: PathBuf::from("C:\\data\\helenus"),
         seeds: vec![address("10.0.0.2:7000"), address("10.0.0.3:7000")],
@@ -231,6 +244,19 @@ fn values_that_contradict_each_other_are_refused_where_they_stand() {
     );
     assert!(
         problems("[storage]\ncommitlog_total_space = \"1MiB\"").contains("less than one segment")
+    );
+    assert_eq!(
+        problems("rpc_tls_private_key = \"a.key\""),
+        "node.toml:1:23: `rpc_tls_private_key` means nothing without `rpc_tls_certificate`"
+    );
+    assert_eq!(
+        problems("rpc_tls_client_ca = \"ca.crt\""),
+        "node.toml:1:21: `rpc_tls_client_ca` means nothing without `rpc_tls_certificate`"
+    );
+    let unheard = "native_transport_tls_certificate = \"a.crt\"\nnative_transport_tls_private_key = \"a.key\"";
+    assert_eq!(
+        problems(unheard),
+        "node.toml:1:36: `native_transport_tls_certificate` means nothing without `native_transport_address`"
     );
     // Free ports do not clash.
     let free = "listen_address = \"127.0.0.1:0\"\nrpc_address = \"127.0.0.1:0\"";

@@ -3,12 +3,14 @@
 use super::Front;
 use super::audience::Audience;
 use super::clients::Client;
+use super::login::Stage;
 use crate::coordinator::{self, Trace};
 use crate::membership::{Epochs, MemberInfo};
 use helenus_core::{NodeId, TableDef};
 use helenus_proto::cql::{
     Batch, Call, ChangeKind, Compression, ErrorKind, ErrorResponse, Event, EventKind, Extras,
-    Parameters, Request, Response, SchemaChange, SchemaTarget, TopologyChange, Version, WriteType,
+    Parameters, Plain, Request, Response, SchemaChange, SchemaTarget, TopologyChange, Version,
+    WriteType,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -22,11 +24,15 @@ pub(super) const CQL_VERSION: &str = "3.4.6";
 pub(super) enum Answer {
     /// It is answered.
     Now(Response),
-    /// The connection is open; from now on it is compressed so.
+    /// STARTUP is answered so; from then on what is said is compressed.
     Started {
+        /// The answer.
+        response: Response,
         /// How.
         compression: Option<Compression>,
     },
+    /// Somebody wants to log in.
+    Login(Plain),
     /// It takes work.
     Statement(Work),
 }
@@ -87,6 +93,7 @@ pub(super) struct Session {
     client: Arc<Client>,
     audience: Audience,
     version: Option<Version>,
+    stage: Stage,
     keyspace: Option<Arc<str>>,
     events: BTreeSet<EventKind>,
     epochs: watch::Receiver<Epochs>,
@@ -103,6 +110,7 @@ impl Session {
             client: Arc::clone(client),
             audience: Audience::default(),
             version: None,
+            stage: Stage::New,
             keyspace: None,
             events: BTreeSet::new(),
             epochs: front.membership.subscribe(),
@@ -113,8 +121,9 @@ impl Session {
         }
     }
 
-    pub(super) fn is_started(&self) -> bool {
-        self.version.is_some()
+    /// Whether statements may be asked.
+    pub(super) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
     }
 
     /// Nobody waits for its answers any more.
@@ -126,14 +135,28 @@ impl Session {
         self.version.unwrap_or(Version::V5)
     }
 
-    pub(super) fn set_keyspace(&mut self, keyspace: &str) {
-        self.keyspace = Some(Arc::from(keyspace));
+    /// Takes note of an answer on its way to the client.
+    pub(super) fn note(&mut self, response: &Response) {
+        if let Response::SetKeyspace { keyspace } = response {
+            self.keyspace = Some(Arc::from(keyspace.as_str()));
+        }
+        self.stage.note(response);
+    }
+
+    /// Whether the client has tried often enough to log in: the connection ends.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage.is_over()
     }
 
     /// Answers what can be answered at once.
     pub(super) fn begin(&mut self, version: Version, call: Call) -> Result<Answer, ErrorResponse> {
         self.client.asks();
         let protocol = |why: &str| Err(ErrorResponse::new(ErrorKind::Protocol, why));
+        if let Stage::Authenticating { .. } = self.stage {
+            let who = self.stage.login(call.request);
+            let who = who.inspect_err(|error| self.front.auth.count_malformed(error));
+            return who.map(Answer::Login);
+        }
         match call.request {
             Request::Options => return Ok(Answer::Now(supported())),
             Request::Startup(startup) => {
@@ -150,7 +173,9 @@ impl Session {
                 })?;
                 self.version = Some(version);
                 self.client.started(version, &startup.options);
-                return Ok(Answer::Started { compression });
+                let (stage, response) = self.front.welcome();
+                self.stage = stage;
+                return Ok(Answer::Started { response, compression });
             }
             _ if self.version.is_none() => {
                 return protocol("STARTUP comes first: nothing but OPTIONS may be asked before it");
@@ -169,7 +194,9 @@ impl Session {
                 return Ok(Answer::Now(Response::Ready));
             }
             Request::AuthResponse { .. } => {
-                return protocol("no authentication was asked for: this node lets everybody in");
+                return protocol(
+                    "AUTH_RESPONSE answers AUTHENTICATE, and nothing of the kind was asked",
+                );
             }
             Request::Query { query, mut parameters } => {
                 let keyspace = parameters.keyspace.take();

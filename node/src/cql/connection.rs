@@ -42,7 +42,7 @@ const READ_BYTES: usize = 64 * 1024;
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take between two pieces of one request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client may take to say STARTUP.
+/// How long a client may take to say STARTUP and, where that is asked for, who it is.
 const STARTUP_PATIENCE: Duration = Duration::from_secs(60);
 
 type Running = Pin<Box<dyn Future<Output = Answered> + Send>>;
@@ -84,38 +84,38 @@ pub(super) async fn serve(front: Arc<Front>, io: BoxIo, place: Place) {
     let (mut reader, mut writer) = tokio::io::split(io);
     connection.run(&mut reader, &mut writer).await;
     connection.leave();
-    // The client may have gone: there is nobody to tell.
-    writer.shutdown().await.ok();
+    // The client may have gone, or take nothing: there is nobody to tell.
+    tokio::time::timeout(WRITE_PATIENCE, writer.shutdown()).await.ok();
     drop(place);
 }
 
 impl Connection {
     async fn run(&mut self, reader: &mut ReadHalf<BoxIo>, writer: &mut WriteHalf<BoxIo>) {
         let started_by = Instant::now() + STARTUP_PATIENCE;
-        let mut sending = BytesMut::new();
+        let mut sending = Sending::default();
         let mut sent_by = Instant::now();
         let mut more_by = Instant::now();
         let mut answered = None;
         loop {
             let all_begun = self.take_in();
             self.give_what_is_ready(answered.take());
-            self.unsent.set(self.outbound.len() + sending.len());
-            if sending.is_empty() && !self.outbound.is_empty() {
-                sending = self.outbound.take();
+            self.unsent.set(self.outbound.len() + sending.bytes.len());
+            if sending.bytes.is_empty() && !self.outbound.is_empty() {
+                sending.bytes = self.outbound.take();
                 sent_by = Instant::now() + WRITE_PATIENCE;
             }
-            if self.closing && self.running.is_empty() && sending.is_empty() {
+            if self.closing && self.running.is_empty() && sending.is_sent() {
                 return;
             }
             let has_room = self.has_room();
-            if !all_begun && has_room && sending.is_empty() {
+            if !all_begun && has_room && sending.is_sent() {
                 // What has arrived need not wait for more to arrive.
                 tokio::task::yield_now().await;
                 continue;
             }
             // Who is to be closed is still listened to: whether it goes before it has its last answers.
             let reads = self.closing || (has_room && all_begun);
-            let waits_for_startup = reads && !self.session.is_started();
+            let waits_for_startup = !self.closing && !self.session.is_ready();
             let waits_for_more = reads && self.held.bytes() > 0;
             if !reads {
                 // It could not send more if it wanted to.
@@ -127,9 +127,9 @@ impl Connection {
                 Some(first) = self.running.next(), if !self.running.is_empty() => {
                     answered = Some(first);
                 }
-                sent = writer.write_buf(&mut sending), if !sending.is_empty() => match sent {
-                    Ok(0) | Err(_) => return,
-                    Ok(_) => sent_by = Instant::now() + WRITE_PATIENCE,
+                sent = sending.some(writer), if !sending.is_sent() => match sent {
+                    Ok(()) => sent_by = Instant::now() + WRITE_PATIENCE,
+                    Err(_) => return,
                 },
                 event = self.session.event() => {
                     let version = self.session.version();
@@ -139,7 +139,7 @@ impl Connection {
                     Ok(true) => more_by = Instant::now() + REQUEST_PATIENCE,
                     Ok(false) | Err(_) => return,
                 },
-                () = tokio::time::sleep_until(sent_by), if !sending.is_empty() => {
+                () = tokio::time::sleep_until(sent_by), if !sending.is_sent() => {
                     self.front.metrics.slow_clients.inc();
                     return;
                 }
@@ -251,10 +251,14 @@ impl Connection {
         let traced_for = call.tracing.then_some(self.client.address);
         match self.session.begin(version, call) {
             Ok(Answer::Now(response)) => self.reply(version, stream, &Extras::default(), &response),
-            Ok(Answer::Started { compression }) => {
+            Ok(Answer::Started { response, compression }) => {
                 self.inbound.agree(version, compression);
-                self.reply(version, stream, &Extras::default(), &Response::Ready);
+                self.reply(version, stream, &Extras::default(), &response);
                 self.outbound.agree(version, compression);
+            }
+            Ok(Answer::Login(who)) => {
+                let front = Arc::clone(&self.front);
+                self.running.push(Box::pin(front.login(version, stream, who)));
             }
             Ok(Answer::Statement(work)) => {
                 let Some(room) = self.front.in_flight.admit(envelope.body.len()) else {
@@ -267,7 +271,10 @@ impl Connection {
                     answered
                 }));
             }
-            Err(error) => self.error(version, stream, &error),
+            Err(error) => {
+                self.closing |= self.session.is_over();
+                self.error(version, stream, &error);
+            }
         }
     }
 
@@ -302,9 +309,8 @@ impl Connection {
                 }
                 _ => response,
             };
-            if let Response::SetKeyspace { keyspace } = &response {
-                self.session.set_keyspace(keyspace);
-            }
+            self.session.note(&response);
+            self.closing |= self.session.is_over();
             self.reply(version, stream, &extras, &response);
         }
     }
@@ -325,6 +331,35 @@ impl Connection {
             tracing::error!(%error, "an error could not be written to a client");
             self.closing = true;
         }
+    }
+}
+
+/// Answers on their way.
+#[derive(Default)]
+struct Sending {
+    bytes: BytesMut,
+    /// Some were taken, and may wait to be encrypted or sent still.
+    unflushed: bool,
+}
+
+impl Sending {
+    fn is_sent(&self) -> bool {
+        self.bytes.is_empty() && !self.unflushed
+    }
+
+    /// Sends some of them, or the rest of what was taken. Nothing is lost if this is dropped half-way.
+    async fn some(&mut self, to: &mut WriteHalf<BoxIo>) -> std::io::Result<()> {
+        if !self.bytes.is_empty() {
+            if to.write_buf(&mut self.bytes).await? == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            self.unflushed = true;
+        }
+        if self.bytes.is_empty() {
+            to.flush().await?;
+            self.unflushed = false;
+        }
+        Ok(())
     }
 }
 

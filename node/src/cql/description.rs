@@ -6,7 +6,7 @@
 use super::Front;
 use super::failure::{Refusal, invalid};
 use super::system::{self, is_system, is_virtual};
-use crate::schema::builtin::{TRACES, builtin};
+use crate::schema::builtin::builtin;
 use bytes::Bytes;
 use helenus_core::cql::ast::{Describe, Described, QualifiedName};
 use helenus_core::cql::{CqlType, collection, describe};
@@ -59,9 +59,9 @@ impl Shown<'_> {
 
     /// A keyspace, and what is in it unless `only` it is wanted.
     fn keyspace(&self, name: &str, only: bool) -> Result<Vec<Row>, Refusal> {
-        let statement = match self.schema.keyspace(name) {
+        let known = self.schema.keyspace(name).or_else(|| builtin().keyspace(name));
+        let statement = match known {
             Some(def) => describe::keyspace(def),
-            None if name == TRACES => describe::keyspace(&builtin().keyspace),
             None if is_virtual(name) => reference(&format!("VIRTUAL KEYSPACE {name};")),
             None if is_system(name) => describe::local_keyspace(name),
             None => return Err(invalid(format!("'{name}' not found in keyspaces"))),

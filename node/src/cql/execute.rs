@@ -4,12 +4,13 @@ use super::Front;
 use super::answer::{Asked, Unlogged, Work};
 use super::audience::Audience;
 use super::conditional::write_level;
-use super::failure::{Refusal, invalid, syntax, unsupported};
+use super::failure::{Refusal, invalid, syntax, unauthorized, unsupported};
 use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
 use super::system::is_system;
 use super::values::in_order;
 use crate::coordinator::{BatchError, BatchRequest, BatchStep, Change, Trace, WriteRequest, room};
 use crate::schema::SchemaView;
+use crate::schema::builtin::AUTH;
 use bytes::Bytes;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
 use helenus_core::cql::plan::{
@@ -202,6 +203,9 @@ impl Front {
             };
         };
         match &planned.plan {
+            Plan::Select(select) if select.table().keyspace == AUTH => {
+                Err(unauthorized(select.table()))
+            }
             Plan::Select(select) => {
                 let rows = audience.while_there(self.select(&planned, select, how)).await;
                 rows.unwrap_or_else(|| Err(unheard()))

@@ -3,9 +3,9 @@
 use super::Front;
 use crate::coordinator::{CasError, ReplicaFailure, RequestError};
 use crate::schema::ChangeError;
-use helenus_core::Level;
 use helenus_core::cql::SyntaxError;
 use helenus_core::paxos::SerialLevel;
+use helenus_core::{Level, TableDef};
 use helenus_proto::cql::{
     Consistency, ErrorKind, ErrorResponse, FailureReason, Failures, WriteType,
 };
@@ -17,6 +17,17 @@ pub(super) type Refusal = Box<ErrorResponse>;
 /// The statement is CQL, but cannot be done.
 pub(super) fn invalid(why: impl Into<String>) -> Refusal {
     Box::new(ErrorResponse::new(ErrorKind::Invalid, why))
+}
+
+/// What is in the table is for nobody's eyes.
+pub(super) fn unauthorized(table: &TableDef) -> Refusal {
+    Box::new(ErrorResponse::new(
+        ErrorKind::Unauthorized,
+        format!(
+            "table {}.{} holds hashes of passwords, and cannot be read with CQL: `helenusctl role list` shows the roles",
+            table.keyspace, table.name
+        ),
+    ))
 }
 
 /// Not yet, or not ever.

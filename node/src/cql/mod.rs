@@ -4,8 +4,9 @@
 //! `execute` carries statements out (`select` reads, `paging` says where a page ends, `held` reads what a write must know
 //! before, `conditional` decides; `values` is what clients bind, `moments` the time and the chance that go with a request),
 //! `statements` remembers the prepared ones, `definition` changes the schema and `description` shows it, `system` makes up the
-//! tables in which drivers look for the cluster, `trace` writes down the traces of requests, `clients` knows who is connected,
-//! `audience` who still waits and `share` how many bytes they hold, `failure` puts our errors into Cassandra's words.
+//! tables in which drivers look for the cluster, `trace` writes down the traces of requests, `login` asks clients who they
+//! are, `clients` knows who is connected, `audience` who still waits and `share` how many bytes they hold, `failure` puts our
+//! errors into Cassandra's words.
 //!
 //! No semantics live here: what a statement means is `helenus_core::cql`, and reads and writes are the coordinator's, the
 //! same ones that the gRPC front end calls.
@@ -29,6 +30,7 @@ mod description;
 mod execute;
 mod failure;
 mod held;
+mod login;
 mod moments;
 mod paging;
 mod select;
@@ -38,6 +40,7 @@ mod system;
 mod trace;
 mod values;
 
+use crate::auth::Auth;
 use crate::coordinator::Coordinator;
 use crate::membership::Membership;
 use crate::schema::Keeper;
@@ -135,6 +138,8 @@ pub(crate) struct FrontParts {
     /// Where clients reach this node; all nodes of a cluster have the same port.
     pub(crate) address: SocketAddr,
     pub(crate) cluster_name: String,
+    /// Who may log in.
+    pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: CqlMetrics,
 }
 
@@ -147,6 +152,7 @@ pub(crate) struct Front {
     moments: Mutex<Moments>,
     address: SocketAddr,
     cluster_name: String,
+    auth: Arc<Auth>,
     metrics: CqlMetrics,
     tables: SystemTables,
     statements: Mutex<Statements>,
@@ -171,6 +177,7 @@ impl Front {
             chance,
             address,
             cluster_name,
+            auth,
             metrics,
         } = parts;
         let bytes_max = coordinator.config.max_request_data_in_flight;
@@ -183,6 +190,7 @@ impl Front {
             moments: Mutex::new(Moments::new(chance)),
             address,
             cluster_name,
+            auth,
             metrics,
             tables: SystemTables::new(),
             statements: Mutex::default(),

@@ -13,7 +13,7 @@ pub(super) mod rows;
 mod views;
 
 use super::Front;
-use crate::schema::builtin::{TRACES, builtin, definitions};
+use crate::schema::builtin::{AUTH, TRACES, builtin, definitions};
 use bytes::Bytes;
 use helenus_core::cql::CqlType;
 use helenus_core::schema::Columns;
@@ -24,8 +24,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Keyspaces that are the system's.
-pub(super) const KEYSPACES: [&str; 5] =
-    ["system", "system_schema", TRACES, views::KEYSPACE, "system_virtual_schema"];
+pub(super) const KEYSPACES: [&str; 6] =
+    ["system", AUTH, "system_schema", TRACES, views::KEYSPACE, "system_virtual_schema"];
 
 /// Those of them whose tables Cassandra, too, makes up.
 const VIRTUAL: [&str; 2] = [views::KEYSPACE, "system_virtual_schema"];
@@ -50,7 +50,7 @@ pub(super) fn is_virtual(keyspace: &str) -> bool {
 
 /// Whether the keyspace's tables are made up when they are read.
 pub(super) fn is_made_up(keyspace: &str) -> bool {
-    is_system(keyspace) && keyspace != TRACES
+    is_system(keyspace) && builtin().keyspace(keyspace).is_none()
 }
 
 /// The definitions of the system's tables.
@@ -198,7 +198,9 @@ impl Front {
         for name in ["system", "system_schema"] {
             row(name, std::slice::from_ref(&local));
         }
-        row(TRACES, &replication_map(&builtin().keyspace));
+        for known in &builtin().keyspaces {
+            row(&known.name, &replication_map(known));
+        }
         for keyspace in self.keeper.store.current().schema.live_keyspaces() {
             row(&keyspace.name, &replication_map(keyspace));
         }
@@ -356,9 +358,9 @@ mod tests {
         let tables = SystemTables::new();
         let mut made = Made::new(&tables.tables[&("system_schema".into(), "tables".into())]);
         tables.ordinary().for_each(|def| made.row(table_row(def)));
-        assert_eq!(made.partitions().len(), 3, "one of each keyspace");
+        assert_eq!(made.partitions().len(), 4, "one of each keyspace");
         let mut made = Made::new(&tables.tables[&("system_schema".into(), "columns".into())]);
         tables.ordinary().for_each(|def| column_rows(&mut made, def));
-        assert_eq!(made.partitions().len(), 3);
+        assert_eq!(made.partitions().len(), 4);
     }
 }

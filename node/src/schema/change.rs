@@ -287,7 +287,7 @@ impl Change {
         match self {
             Change::CreateKeyspace { name, replication, hint_overflow, if_not_exists } => {
                 check_name(name)?;
-                if schema.keyspace(name).is_some() || *name == builtin().keyspace.name {
+                if schema.keyspace(name).is_some() || builtin().keyspace(name).is_some() {
                     return exists("keyspace", name, *if_not_exists);
                 }
                 let def = KeyspaceDef {

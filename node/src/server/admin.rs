@@ -1,7 +1,8 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
 use super::replication::copies;
-use super::{dead_letters, filter, hints, integrity, repair, schema, stats};
+use super::{dead_letters, filter, hints, integrity, repair, roles, schema, stats};
+use crate::auth::Auth;
 use crate::coordinator::Coordinator;
 use crate::hints::{Deliver, HintStore};
 use crate::membership::{MemberInfo, Membership};
@@ -29,6 +30,7 @@ pub(crate) struct AdminParts {
     pub(crate) handoff: Arc<dyn Deliver>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) repairs: Arc<Repairs>,
+    pub(crate) auth: Arc<Auth>,
     /// Monotonic time of the start.
     pub(crate) started: std::time::Duration,
 }
@@ -530,6 +532,22 @@ impl v1::admin_server::Admin for AdminService {
         self.may_inject_faults()?;
         self.parts.peers.filter().disarm();
         Ok(Response::new(v1::Done {}))
+    }
+
+    async fn create_role(&self, request: Request<v1::CreateRoleRequest>) -> Answer<v1::Done> {
+        roles::create(&self.parts.auth, request.into_inner()).await
+    }
+
+    async fn alter_role(&self, request: Request<v1::AlterRoleRequest>) -> Answer<v1::Done> {
+        roles::alter(&self.parts.auth, request.into_inner()).await
+    }
+
+    async fn drop_role(&self, request: Request<v1::DropRoleRequest>) -> Answer<v1::Done> {
+        roles::drop(&self.parts.auth, request.into_inner()).await
+    }
+
+    async fn list_roles(&self, _: Request<v1::ListRolesRequest>) -> Answer<v1::ListRolesResponse> {
+        roles::list(&self.parts.auth).await
     }
 }
 
