@@ -38,6 +38,9 @@ pub(super) const REQUESTS_MAX: usize = 1024;
 const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 64 * 1024;
+/// Room that is enough to read on without making more: requests hold on to what they were read into, so more room is
+/// another buffer.
+const READ_ROOM_MIN: usize = 4 * 1024;
 /// How long a client may take for what was written to it.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a client may take between two pieces of one request.
@@ -365,6 +368,8 @@ impl Sending {
 
 /// True: there is more. False: the client has said its last.
 async fn read(from: &mut ReadHalf<BoxIo>, into: &mut BytesMut) -> std::io::Result<bool> {
-    into.reserve(READ_BYTES);
+    if into.capacity() - into.len() < READ_ROOM_MIN {
+        into.reserve(READ_BYTES);
+    }
     Ok(from.read_buf(into).await? > 0)
 }

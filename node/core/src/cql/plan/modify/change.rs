@@ -352,7 +352,9 @@ impl Change {
         if merge::is_empty(&partition) {
             return Ok(Vec::new());
         }
-        Ok(keys.into_iter().map(|key| (key, partition.clone())).collect())
+        // The last one is moved: of most statements it is the only one.
+        let count = keys.len();
+        Ok(keys.into_iter().zip(std::iter::repeat_n(partition, count)).collect())
     }
 
     fn stamp(&self, at: WriteAt, env: &Env<'_>) -> Result<Stamp, PlanError> {
