@@ -7,7 +7,7 @@ use helenus_proto::cql::{
     Compression, ErrorKind, ErrorResponse, EventKind, PASSWORD_AUTHENTICATOR, Request, Response,
     Version,
 };
-use helenus_tests::cql::{Cql, at};
+use helenus_tests::cql::{Cql, at, text};
 use helenus_tests::{Cluster, Finished, NodeSpec, binary, run, run_fed};
 use std::net::SocketAddr;
 use tempfile::TempDir;
@@ -156,6 +156,8 @@ async fn nothing_is_answered_before_a_login_and_attempts_are_few() {
     assert_eq!(error.message, "Password must not be null");
     assert_eq!(cql.log_in("ada", "Ilion").await, Response::AuthSuccess { token: None });
     assert!(matches!(cql.ask(query()).await.response, Response::Rows(_)));
+    let clients = "SELECT username, connection_stage FROM system_views.clients";
+    assert_eq!(cql.rows(clients).await, [[text("ada"), text("ready")]]);
     let again = refusal(cql.log_in("ada", "Ilion").await);
     assert_eq!(again.kind, ErrorKind::Protocol);
 
@@ -198,20 +200,24 @@ async fn roles_are_for_operators_and_their_hashes_for_nobody() {
     role(cluster.rpc(0), &["alter", "ada"], "").await.failed(2, &["--password"]);
 
     let mut cql = Cql::connect(cluster.native(0), Version::V5, None).await;
-    for text in [
+    for query in [
         "SELECT * FROM system_auth.roles",
         "SELECT salted_hash FROM system_auth.roles WHERE role = 'ada'",
         "SELECT count(*) FROM system_auth.roles",
         "SELECT JSON * FROM system_auth.roles",
     ] {
-        let kind = cql.refused(text).await.kind;
-        let json = text.contains("JSON");
-        assert_eq!(kind, if json { ErrorKind::Invalid } else { ErrorKind::Unauthorized }, "{text}");
+        let kind = cql.refused(query).await.kind;
+        let json = query.contains("JSON");
+        assert_eq!(
+            kind,
+            if json { ErrorKind::Invalid } else { ErrorKind::Unauthorized },
+            "{query}"
+        );
     }
     let prepared = cql.prepare("SELECT * FROM system_auth.roles").await;
     let executed = cql.execute(&prepared, at(Level::One)).await;
     assert_eq!(refusal(executed).kind, ErrorKind::Unauthorized);
-    for text in [
+    for change in [
         "UPDATE system_auth.roles SET can_login = true WHERE role = 'bo'",
         "INSERT INTO system_auth.roles (role, can_login) VALUES ('eve', true) IF NOT EXISTS",
         "UPDATE system_auth.roles SET can_login = true WHERE role = 'bo' IF salted_hash > ''",
@@ -223,13 +229,13 @@ async fn roles_are_for_operators_and_their_hashes_for_nobody() {
         "CREATE TABLE system_auth.more (k int PRIMARY KEY)",
         "CREATE ROLE eve WITH PASSWORD = 'x' AND LOGIN = true",
     ] {
-        assert_eq!(cql.refused(text).await.kind, ErrorKind::Invalid, "{text}");
+        assert_eq!(cql.refused(change).await.kind, ErrorKind::Invalid, "{change}");
     }
     let get = run(&ctl, ["--host", &host, "get", "system_auth.roles", "ada"]).await;
     get.failed(1, &["no table of keys and values"]);
     // Drivers see that it is there.
     let tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system_auth'";
-    assert_eq!(cql.rows(tables).await, [[helenus_tests::cql::text("roles")]]);
+    assert_eq!(cql.rows(tables).await, [[text("roles")]]);
 
     // Where everybody is let in nobody is asked.
     let error = refusal(cql.log_in("ada", "Ilion").await);

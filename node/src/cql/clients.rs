@@ -4,7 +4,7 @@ use helenus_proto::cql::Version;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Of what a client says of itself, so many bytes are remembered.
 const SAID_BYTES_MAX: usize = 2 * 1024;
@@ -16,6 +16,8 @@ pub(super) struct Client {
     pub(super) address: SocketAddr,
     requests: AtomicU64,
     said: Mutex<Said>,
+    /// As whom it has logged in.
+    role: OnceLock<String>,
 }
 
 /// What a client said in its STARTUP.
@@ -53,6 +55,17 @@ impl Client {
         *said = Said { version: Some(version), options: short };
     }
 
+    /// It has logged in.
+    pub(super) fn logged_in(&self, role: String) {
+        // It does so once.
+        self.role.set(role).ok();
+    }
+
+    /// As whom it has logged in, if it has.
+    pub(super) fn role(&self) -> Option<&str> {
+        self.role.get().map(String::as_str)
+    }
+
     pub(super) fn said(&self) -> Said {
         self.said.lock().expect("nothing panics while it holds this").clone()
     }
@@ -72,8 +85,12 @@ impl Clients {
             return None;
         }
         self.last += 1;
-        let client =
-            Arc::new(Client { address, requests: AtomicU64::new(0), said: Mutex::default() });
+        let client = Arc::new(Client {
+            address,
+            requests: AtomicU64::new(0),
+            said: Mutex::default(),
+            role: OnceLock::new(),
+        });
         self.connected.insert(self.last, Arc::clone(&client));
         Some((self.last, client))
     }

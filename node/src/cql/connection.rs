@@ -260,8 +260,8 @@ impl Connection {
                 self.outbound.agree(version, compression);
             }
             Ok(Answer::Login(who)) => {
-                let front = Arc::clone(&self.front);
-                self.running.push(Box::pin(front.login(version, stream, who)));
+                let (front, client) = (Arc::clone(&self.front), Arc::clone(&self.client));
+                self.running.push(Box::pin(front.login(client, version, stream, who)));
             }
             Ok(Answer::Statement(work)) => {
                 let Some(room) = self.front.in_flight.admit(envelope.body.len()) else {

@@ -5,6 +5,7 @@
 
 use super::Front;
 use super::answer::Answered;
+use super::clients::Client;
 use crate::auth::NoLogin;
 use crate::config::Authenticator;
 use helenus_proto::cql::{
@@ -89,12 +90,17 @@ impl Front {
     /// Answers AUTH_RESPONSE.
     pub(super) async fn login(
         self: Arc<Self>,
+        client: Arc<Client>,
         version: Version,
         stream: i16,
         who: Plain,
     ) -> Answered {
+        let role = who.username.clone();
         let response = match self.auth.login(who).await {
-            Ok(()) => Response::AuthSuccess { token: None },
+            Ok(()) => {
+                client.logged_in(role);
+                Response::AuthSuccess { token: None }
+            }
             Err(why) => {
                 let kind = match &why {
                     NoLogin::Wrong(_) | NoLogin::NotPermitted(_) | NoLogin::Unreadable(_) => {

@@ -13,6 +13,7 @@
 
 use super::super::Front;
 use super::rows::{Cells, Made};
+use crate::config::Authenticator;
 use crate::own_tables;
 use crate::peers::Lane;
 use helenus_core::NodeId;
@@ -58,21 +59,23 @@ impl Front {
     }
 
     fn client_rows(&self, made: &mut Made<'_>) {
+        let config = &self.coordinator.config;
         for client in self.connected() {
             let said = client.said();
+            let is_in = config.authenticator == Authenticator::AllowAll || client.role().is_some();
             let option = |name: &str| said.options.iter().find(|(key, _)| key == name);
             let mut cells = Cells::new()
                 .inet("address", client.address.ip())
                 .int("port", i32::from(client.address.port()))
                 // Names are not looked up.
                 .text("hostname", &client.address.ip().to_string())
-                .text("username", "anonymous")
+                .text("username", client.role().unwrap_or("anonymous"))
                 .bigint("request_count", bigint(client.requests()))
-                .boolean("ssl_enabled", false);
+                .boolean("ssl_enabled", config.native_transport_tls.is_some());
             cells = match said.version {
                 None => cells.text("connection_stage", "established"),
                 Some(version) => cells
-                    .text("connection_stage", "ready")
+                    .text("connection_stage", if is_in { "ready" } else { "authenticating" })
                     .int("protocol_version", i32::from(version.code()))
                     .text_map("client_options", &said.options),
             };
