@@ -12,6 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Values stay `Bytes` from the socket to the memtable; maps are ordered, because order shows.
         .bytes(".")
         .btree_map(".")
+        // Passwords are in no log.
+        .skip_debug([".helenus.v1.CreateRoleRequest", ".helenus.v1.AlterRoleRequest"])
         .compile_fds(fds)?;
     Ok(())
 }

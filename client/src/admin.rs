@@ -167,6 +167,16 @@ calls! {
     arm_filter(rules: Vec<v1::FilterRule>) -> v1::ArmFilterRequest { rules } => Done;
     /// The rules that are armed, and how many messages each has matched.
     list_filter() -> v1::ListFilterRequest {} => ListFilterResponse;
+    /// Makes a role that CQL clients may log in as, if it has a password.
+    create_role(name: &str, password: Option<String>, can_login: bool)
+        -> v1::CreateRoleRequest { name: name.to_owned(), password, can_login } => Done;
+    /// Changes what is given of a role.
+    alter_role(name: &str, password: Option<String>, can_login: Option<bool>)
+        -> v1::AlterRoleRequest { name: name.to_owned(), password, can_login } => Done;
+    /// Ends a role.
+    drop_role(name: &str) -> v1::DropRoleRequest { name: name.to_owned() } => Done;
+    /// All roles, by their names.
+    list_roles() -> v1::ListRolesRequest {} => ListRolesResponse;
     /// Disarms all rules.
     disarm_filter() -> v1::DisarmFilterRequest {} => Done;
 }

@@ -25,6 +25,8 @@ use tokio::sync::{Notify, oneshot};
 
 /// Streams of a connection: the protocol has no more.
 const STREAMS_MAX: usize = 1 << 15;
+/// Room for answers each time that the socket is read. Without it a buffer makes room for 64 bytes.
+const READ_BYTES: usize = 16 * 1024;
 
 /// Why a request was not answered as it was meant to be.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -334,11 +336,14 @@ impl Shared {
                         return unasked;
                     }
                 }
-                Ok(None) => match reader.read_buf(&mut unread).await {
-                    Ok(0) => return self.lost("the node closed it"),
-                    Ok(_) => {}
-                    Err(error) => return self.lost(error.to_string()),
-                },
+                Ok(None) => {
+                    unread.reserve(READ_BYTES);
+                    match reader.read_buf(&mut unread).await {
+                        Ok(0) => return self.lost("the node closed it"),
+                        Ok(_) => {}
+                        Err(error) => return self.lost(error.to_string()),
+                    }
+                }
                 Err(fault) => return self.protocol(fault.to_string()),
             }
         }

@@ -34,6 +34,7 @@ mod timestamps;
 mod link;
 mod channel;
 mod connect;
+mod tls;
 mod task;
 
 pub use admin::{Admin, NewReplication, TableFilter};
@@ -51,6 +52,7 @@ pub use retry::{Decision, RetryPolicy};
 pub use stats::ClientStats;
 pub use table::Table;
 pub use timestamps::{WallClock, system_wall_clock};
+pub use tls::{Tls, TlsError, TlsOptions};
 pub use topology::{Host, Topology};
 
 pub use helenus_core::{Level, NodeId, TimestampMicros};

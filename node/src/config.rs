@@ -29,6 +29,14 @@ pub struct Config {
     pub rpc_address: SocketAddr,
     /// `native_transport_address`: where CQL clients reach it; absent: nowhere. Drivers assume one port for all nodes.
     pub native_transport_address: Option<SocketAddr>,
+    /// `native_transport_tls_…`: what CQL is encrypted with; absent: it is not.
+    pub native_transport_tls: Option<TlsFiles>,
+    /// `rpc_tls_…`: what gRPC is encrypted with; absent: it is not.
+    pub rpc_tls: Option<TlsFiles>,
+    /// `authenticator`: who may talk CQL. Default: everybody.
+    pub authenticator: Authenticator,
+    /// `credentials_validity`: how long a password that was right is known by a quick look. Default 2 s.
+    pub credentials_validity: Duration,
     /// `metrics_address`: Prometheus over HTTP; absent: none.
     pub metrics_address: Option<SocketAddr>,
     /// `data_directory`.
@@ -74,6 +82,9 @@ pub struct Config {
     pub gossip_interval: Duration,
     /// `native_transport_max_concurrent_requests`: client requests in flight before OVERLOADED. Default 4096.
     pub max_concurrent_requests: usize,
+    /// `native_transport_max_request_data_in_flight`: bytes of CQL requests in flight before OVERLOADED, and as many of answers
+    /// that clients have not taken. Default 256 MiB.
+    pub max_request_data_in_flight: u64,
     /// `internode_application_send_queue_capacity` per peer and lane, in bytes. Default 4 MiB.
     pub internode_queue_bytes: u64,
     /// `fault_injection`: whether the message filter may be armed over the wire. Default false.
@@ -84,6 +95,26 @@ pub struct Config {
     pub hints: HintsConfig,
     /// The `[repair]` table.
     pub repair: RepairConfig,
+}
+
+/// Who may talk CQL, by Cassandra's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authenticator {
+    /// Everybody.
+    AllowAll,
+    /// Roles with their passwords.
+    Password,
+}
+
+/// The files that a port is encrypted with, all of them PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The node's certificate, and those between it and the authority's.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub private_key: PathBuf,
+    /// Authorities of whose certificates clients must show one; absent: they need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Which engine keeps the data.
@@ -232,6 +263,10 @@ impl Default for Config {
             listen_address: SocketAddr::from(([127, 0, 0, 1], 7000)),
             rpc_address: SocketAddr::from(([127, 0, 0, 1], 9160)),
             native_transport_address: None,
+            native_transport_tls: None,
+            rpc_tls: None,
+            authenticator: Authenticator::AllowAll,
+            credentials_validity: Duration::from_secs(2),
             metrics_address: None,
             data_directory: PathBuf::from("helenus-data"),
             seeds: Vec::new(),
@@ -254,6 +289,7 @@ impl Default for Config {
             phi_convict_threshold: 8.0,
             gossip_interval: Duration::from_secs(1),
             max_concurrent_requests: 4096,
+            max_request_data_in_flight: 256 * MIB,
             internode_queue_bytes: 4 * MIB,
             fault_injection: false,
             storage: StorageConfig::default(),
@@ -314,6 +350,11 @@ impl Config {
     /// This configuration as a file that explains itself: every key, what it is for, its value.
     pub fn to_toml(&self) -> String {
         keys::write(self)
+    }
+
+    /// Every key with its value. No two keys have one name, whatever table they are in.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (&'static str, Option<String>)> {
+        keys::settings(self)
     }
 
     /// The defaults as a file that explains itself.

@@ -11,6 +11,7 @@ pub mod seams;
 // A request, top to bottom.
 pub mod server;
 mod cql;
+mod auth;
 pub mod coordinator;
 pub mod peers;
 mod inbound;
@@ -23,6 +24,7 @@ pub mod hints;
 mod handoff;
 // What a coordinator may leave half done.
 mod batchlog;
+mod own_tables;
 // What was missed all the same.
 mod repair;
 // Who is there, and what is defined.
@@ -31,6 +33,7 @@ pub mod schema;
 // Housekeeping.
 pub mod metrics;
 mod grpc;
+mod tls;
 pub mod tasks;
 #[cfg(test)]
 mod seeds;

@@ -1,7 +1,8 @@
 //! A node from start to stop.
 
+use crate::auth::{Auth, AuthMetrics};
 use crate::batchlog::{self, Batchlog, BatchlogMetrics};
-use crate::config::{Config, EngineKind};
+use crate::config::{Config, EngineKind, TlsFiles};
 use crate::coordinator::{
     BatchChance, Coordinator, CoordinatorParts, RequestMetrics, Routes, TraceMetrics,
 };
@@ -11,9 +12,9 @@ use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
 use crate::intake::{Intake, IntakeMetrics};
 use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
-use crate::paxos::{self, Acceptors};
+use crate::paxos::Acceptors;
 use crate::peers::{Peers, PeersConfig, PeersParts};
-use crate::repair::{self, Participant, RepairMetrics, Repairs};
+use crate::repair::{Participant, RepairMetrics, Repairs};
 use crate::replica::{Replica, ReplicaMetrics, TombstoneThresholds};
 use crate::schema::builtin::builtin;
 use crate::schema::{Keeper, SchemaStore};
@@ -25,10 +26,12 @@ use crate::seams::probe::Probe;
 use crate::seams::rng::Rng;
 use crate::server::{AdminParts, AdminService, KvService};
 use crate::storage::lsm::{LsmEngine, LsmParts};
-use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics, history};
+use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics};
 use crate::tasks::Tasks;
-use crate::{metrics, serve};
+use crate::tls::{self, TlsError, TlsListener, TlsMetrics};
+use crate::{metrics, own_tables, serve};
 use helenus_core::{Generation, NodeId};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -99,6 +102,9 @@ pub enum StartError {
         /// The address again, the system's words and what to do.
         message: String,
     },
+    /// An address could not be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory is not this cluster's, or cannot be used.
     #[error("data directory: {message}")]
     DataDirectory {
@@ -166,11 +172,20 @@ struct Ports {
     internode_address: SocketAddr,
     rpc_address: SocketAddr,
     native: Option<(Box<dyn Listener>, SocketAddr)>,
+    tls: TlsMetrics,
 }
 
 impl Ports {
     async fn open(parts: &Parts) -> Result<Ports, StartError> {
         let config = &parts.config;
+        // Files before ports: what is wrong with them is wrong whoever has the port.
+        let wall = Duration::from_micros(parts.clock.wall_micros().max(0).unsigned_abs());
+        let acceptor = |port: tls::Port, files: &Option<TlsFiles>| {
+            files.as_ref().map(|files| port.acceptor(files, wall)).transpose()
+        };
+        let native_tls = acceptor(tls::CQL, &config.native_transport_tls)?;
+        let rpc_tls = acceptor(tls::RPC, &config.rpc_tls)?;
+        let tls = TlsMetrics::default();
         let (internode, internode_address) =
             listen(parts, "listen_address", config.listen_address).await?;
         let (rpc, rpc_address) = listen(parts, "rpc_address", config.rpc_address).await?;
@@ -178,7 +193,16 @@ impl Ports {
             None => None,
             Some(address) => Some(listen(parts, "native_transport_address", address).await?),
         };
-        Ok(Ports { internode, rpc, internode_address, rpc_address, native })
+        let encrypted = |listener, acceptor: Option<_>, failures: &Counter| match acceptor {
+            None => listener,
+            Some(acceptor) => Box::new(TlsListener::new(listener, acceptor, failures.clone()))
+                as Box<dyn Listener>,
+        };
+        let native = native.map(|(listener, address)| {
+            (encrypted(listener, native_tls, &tls.cql_failures), address)
+        });
+        let rpc = encrypted(rpc, rpc_tls, &tls.rpc_failures);
+        Ok(Ports { internode, rpc, internode_address, rpc_address, native, tls })
     }
 }
 
@@ -214,6 +238,7 @@ struct Node {
     repairs: Arc<Repairs>,
     intake: Arc<Intake>,
     cql_metrics: CqlMetrics,
+    auth: Arc<Auth>,
     generation: Generation,
     registry: Arc<Registry>,
     started: Duration,
@@ -259,7 +284,8 @@ impl Node {
             membership: Arc::clone(&membership),
             peers: Arc::clone(&peers),
             clock: Arc::clone(&parts.clock),
-            changing: tokio::sync::Mutex::default(),
+            tasks: Arc::clone(&tasks),
+            changing: Arc::default(),
         });
         let batchlog = open_batchlog(parts, &engine, &mut registry)?;
         // The generation keeps two starts of one seed from drawing the same again. So below.
@@ -291,6 +317,12 @@ impl Node {
         ));
         let repairs = open_repairs(parts, &coordinator, schema, &mut registry);
         let cql_metrics = CqlMetrics::register(&mut registry);
+        ports.tls.register(&mut registry);
+        let auth = Arc::new(Auth::new(
+            Arc::clone(&coordinator),
+            Arc::clone(&parts.background),
+            AuthMetrics::register(&mut registry),
+        ));
         let (registry, tasks) = (Arc::new(registry), owned);
         Ok(Node {
             tasks,
@@ -303,6 +335,7 @@ impl Node {
             repairs,
             intake,
             cql_metrics,
+            auth,
             generation: identity.generation,
             registry,
             started,
@@ -311,7 +344,7 @@ impl Node {
 
     /// Opens the doors.
     async fn serve(&self, parts: &Parts, ports: Ports) -> Result<Ready, StartError> {
-        let Ports { internode, rpc, internode_address, rpc_address, native } = ports;
+        let Ports { internode, rpc, internode_address, rpc_address, native, tls: _ } = ports;
         let inbound = Inbound {
             replica: Arc::clone(&self.coordinator.replica),
             acceptors: Arc::clone(&self.coordinator.acceptors),
@@ -345,6 +378,7 @@ impl Node {
             handoff,
             peers: Arc::clone(&self.peers),
             repairs: Arc::clone(&self.repairs),
+            auth: Arc::clone(&self.auth),
             started: self.started,
         });
         self.tasks.0.spawn(serve::clients(rpc, kv, admin, parts.config.max_value_size));
@@ -368,6 +402,7 @@ impl Node {
                 chance: parts.rng.stream(&format!("cql/{}", self.generation.0)),
                 address,
                 cluster_name: parts.config.cluster_name.clone(),
+                auth: Arc::clone(&self.auth),
                 metrics: self.cql_metrics.clone(),
             });
             let served = Arc::new(front).serve(listener, Arc::clone(&self.tasks.0));
@@ -423,8 +458,7 @@ fn open_engine(
 ) -> Result<Arc<dyn Engine>, StartError> {
     let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
     // The node's own tables are in no schema, nor are those that every node knows.
-    let own = [history::table(), repair::history::table(), batchlog::table(), paxos::table()];
-    tables.extend(own);
+    tables.extend(own_tables::all());
     tables.extend(builtin().tables.iter().cloned());
     match parts.config.storage.engine {
         EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {

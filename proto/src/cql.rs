@@ -38,7 +38,7 @@
 //! encoded is written where it stays. Every [`Fault`] says what answer is owed and whether the connection goes on; what
 //! is [`Malformed`] is a fault of one request, to be answered with [`ErrorKind::Protocol`] on its stream.
 //!
-//! **Absent on purpose:** sockets, timers, authentication, and what a statement or a value means (`helenus_core::cql`).
+//! **Absent on purpose:** sockets, timers, who may log in, and what a statement or a value means (`helenus_core::cql`).
 //! Versions 1 to 3 are refused. Names in a BATCH are, as Cassandra reads no such thing either.
 //!
 //! Source: the native protocol specifications v4 and v5 (§2 framing, §3 notations, §4 messages, §5 compression, §9
@@ -64,6 +64,8 @@ mod error;
 mod event;
 mod rows;
 mod types;
+// What travels in AUTH_RESPONSE.
+mod sasl;
 
 pub use compression::BadBlock;
 pub use connection::{Fault, Inbound, Outbound};
@@ -81,6 +83,7 @@ pub use read::{CustomPayload, Malformed, Problem, Reader, Value};
 pub use request::{Batch, BatchKind, BatchStatement, Call, Request, Startup, Statement};
 pub use response::{Extras, Reply, Response};
 pub use rows::{ColumnSpec, Columns, Prepared, Rows, RowsMetadata, RowsWriter};
+pub use sasl::{BadToken, PASSWORD_AUTHENTICATOR, Plain, TOKEN_BYTES_MAX};
 pub use segment::{PAYLOAD_BYTES_MAX, Segment, SegmentFault, SegmentFormat};
 pub use types::TYPE_DEPTH_MAX;
 pub use version::{Compression, CompressionRefused, Version};

@@ -22,6 +22,7 @@ pub mod v1 {
 }
 
 mod error;
+mod secret;
 // Domain values, one file a kind.
 pub mod ids;
 pub mod level;

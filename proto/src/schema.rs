@@ -2,15 +2,16 @@
 //! statement could have made are refused, with the whole message, before they reach a disk.
 
 use crate::{WireError, ids, v1};
-use helenus_core::cql::CqlType;
+use helenus_core::cql::{CqlType, UserType};
 use helenus_core::hint::Overflow;
 use helenus_core::schema::{
     CellColumn, ClusteringColumn, Columns, DroppedColumn, KeyColumn, check_name,
 };
 use helenus_core::{
     ColumnId, Dc, KeyspaceDef, Replication, Schema, TableDef, TableOptions, TimestampMicros,
+    TypeDef,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 /// All definitions, dropped ones included: they are what keeps a late node from bringing back what was dropped.
@@ -18,8 +19,12 @@ pub fn to_wire(schema: &Schema) -> v1::SchemaPush {
     v1::SchemaPush {
         keyspaces: schema.keyspaces.values().map(keyspace_to_wire).collect(),
         tables: schema.tables.values().map(table_to_wire).collect(),
+        types: schema.types.values().map(type_def_to_wire).collect(),
     }
 }
+
+/// The names of the user-defined types in a message, by keyspace: what is made of another one is refused.
+type Known = BTreeSet<(String, String)>;
 
 /// The definitions in a message.
 pub fn from_wire(push: v1::SchemaPush) -> Result<Schema, WireError> {
@@ -31,8 +36,18 @@ pub fn from_wire(push: v1::SchemaPush) -> Result<Schema, WireError> {
             return Err(WireError::new("keyspaces", format!("has `{}` twice", twice.name)));
         }
     }
+    let known = push.types.iter().map(|def| (def.keyspace.clone(), def.name.clone()));
+    let known: Known = known.collect();
+    for def in push.types {
+        let def = type_def_from_wire(def, &known).map_err(|err| err.inside("types"))?;
+        let key = (def.keyspace.clone(), def.name.clone());
+        if let Some(twice) = schema.types.insert(key, def) {
+            let name = format!("{}.{}", twice.keyspace, twice.name);
+            return Err(WireError::new("types", format!("has `{name}` twice")));
+        }
+    }
     for table in push.tables {
-        let table = table_from_wire(table).map_err(|err| err.inside("tables"))?;
+        let table = table_from_wire(table, &known).map_err(|err| err.inside("tables"))?;
         let key = (table.keyspace.clone(), table.name.clone());
         if let Some(twice) = schema.tables.insert(key, table) {
             let name = format!("{}.{}", twice.keyspace, twice.name);
@@ -144,7 +159,7 @@ fn table_to_wire(table: &TableDef) -> v1::SchemaTable {
     }
 }
 
-fn table_from_wire(wire: v1::SchemaTable) -> Result<TableDef, WireError> {
+fn table_from_wire(wire: v1::SchemaTable, known: &Known) -> Result<TableDef, WireError> {
     name("keyspace", &wire.keyspace)?;
     name("name", &wire.name)?;
     let pairs = wire.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -152,7 +167,9 @@ fn table_from_wire(wire: v1::SchemaTable) -> Result<TableDef, WireError> {
         WireError::new("options", format!("of `{}.{}`: {err}", wire.keyspace, wire.name))
     })?;
     let dropped = wire.dropped_columns;
-    let columns = columns_from_wire(wire.columns, wire.next_column_id, dropped).map_err(|err| {
+    let types = Types { keyspace: &wire.keyspace, known };
+    let columns = columns_from_wire(wire.columns, wire.next_column_id, dropped, types);
+    let columns = columns.map_err(|err| {
         WireError::new("columns", format!("of `{}.{}`: {err}", wire.keyspace, wire.name))
     })?;
     Ok(TableDef {
@@ -203,15 +220,69 @@ fn dropped_to_wire(column: &DroppedColumn) -> v1::SchemaDroppedColumn {
     }
 }
 
-fn dropped_from_wire(wire: v1::SchemaDroppedColumn) -> Result<DroppedColumn, String> {
-    let ty = type_from_wire(&wire.name, &wire.r#type)?;
+fn dropped_from_wire(
+    wire: v1::SchemaDroppedColumn,
+    types: Types<'_>,
+) -> Result<DroppedColumn, String> {
+    let ty = types.read(&wire.name, &wire.r#type)?;
     let (name, is_static, at) = (wire.name, wire.is_static, TimestampMicros(wire.dropped_us));
     Ok(DroppedColumn { name, ty, is_static, at })
 }
 
-fn type_from_wire(column: &str, name: &str) -> Result<CqlType, String> {
-    CqlType::parse(name, &|_| None)
-        .map_err(|err| format!("`{column}` has no type that is known here: {err}"))
+/// Reads the types of a keyspace's definitions.
+#[derive(Clone, Copy)]
+struct Types<'a> {
+    keyspace: &'a str,
+    known: &'a Known,
+}
+
+impl Types<'_> {
+    /// `of`: the column or field. `Err`: what is wrong with its type, in words.
+    fn read(self, of: &str, text: &str) -> Result<CqlType, String> {
+        let find = |name: &str| {
+            let key = (self.keyspace.to_owned(), name.to_owned());
+            self.known.contains(&key).then(|| UserType::reference(self.keyspace, name))
+        };
+        CqlType::parse(text, &find)
+            .map_err(|err| format!("`{of}` has no type that is known here: {err}"))
+    }
+}
+
+fn type_def_to_wire(def: &TypeDef) -> v1::SchemaType {
+    let field = |(name, ty): &(String, CqlType)| {
+        let (name, r#type) = (name.clone(), ty.to_string());
+        v1::SchemaField { name, r#type }
+    };
+    v1::SchemaType {
+        keyspace: def.keyspace.clone(),
+        name: def.name.clone(),
+        fields: def.fields.iter().map(field).collect(),
+        altered_us: def.altered.0,
+        dropped: def.dropped,
+    }
+}
+
+fn type_def_from_wire(wire: v1::SchemaType, known: &Known) -> Result<TypeDef, WireError> {
+    name("keyspace", &wire.keyspace)?;
+    let types = Types { keyspace: &wire.keyspace, known };
+    let wrong =
+        |why| WireError::new("fields", format!("of `{}.{}`: {why}", wire.keyspace, wire.name));
+    let mut fields = Vec::with_capacity(wire.fields.len());
+    for field in wire.fields {
+        let ty = types.read(&field.name, &field.r#type).map_err(wrong)?;
+        fields.push((field.name, ty));
+    }
+    let def = TypeDef {
+        keyspace: wire.keyspace.clone(),
+        name: wire.name.clone(),
+        fields,
+        altered: TimestampMicros(wire.altered_us),
+        dropped: wire.dropped,
+    };
+    match def.check() {
+        Ok(()) => Ok(def),
+        Err(err) => Err(wrong(err.to_string())),
+    }
 }
 
 /// `Err`: what is wrong with them, in words.
@@ -219,18 +290,20 @@ fn columns_from_wire(
     wire: Vec<v1::SchemaColumn>,
     next_id: u32,
     dropped: Vec<v1::SchemaDroppedColumn>,
+    types: Types<'_>,
 ) -> Result<Columns, String> {
     if wire.is_empty() {
         return Ok(Columns::key_value());
     }
     let (partition_key, clustering, cells) = (Vec::new(), Vec::new(), Vec::new());
-    let dropped = dropped.into_iter().map(dropped_from_wire).collect::<Result<_, _>>()?;
+    let dropped = dropped.into_iter().map(|wire| dropped_from_wire(wire, types));
+    let dropped = dropped.collect::<Result<_, _>>()?;
     let mut columns = Columns { partition_key, clustering, cells, next_id, dropped };
     for column in wire {
         use v1::SchemaColumnKind as Kind;
         let kind = column.kind();
         let (name, id) = (column.name, ColumnId(column.id));
-        let ty = type_from_wire(&name, &column.r#type)?;
+        let ty = types.read(&name, &column.r#type)?;
         match kind {
             Kind::PartitionKey => columns.partition_key.push(KeyColumn { name, ty }),
             Kind::Clustering | Kind::ClusteringDesc => {
@@ -271,6 +344,7 @@ mod tests {
             ClusteringColumn { name, ty, reversed }
         };
         let tags = CqlType::list(CqlType::Text, true).unwrap();
+        let whole = CqlType::User { of: UserType::reference("demo", "whole"), frozen: false };
         TableDef {
             id: TableId(8),
             keyspace: "demo".to_owned(),
@@ -278,7 +352,11 @@ mod tests {
             columns: Columns {
                 partition_key: vec![key("shop", CqlType::Text), key("day", CqlType::Date)],
                 clustering: vec![row("at", true), row("until", false)],
-                cells: vec![cell(0, "open", CqlType::Boolean, true), cell(7, "tags", tags, false)],
+                cells: vec![
+                    cell(0, "open", CqlType::Boolean, true),
+                    cell(7, "tags", tags, false),
+                    cell(8, "whole", whole, false),
+                ],
                 next_id: 9,
                 dropped: vec![DroppedColumn {
                     name: "paid".to_owned(),
@@ -326,7 +404,22 @@ mod tests {
             tables: [table, orders()]
                 .map(|table| ((table.keyspace.clone(), table.name.clone()), table))
                 .into(),
+            types: types().map(|def| ((def.keyspace.clone(), def.name.clone()), def)).into(),
         }
+    }
+
+    /// One is made of the other, which is dropped.
+    fn types() -> [TypeDef; 2] {
+        let part = CqlType::User { of: UserType::reference("demo", "Part"), frozen: true };
+        let def = |name: &str, field: &str, ty, dropped| TypeDef {
+            keyspace: "demo".to_owned(),
+            name: name.to_owned(),
+            fields: vec![(field.to_owned(), CqlType::Text), ("more".to_owned(), ty)],
+            altered: TimestampMicros(6),
+            dropped,
+        };
+        let parts = CqlType::list(part, false).unwrap();
+        [def("whole", "a b", parts, false), def("Part", "n", CqlType::Int, true)]
     }
 
     #[test]
@@ -385,6 +478,18 @@ mod tests {
             error(|push| push.keyspaces.push(push.keyspaces[0].clone())),
             "field `keyspaces` has `demo` twice"
         );
+        assert_eq!(
+            error(|push| push.types.push(push.types[0].clone())),
+            "field `types` has `demo.Part` twice"
+        );
+        let unknown = error(|push| drop(push.types.remove(0)));
+        assert!(unknown.starts_with("field `types.fields` of `demo.whole`: `more` has no type"));
+        let unknown = error(|push| drop(push.types.remove(1)));
+        assert!(
+            unknown.starts_with("field `tables.columns` of `demo.orders`: `whole` has no type")
+        );
+        let none = error(|push| push.types[0].fields.clear());
+        assert!(none.ends_with("a type has 1 to 1024 fields, not 0"), "{none}");
     }
 
     proptest! {

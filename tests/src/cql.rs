@@ -5,22 +5,21 @@ use crate::PATIENCE;
 use bytes::{Bytes, BytesMut};
 pub use helenus_client::cql::at;
 use helenus_client::cql::startup;
+use helenus_client::{BoxIo, Connect, Tcp};
 use helenus_core::Level;
 use helenus_proto::cql::{
     BODY_BYTES_MAX_DEFAULT, Call, Compression, EVENT_STREAM, Envelope, ErrorResponse, Event,
-    EventKind, Inbound, Outbound, Parameters, Prepared, Reply, Request, Response, Rows, Side,
-    Value, Values, Version,
+    EventKind, Inbound, Outbound, Parameters, Plain, Prepared, Reply, Request, Response, Rows,
+    Side, Value, Values, Version,
 };
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// A connection to a node.
-#[derive(Debug)]
 pub struct Cql {
-    socket: TcpStream,
+    socket: BoxIo,
     inbound: Inbound,
     outbound: Outbound,
     unread: BytesMut,
@@ -32,16 +31,25 @@ pub struct Cql {
 impl Cql {
     /// A connection over which nothing was said.
     pub async fn dial(address: SocketAddr, version: Version) -> Cql {
-        let socket = TcpStream::connect(address).await.expect("a node that runs takes connections");
-        Cql {
-            socket,
+        let through = Cql::dial_through(&Tcp, address, version).await;
+        through.expect("a node that runs takes connections")
+    }
+
+    /// As [`Cql::dial`], by another way than TCP.
+    pub async fn dial_through(
+        way: &dyn Connect,
+        address: SocketAddr,
+        version: Version,
+    ) -> std::io::Result<Cql> {
+        Ok(Cql {
+            socket: way.connect(address).await?,
             inbound: Inbound::new(Side::Client, BODY_BYTES_MAX_DEFAULT),
             outbound: Outbound::new(),
             unread: BytesMut::new(),
             version,
             stream: 0,
             events: VecDeque::new(),
-        }
+        })
     }
 
     /// A connection that is ready.
@@ -51,17 +59,31 @@ impl Cql {
         compression: Option<Compression>,
     ) -> Cql {
         let mut cql = Cql::dial(address, version).await;
-        let ready = cql.ask(Request::Startup(startup(compression))).await;
-        assert_eq!(ready.response, Response::Ready);
-        cql.inbound.agree(version, compression);
-        cql.outbound.agree(version, compression);
+        assert_eq!(cql.start(compression).await, Response::Ready);
         cql
+    }
+
+    /// Says STARTUP; the answer is READY or AUTHENTICATE.
+    pub async fn start(&mut self, compression: Option<Compression>) -> Response {
+        let answer = self.ask(Request::Startup(startup(compression))).await.response;
+        assert!(matches!(answer, Response::Ready | Response::Authenticate { .. }), "{answer:?}");
+        self.inbound.agree(self.version, compression);
+        self.outbound.agree(self.version, compression);
+        answer
+    }
+
+    /// Says who it is; the answer is AUTH_SUCCESS or an error.
+    pub async fn log_in(&mut self, username: &str, password: &str) -> Response {
+        let who = Plain { username: username.to_owned(), password: password.to_owned() };
+        let token = Some(Bytes::from(who.write()));
+        self.ask(Request::AuthResponse { token }).await.response
     }
 
     /// Sends bytes that need not be a request.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
         // A server that has heard enough may have closed already.
         self.socket.write_all(bytes).await.ok();
+        self.socket.flush().await.ok();
     }
 
     /// The next envelope that is no event; `None`: the server has closed the connection.
@@ -144,6 +166,7 @@ impl Cql {
         self.outbound.call(self.version, self.stream, &call).expect("the request can be written");
         let bytes = self.outbound.take();
         self.socket.write_all(&bytes).await.expect("a node reads what it is asked");
+        self.socket.flush().await.expect("a node reads what it is asked");
     }
 
     /// Executes a statement.

@@ -18,7 +18,7 @@ pub mod cql;
 
 pub use binaries::binary;
 pub use cluster::{Cluster, KEYSPACE, NodeSpec, TABLE, free_port, free_ports, local_keys};
-pub use process::{Finished, Process, run};
+pub use process::{Finished, Process, run, run_fed};
 
 use std::time::Duration;
 

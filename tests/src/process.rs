@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// A process under test. Dropped, it is killed.
@@ -121,9 +121,27 @@ impl Finished {
 
 /// Runs a binary that ends by itself.
 pub async fn run<A: AsRef<OsStr>>(binary: &Path, args: impl IntoIterator<Item = A>) -> Finished {
+    run_fed(binary, args, "").await
+}
+
+/// As [`run`], with this in its standard input.
+pub async fn run_fed<A: AsRef<OsStr>>(
+    binary: &Path,
+    args: impl IntoIterator<Item = A>,
+    input: &str,
+) -> Finished {
     let mut command = Command::new(binary);
-    command.args(args).env("NO_COLOR", "1").stdin(Stdio::null()).kill_on_drop(true);
-    let done = tokio::time::timeout(crate::PATIENCE, command.output()).await;
+    command.args(args).env("NO_COLOR", "1").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = async {
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // It may end without having read it.
+            stdin.write_all(input.as_bytes()).await.ok();
+        }
+        child.wait_with_output().await
+    };
+    let done = tokio::time::timeout(crate::PATIENCE, output).await;
     let done = done
         .unwrap_or_else(|_| panic!("{command:?} does not end"))
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));

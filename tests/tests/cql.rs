@@ -9,8 +9,8 @@
 use bytes::Bytes;
 use helenus_client::{Level, Options};
 use helenus_proto::cql::{
-    ChangeKind, Compression, Consistency, ErrorKind, Event, Opcode, Response, SchemaChange,
-    SchemaTarget, Version, WriteType,
+    ChangeKind, Compression, Consistency, ErrorKind, Event, Opcode, Parameters, Response,
+    SchemaChange, SchemaTarget, Version, WriteType,
 };
 use helenus_tests::cql::{Cql, at, bound, int, page, rows, text};
 use helenus_tests::{Cluster, KEYSPACE, TABLE, binary, run, until};
@@ -390,4 +390,22 @@ async fn who_registered_is_told_of_changes_made_elsewhere() {
     assert_eq!(told.event().await, Event::Status { up: false, node });
     cluster.start_missing().await;
     assert_eq!(told.event().await, Event::Status { up: true, node });
+}
+
+#[tokio::test]
+async fn a_client_of_version_5_may_say_which_second_it_is() {
+    let cluster = Cluster::start_cql(1).await;
+    let mut cql = Cql::connect(cluster.native(0), Version::V5, None).await;
+    cql.run(
+        "CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+    )
+    .await;
+    cql.run("CREATE TABLE k.t (id int PRIMARY KEY, v int)").await;
+    let said = |second| Parameters { now_in_seconds: Some(second), ..at(Level::One) };
+    let insert = "INSERT INTO k.t (id, v) VALUES (1, 2) USING TTL 100";
+    assert_eq!(cql.query(insert, said(2_000_000_000)).await, Response::Void);
+    for select in ["SELECT ttl(v) FROM k.t WHERE id = 1", "SELECT ttl(v) FROM k.t"] {
+        assert_eq!(rows(cql.query(select, said(2_000_000_040)).await).rows, [[int(60)]]);
+        assert!(rows(cql.query(select, said(2_000_000_100)).await).rows.is_empty(), "{select}");
+    }
 }

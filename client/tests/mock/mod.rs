@@ -483,4 +483,8 @@ not_mocked! {
     repair_status(RepairStatusRequest) -> RepairReport;
     cancel_repair(CancelRepairRequest) -> RepairReport;
     repair_history(RepairHistoryRequest) -> RepairHistoryResponse;
+    create_role(CreateRoleRequest) -> Done;
+    alter_role(AlterRoleRequest) -> Done;
+    drop_role(DropRoleRequest) -> Done;
+    list_roles(ListRolesRequest) -> ListRolesResponse;
 }

@@ -40,5 +40,5 @@ pub mod describe;
 pub use constant::Constant;
 pub use error::{Found, Position, SyntaxError};
 pub use parser::{Limits, MARKERS_MAX, Parsed, parse, parse_within};
-pub use types::{CqlType, TYPE_DEPTH_MAX, TypeError, UserType};
+pub use types::{CqlType, TYPE_DEPTH_MAX, TYPE_PARTS_MAX, TypeError, UserType};
 pub use value::ValueError;

@@ -135,14 +135,15 @@ impl Row {
     }
 }
 
-/// A column whose elements are written one by one (Cassandra's complex column): a collection that is not frozen, or a
-/// counter. Two clients that add to one set at the same time each write their own cells, so neither undoes the other.
+/// A column whose elements are written one by one (Cassandra's complex column): a collection or a user-defined type that
+/// is not frozen, or a counter. Two clients that add to one set at the same time each write their own cells, so neither
+/// undoes the other.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Complex {
     /// A deletion of all elements there were: what writing the column as a whole begins with.
     pub deletion: Option<Deletion>,
-    /// Each under its path, whose meaning is the type's: a set's element, a map's key, a list's place (see
-    /// `cql::elements` and ADR 12), a counter's shard (see [`counter`](crate::counter)).
+    /// Each under its path, whose meaning is the type's: a set's element, a map's key, a list's place, a field's place
+    /// (see `cql::elements` and ADR 12), a counter's shard (see [`counter`](crate::counter)).
     /// Invariant: sorted by path, unique, none covered by `deletion`.
     pub elements: Vec<(Bytes, Cell)>,
 }

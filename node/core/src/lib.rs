@@ -57,6 +57,6 @@ pub use data::{
 pub use level::Level;
 pub use schema::{
     Columns, HintRefused, KeyspaceDef, ReadRepair, Replication, Schema, SchemaVersion, TableDef,
-    TableId, TableOptions,
+    TableId, TableOptions, TypeDef,
 };
 pub use types::{Dc, Endpoint, GcSeconds, Generation, NodeId, Rack, TimestampMicros, Token};

@@ -1,4 +1,4 @@
-//! What is stored: keyspaces say how often, tables say of what shape.
+//! What is stored: keyspaces say how often, tables say of what shape, and user-defined types what the shapes are made of.
 //!
 //! A schema is small, so nodes exchange all of it and [`Schema::merge`] it: the later definition of each name wins. A
 //! drop is a definition too (a tombstone), or a node that slept through it would bring the table back. Nodes compare
@@ -10,6 +10,7 @@
 
 mod columns;
 mod options;
+mod types;
 
 pub use columns::{
     COLUMNS_MAX, CellColumn, ClusteringColumn, Columns, ColumnsError, DroppedColumn, KeyColumn,
@@ -17,6 +18,7 @@ pub use columns::{
 pub use options::{
     CompactionClass, HintRefused, OptionError, ReadRepair, TableOptions, WindowUnit,
 };
+pub use types::{FIELDS_MAX, FieldsError, TypeDef, TypesError};
 
 use crate::hint::Overflow;
 use crate::types::{Dc, TimestampMicros};
@@ -123,7 +125,7 @@ pub struct TableDef {
     pub keyspace: String,
     /// Its name.
     pub name: String,
-    /// Its columns.
+    /// Its columns. In a schema, user-defined types are there by their names alone: see [`Schema::resolve`].
     pub columns: Columns,
     /// Its options.
     pub options: TableOptions,
@@ -141,6 +143,8 @@ pub struct Schema {
     pub keyspaces: BTreeMap<String, KeyspaceDef>,
     /// Tables by (keyspace, name).
     pub tables: BTreeMap<(String, String), TableDef>,
+    /// User-defined types by (keyspace, name).
+    pub types: BTreeMap<(String, String), TypeDef>,
 }
 
 /// A digest of everything that is defined, printed as a UUID. Equal on two nodes if, and only if, their schemas are.
@@ -182,20 +186,26 @@ impl Schema {
         let tables = join(&mut self.tables, other.tables, |a, b| {
             (a.altered, a.dropped, a) < (b.altered, b.dropped, b)
         });
-        keyspaces || tables
+        let types = join(&mut self.types, other.types, |a, b| {
+            (a.altered, a.dropped, a) < (b.altered, b.dropped, b)
+        });
+        keyspaces || tables || types
     }
 
     /// Whether every definition of `other` counts here.
     pub fn holds(&self, other: &Schema) -> bool {
         let keyspaces =
             other.keyspaces.iter().all(|(name, def)| self.keyspaces.get(name) == Some(def));
-        keyspaces && other.tables.iter().all(|(name, def)| self.tables.get(name) == Some(def))
+        let tables = other.tables.iter().all(|(name, def)| self.tables.get(name) == Some(def));
+        let types = other.types.iter().all(|(name, def)| self.types.get(name) == Some(def));
+        keyspaces && tables && types
     }
 
     /// The definitions that are not so in `other`.
     pub fn without(mut self, other: &Schema) -> Schema {
         self.keyspaces.retain(|name, def| other.keyspaces.get(name) != Some(def));
         self.tables.retain(|name, def| other.tables.get(name) != Some(def));
+        self.types.retain(|name, def| other.types.get(name) != Some(def));
         self
     }
 
@@ -235,6 +245,14 @@ impl Schema {
             }
             hash.time(table.altered).number(u64::from(table.dropped));
         }
+        // As above: without types it is as if there never had been any.
+        for def in self.types.values() {
+            hash.text("type").text(&def.keyspace).text(&def.name).number(def.fields.len() as u64);
+            for (name, ty) in &def.fields {
+                hash.text(name).text(&ty.to_string());
+            }
+            hash.time(def.altered).number(u64::from(def.dropped));
+        }
         SchemaVersion(hash.0.digest128())
     }
 
@@ -272,7 +290,8 @@ impl Schema {
     pub fn next_altered(&self, wall: TimestampMicros) -> TimestampMicros {
         let keyspaces = self.keyspaces.values().map(|keyspace| keyspace.altered);
         let tables = self.tables.values().map(|table| table.altered);
-        let latest = keyspaces.chain(tables).max();
+        let types = self.types.values().map(|def| def.altered);
+        let latest = keyspaces.chain(tables).chain(types).max();
         latest.map_or(wall, |latest| wall.max(TimestampMicros(latest.0.saturating_add(1))))
     }
 
@@ -289,7 +308,7 @@ impl Schema {
         Some(id)
     }
 
-    /// Drops a keyspace and its tables, so that they do not come back with a new keyspace of that name. `None` if there
+    /// Drops a keyspace with its tables and types, so that they do not come back with a new keyspace of that name. `None` if there
     /// is no such keyspace.
     pub fn drop_keyspace(&mut self, name: &str, altered: TimestampMicros) -> Option<Vec<TableId>> {
         let keyspace = self.keyspaces.get_mut(name).filter(|keyspace| !keyspace.dropped)?;
@@ -298,6 +317,9 @@ impl Schema {
         for table in self.tables.values_mut().filter(|t| t.keyspace == name && !t.dropped) {
             (table.dropped, table.altered) = (true, altered);
             dropped.push(table.id);
+        }
+        for def in self.types.values_mut().filter(|def| def.keyspace == name && !def.dropped) {
+            (def.dropped, def.altered) = (true, altered);
         }
         Some(dropped)
     }

@@ -1,5 +1,7 @@
 //! Every key of the configuration file.
 
+mod doors;
+
 use super::raw::{Draft, SyncMode, Value, Wrong};
 use super::words::{float, list, size, text, throughput, time, word};
 use super::{CommitlogSync, Config, EngineKind, Overflow};
@@ -98,6 +100,14 @@ pub(super) const EVERY: &[Key] = &[
         write: |config| config.native_transport_address.as_ref().map(text),
         instance: "\"127.0.0.1:9042\"",
     },
+    doors::CQL_CERTIFICATE,
+    doors::CQL_PRIVATE_KEY,
+    doors::CQL_CLIENT_CA,
+    doors::RPC_CERTIFICATE,
+    doors::RPC_PRIVATE_KEY,
+    doors::RPC_CLIENT_CA,
+    doors::AUTHENTICATOR,
+    doors::CREDENTIALS_VALIDITY,
     Key {
         table: TOP,
         name: "metrics_address",
@@ -277,6 +287,14 @@ pub(super) const EVERY: &[Key] = &[
         max_concurrent_requests,
         |v| v.number(1..=1_000_000),
         usize::to_string
+    ),
+    key!(
+        TOP,
+        "native_transport_max_request_data_in_flight",
+        "Bytes of CQL requests in flight before more are refused as overload, and of answers that clients do not take.",
+        max_request_data_in_flight,
+        |v| v.some_size(),
+        size
     ),
     key!(
         TOP,
@@ -533,6 +551,18 @@ pub(super) const EVERY: &[Key] = &[
         size
     ),
 ];
+
+/// Every key with its value as the file has it, but for the quotes; `None`: this configuration does not have it.
+pub(super) fn settings(config: &Config) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    let bare = |value: String| match format!("v = {value}").parse::<toml::Table>() {
+        Ok(mut table) => match table.remove("v") {
+            Some(toml::Value::String(text)) => text,
+            _ => value,
+        },
+        Err(_) => value,
+    };
+    EVERY.iter().map(move |key| (key.name, (key.write)(config).map(bare)))
+}
 
 /// `config` as a file that explains itself.
 pub(super) fn write(config: &Config) -> String {

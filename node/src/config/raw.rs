@@ -1,12 +1,13 @@
 //! From TOML to a `Config`: one value at a time, then all together.
 
 use super::keys;
-use super::{CommitlogSync, Config, did_you_mean};
+use super::{CommitlogSync, Config, TlsFiles, did_you_mean};
 use bytesize::ByteSize;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -22,6 +23,16 @@ pub(super) struct Draft {
     pub(super) commitlog_sync_period: Option<Duration>,
     pub(super) commitlog_sync_group_window: Option<Duration>,
     pub(super) num_tokens: Option<u16>,
+    pub(super) native_transport_tls: TlsDraft,
+    pub(super) rpc_tls: TlsDraft,
+}
+
+/// The files of a port, as far as they are given.
+#[derive(Default)]
+pub(super) struct TlsDraft {
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) private_key: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
 }
 
 /// The words of `commitlog_sync`.
@@ -302,7 +313,25 @@ fn finish(draft: &mut Draft) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     finish_commitlog(draft, &mut complaints);
     finish_tokens(draft, &mut complaints);
+    let keys = [
+        "native_transport_tls_certificate",
+        "native_transport_tls_private_key",
+        "native_transport_tls_client_ca",
+    ];
+    let files = std::mem::take(&mut draft.native_transport_tls);
+    draft.config.native_transport_tls = finish_tls(files, keys, &mut complaints);
+    let keys = ["rpc_tls_certificate", "rpc_tls_private_key", "rpc_tls_client_ca"];
+    let files = std::mem::take(&mut draft.rpc_tls);
+    draft.config.rpc_tls = finish_tls(files, keys, &mut complaints);
     let config = &draft.config;
+    if config.native_transport_tls.is_some() && config.native_transport_address.is_none() {
+        let key = "native_transport_tls_certificate";
+        complaints.push((
+            None,
+            key,
+            format!("`{key}` means nothing without `native_transport_address`"),
+        ));
+    }
     let addresses = [
         ("listen_address", Some(config.listen_address)),
         ("rpc_address", Some(config.rpc_address)),
@@ -342,6 +371,28 @@ fn finish_commitlog(draft: &mut Draft, complaints: &mut Vec<Complaint>) {
         SyncMode::Batch => CommitlogSync::Batch,
         SyncMode::Group => CommitlogSync::Group(window.unwrap_or(keys::SYNC_GROUP_WINDOW)),
     };
+}
+
+/// A port is encrypted, or it is not: half of what it takes is a mistake.
+fn finish_tls(
+    files: TlsDraft,
+    [certificate_key, private_key_key, ca_key]: [&'static str; 3],
+    complaints: &mut Vec<Complaint>,
+) -> Option<TlsFiles> {
+    let TlsDraft { certificate, private_key, client_ca } = files;
+    let mut without = |key: &'static str, other: &str| {
+        complaints.push((None, key, format!("`{key}` means nothing without `{other}`")));
+    };
+    match (certificate, private_key) {
+        (Some(certificate), Some(private_key)) => {
+            return Some(TlsFiles { certificate, private_key, client_ca });
+        }
+        (Some(_), None) => without(certificate_key, private_key_key),
+        (None, Some(_)) => without(private_key_key, certificate_key),
+        (None, None) if client_ca.is_some() => without(ca_key, certificate_key),
+        (None, None) => {}
+    }
+    None
 }
 
 fn finish_tokens(draft: &mut Draft, complaints: &mut Vec<Complaint>) {

@@ -44,6 +44,7 @@ fn the_example_file_is_the_defaults_and_names_every_key() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every key there is")]
 fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
     let address = |text: &str| text.parse().unwrap();
     let config = Config {
@@ -51,6 +52,18 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         listen_address: address("10.0.0.1:7001"),
         rpc_address: address("[2001:db8::1]:9161"),
         native_transport_address: Some(address("10.0.0.1:9142")),
+        native_transport_tls: Some(TlsFiles {
+            certificate: PathBuf::from("a \"b\".crt"),
+            private_key: PathBuf::from("b.key"),
+            client_ca: None,
+        }),
+        rpc_tls: Some(TlsFiles {
+            certificate: PathBuf::from("c.crt"),
+            private_key: PathBuf::from("d.key"),
+            client_ca: Some(PathBuf::from("e.crt")),
+        }),
+        authenticator: Authenticator::Password,
+        credentials_validity: Duration::ZERO,
         metrics_address: Some(address("0.0.0.0:9500")),
         data_directory: PathBuf::from("C:\\data\\helenus"),
         seeds: vec![address("10.0.0.2:7000"), address("10.0.0.3:7000")],
@@ -73,6 +86,7 @@ fn a_configuration_with_nothing_left_at_its_default_survives_being_written() {
         phi_convict_threshold: 12.5,
         gossip_interval: Duration::from_millis(200),
         max_concurrent_requests: 17,
+        max_request_data_in_flight: 18,
         internode_queue_bytes: 3 * MIB,
         fault_injection: true,
         storage: StorageConfig {
@@ -231,6 +245,19 @@ fn values_that_contradict_each_other_are_refused_where_they_stand() {
     assert!(
         problems("[storage]\ncommitlog_total_space = \"1MiB\"").contains("less than one segment")
     );
+    assert_eq!(
+        problems("rpc_tls_private_key = \"a.key\""),
+        "node.toml:1:23: `rpc_tls_private_key` means nothing without `rpc_tls_certificate`"
+    );
+    assert_eq!(
+        problems("rpc_tls_client_ca = \"ca.crt\""),
+        "node.toml:1:21: `rpc_tls_client_ca` means nothing without `rpc_tls_certificate`"
+    );
+    let unheard = "native_transport_tls_certificate = \"a.crt\"\nnative_transport_tls_private_key = \"a.key\"";
+    assert_eq!(
+        problems(unheard),
+        "node.toml:1:36: `native_transport_tls_certificate` means nothing without `native_transport_address`"
+    );
     // Free ports do not clash.
     let free = "listen_address = \"127.0.0.1:0\"\nrpc_address = \"127.0.0.1:0\"";
     assert!(Config::from_toml(free, "node.toml").is_ok());
@@ -246,6 +273,19 @@ fn fixed_tokens_say_how_many_there_are() {
 fn columns_count_characters() {
     let all = problems("dc = \"\u{e9}\u{e9}\"  # \u{e9}\nrack = \"\u{e9}\u{e9}\" x");
     assert!(all.starts_with("node.toml:2:13: "), "{all}");
+}
+
+#[test]
+fn settings_are_all_keys_by_names_of_their_own_with_bare_values() {
+    let config = Config { rack: "a \"b\" \\ c".to_owned(), ..Config::default() };
+    let settings: Vec<_> = config.settings().collect();
+    let by_name: std::collections::BTreeMap<&str, Option<&str>> =
+        settings.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    assert_eq!(by_name.len(), settings.len());
+    assert_eq!(by_name["rack"], Some("a \"b\" \\ c"));
+    assert_eq!(by_name["write_request_timeout"], Some("2s"));
+    assert_eq!(by_name["num_tokens"], Some("16"));
+    assert_eq!(by_name["metrics_address"], None);
 }
 
 proptest::proptest! {

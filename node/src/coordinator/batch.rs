@@ -54,6 +54,18 @@ pub struct BatchOutcome {
     pub(crate) unlogged: Option<Unlogged>,
 }
 
+impl BatchOutcome {
+    /// One of its writes has reached its level.
+    fn add(&mut self, written: WriteOutcome, coordinator: NodeId, level: Level) {
+        self.unlogged = written.unlogged(coordinator, level).or(self.unlogged);
+        for warning in written.warnings {
+            if !self.warnings.contains(&warning) && self.warnings.len() < WARNINGS_MAX {
+                self.warnings.push(warning);
+            }
+        }
+    }
+}
+
 /// How far a batch had come: what the client is told of as the type of the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchStep {
@@ -105,10 +117,19 @@ impl Coordinator {
     /// Writes them all, and answers when every one of them has reached its level, or one cannot.
     pub async fn write_batch(
         self: &Arc<Self>,
-        batch: BatchRequest,
+        mut batch: BatchRequest,
     ) -> Result<BatchOutcome, BatchError> {
-        if !batch.logged || batch.writes.len() <= 1 {
-            let level = level_of(&batch.writes);
+        let level = level_of(&batch.writes);
+        // Most are one write, which needs nobody to wait for several.
+        if batch.writes.len() == 1
+            && let Some(write) = batch.writes.pop()
+        {
+            let written = self.write(write).await.map_err(at_writes)?;
+            let mut outcome = BatchOutcome::default();
+            outcome.add(written, self.id, level);
+            return Ok(outcome);
+        }
+        if !batch.logged || batch.writes.is_empty() {
             let writes = batch.writes.into_iter().map(|write| self.write(write));
             let written = self.all_of(writes, level, Then::Stop).await;
             return written.map_err(at_writes);
@@ -310,15 +331,7 @@ impl Coordinator {
             }
             let Some(written) = running.next().await else { break };
             match written {
-                Ok(written) => {
-                    outcome.unlogged = written.unlogged(self.id, level).or(outcome.unlogged);
-                    for warning in written.warnings {
-                        let new = !outcome.warnings.contains(&warning);
-                        if new && outcome.warnings.len() < WARNINGS_MAX {
-                            outcome.warnings.push(warning);
-                        }
-                    }
-                }
+                Ok(written) => outcome.add(written, self.id, level),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }

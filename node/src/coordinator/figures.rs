@@ -42,6 +42,46 @@ pub(super) struct PaxosMetrics {
     pub(super) taught: Counter,
 }
 
+/// Requests of one kind, as `tpstats` shows them. They run where they arrive, so there is no pool of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PoolFigures {
+    pub(crate) name: &'static str,
+    /// Being worked on, where that is counted.
+    pub(crate) active: Option<u64>,
+    pub(crate) completed: u64,
+    /// Those that there was no place for.
+    pub(crate) rejected: u64,
+}
+
+/// The kinds, and what they are called for operators.
+const KINDS: [(&str, &str); 6] = [
+    ("client-write", "write"),
+    ("client-batch", "batch"),
+    ("client-cas", "cas"),
+    ("client-settle", "settle"),
+    ("client-read", "read"),
+    ("client-scan", "scan"),
+];
+
+impl super::Coordinator {
+    /// What clients have asked for: all of it together, which is what has a limit, and then by kind.
+    pub(crate) fn pools(&self) -> Vec<PoolFigures> {
+        let kinds = KINDS.map(|(name, op)| PoolFigures {
+            name,
+            active: None,
+            completed: self.metrics.count(op, "ok"),
+            rejected: self.metrics.count(op, "overloaded"),
+        });
+        let all = PoolFigures {
+            name: "client-requests",
+            active: Some(self.in_flight() as u64),
+            completed: kinds.iter().map(|kind| kind.completed).sum(),
+            rejected: kinds.iter().map(|kind| kind.rejected).sum(),
+        };
+        std::iter::once(all).chain(kinds).collect()
+    }
+}
+
 /// The levels that a read may have.
 const READS: [Level; 8] = [
     Level::One,

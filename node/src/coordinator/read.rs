@@ -119,6 +119,11 @@ impl Coordinator {
         self.read_part(request, Some(filter)).await
     }
 
+    /// As [`Coordinator::read`], for the node itself: no client's request is counted.
+    pub(crate) async fn read_own(&self, request: ReadRequest) -> Result<ReadOutcome, RequestError> {
+        self.read_admitted(&request, None).await
+    }
+
     async fn read_part(
         self: &Arc<Self>,
         request: ReadRequest,

@@ -4,7 +4,7 @@
 
 use super::RequestError;
 use crate::membership::Membership;
-use crate::schema::builtin::builtin;
+use crate::schema::builtin::{Builtin, TRACES, builtin};
 use crate::schema::{SchemaStore, SchemaView};
 use bytes::Bytes;
 use helenus_core::hint::Overflow;
@@ -149,17 +149,17 @@ impl Routes {
 impl Snapshot {
     fn new(schema: Arc<SchemaView>, ring: Arc<Ring>) -> Snapshot {
         let mut keyspaces = BTreeMap::new();
-        let mut route = |keyspace: &KeyspaceDef, defs: Vec<&TableDef>, best_effort| {
-            let placement = Arc::new(Placement::new(&ring, &keyspace.replication));
+        let mut route = |keyspace: &KeyspaceDef, defs: Vec<&TableDef>, replication: Replication| {
+            let placement = Arc::new(Placement::new(&ring, &replication));
             let tables = defs.into_iter().map(|def| {
                 let route = TableRoute {
-                    def: def.clone(),
+                    def: schema.schema.resolve(def),
                     is_one_value: def.columns.is_one_value(),
-                    replication: keyspace.replication.clone(),
+                    replication: replication.clone(),
                     hint_overflow: keyspace.hint_overflow,
                     placement: Arc::clone(&placement),
                     wire_id: ids::table_to_wire(def.id),
-                    best_effort,
+                    best_effort: keyspace.name == TRACES,
                 };
                 (def.name.clone(), Arc::new(route))
             });
@@ -167,10 +167,13 @@ impl Snapshot {
         };
         for keyspace in schema.schema.live_keyspaces() {
             let tables = schema.schema.live_tables().filter(|t| t.keyspace == keyspace.name);
-            route(keyspace, tables.collect(), false);
+            route(keyspace, tables.collect(), keyspace.replication.clone());
         }
-        let known = builtin();
-        route(&known.keyspace, known.tables.iter().collect(), true);
+        for keyspace in &builtin().keyspaces {
+            let tables = builtin().tables.iter().filter(|table| table.keyspace == keyspace.name);
+            let replication = Builtin::replication(keyspace, ring.members().len());
+            route(keyspace, tables.collect(), replication);
+        }
         Snapshot { schema, ring, keyspaces }
     }
 }

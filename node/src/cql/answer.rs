@@ -1,12 +1,16 @@
 //! What a request is answered with: at once, or by carrying a statement out.
 
 use super::Front;
+use super::audience::Audience;
+use super::clients::Client;
+use super::login::Stage;
 use crate::coordinator::{self, Trace};
 use crate::membership::{Epochs, MemberInfo};
 use helenus_core::{NodeId, TableDef};
 use helenus_proto::cql::{
     Batch, Call, ChangeKind, Compression, ErrorKind, ErrorResponse, Event, EventKind, Extras,
-    Parameters, Request, Response, SchemaChange, SchemaTarget, TopologyChange, Version, WriteType,
+    Parameters, Plain, Request, Response, SchemaChange, SchemaTarget, TopologyChange, Version,
+    WriteType,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -20,11 +24,15 @@ pub(super) const CQL_VERSION: &str = "3.4.6";
 pub(super) enum Answer {
     /// It is answered.
     Now(Response),
-    /// The connection is open; from now on it is compressed so.
+    /// STARTUP is answered so; from then on what is said is compressed.
     Started {
+        /// The answer.
+        response: Response,
         /// How.
         compression: Option<Compression>,
     },
+    /// Somebody wants to log in.
+    Login(Plain),
     /// It takes work.
     Statement(Work),
 }
@@ -38,6 +46,8 @@ pub(super) struct Work {
     pub(super) keyspace: Option<Arc<str>>,
     /// Who wants to know how it is done.
     pub(super) trace: Trace,
+    /// Who waits for the answer.
+    pub(super) audience: Audience,
 }
 
 /// What is asked for.
@@ -80,7 +90,10 @@ pub(super) struct Answered {
 /// What a connection has agreed on with its client.
 pub(super) struct Session {
     front: Arc<Front>,
+    client: Arc<Client>,
+    audience: Audience,
     version: Option<Version>,
+    stage: Stage,
     keyspace: Option<Arc<str>>,
     events: BTreeSet<EventKind>,
     epochs: watch::Receiver<Epochs>,
@@ -92,9 +105,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(front: &Arc<Front>) -> Session {
+    pub(super) fn new(front: &Arc<Front>, client: &Arc<Client>) -> Session {
         Session {
+            client: Arc::clone(client),
+            audience: Audience::default(),
             version: None,
+            stage: Stage::New,
             keyspace: None,
             events: BTreeSet::new(),
             epochs: front.membership.subscribe(),
@@ -105,21 +121,42 @@ impl Session {
         }
     }
 
-    pub(super) fn is_started(&self) -> bool {
-        self.version.is_some()
+    /// Whether statements may be asked.
+    pub(super) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    /// Nobody waits for its answers any more.
+    pub(super) fn leave(&self) {
+        self.audience.leave();
     }
 
     pub(super) fn version(&self) -> Version {
         self.version.unwrap_or(Version::V5)
     }
 
-    pub(super) fn set_keyspace(&mut self, keyspace: &str) {
-        self.keyspace = Some(Arc::from(keyspace));
+    /// Takes note of an answer on its way to the client.
+    pub(super) fn note(&mut self, response: &Response) {
+        if let Response::SetKeyspace { keyspace } = response {
+            self.keyspace = Some(Arc::from(keyspace.as_str()));
+        }
+        self.stage.note(response);
+    }
+
+    /// Whether the client has tried often enough to log in: the connection ends.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage.is_over()
     }
 
     /// Answers what can be answered at once.
     pub(super) fn begin(&mut self, version: Version, call: Call) -> Result<Answer, ErrorResponse> {
+        self.client.asks();
         let protocol = |why: &str| Err(ErrorResponse::new(ErrorKind::Protocol, why));
+        if let Stage::Authenticating { .. } = self.stage {
+            let who = self.stage.login(call.request);
+            let who = who.inspect_err(|error| self.front.auth.count_malformed(error));
+            return who.map(Answer::Login);
+        }
         match call.request {
             Request::Options => return Ok(Answer::Now(supported())),
             Request::Startup(startup) => {
@@ -135,7 +172,10 @@ impl Session {
                     ErrorResponse::new(ErrorKind::Protocol, refused.to_string())
                 })?;
                 self.version = Some(version);
-                return Ok(Answer::Started { compression });
+                self.client.started(version, &startup.options);
+                let (stage, response) = self.front.welcome();
+                self.stage = stage;
+                return Ok(Answer::Started { response, compression });
             }
             _ if self.version.is_none() => {
                 return protocol("STARTUP comes first: nothing but OPTIONS may be asked before it");
@@ -154,7 +194,9 @@ impl Session {
                 return Ok(Answer::Now(Response::Ready));
             }
             Request::AuthResponse { .. } => {
-                return protocol("no authentication was asked for: this node lets everybody in");
+                return protocol(
+                    "AUTH_RESPONSE answers AUTHENTICATE, and nothing of the kind was asked",
+                );
             }
             Request::Query { query, mut parameters } => {
                 let keyspace = parameters.keyspace.take();
@@ -174,7 +216,8 @@ impl Session {
             }
         };
         let keyspace = keyspace.map(Arc::from).or_else(|| self.keyspace.clone());
-        Ok(Answer::Statement(Work { asked, keyspace, trace: Trace::default() }))
+        let (trace, audience) = (Trace::default(), self.audience.clone());
+        Ok(Answer::Statement(Work { asked, keyspace, trace, audience }))
     }
 
     /// The next thing that this client has asked to be told.
@@ -244,6 +287,21 @@ fn changes(
             Some(_) => {}
         }
     }
+    // What a table is made of may be other than it was.
+    let other_types = before.types != after.types;
+    let is_made_of_others = |was: &TableDef, is: &TableDef| {
+        other_types && before.resolve(was).columns != after.resolve(is).columns
+    };
+    for def in after.live_types() {
+        let target = || SchemaTarget::Type(def.name.clone());
+        match before.type_def(&def.keyspace, &def.name) {
+            None => changes.push(of(ChangeKind::Created, &def.keyspace, target())),
+            Some(was) if was.fields != def.fields => {
+                changes.push(of(ChangeKind::Updated, &def.keyspace, target()));
+            }
+            Some(_) => {}
+        }
+    }
     for table in after.live_tables() {
         let target = || SchemaTarget::Table(table.name.clone());
         match before.table(&table.keyspace, &table.name) {
@@ -252,7 +310,7 @@ fn changes(
                 changes.push(of(ChangeKind::Dropped, &table.keyspace, target()));
                 changes.push(of(ChangeKind::Created, &table.keyspace, target()));
             }
-            Some(was) if !is_the_same(was, table) => {
+            Some(was) if !is_the_same(was, table) || is_made_of_others(was, table) => {
                 changes.push(of(ChangeKind::Updated, &table.keyspace, target()));
             }
             Some(_) => {}
@@ -263,6 +321,13 @@ fn changes(
         if !is_there && after.keyspace(&table.keyspace).is_some() {
             let target = SchemaTarget::Table(table.name.clone());
             changes.push(of(ChangeKind::Dropped, &table.keyspace, target));
+        }
+    }
+    for def in before.live_types() {
+        let is_there = after.type_def(&def.keyspace, &def.name).is_some();
+        if !is_there && after.keyspace(&def.keyspace).is_some() {
+            let target = SchemaTarget::Type(def.name.clone());
+            changes.push(of(ChangeKind::Dropped, &def.keyspace, target));
         }
     }
     for keyspace in before.live_keyspaces() {

@@ -1,12 +1,12 @@
 //! Statements that change the schema.
 
 use super::Front;
-use super::failure::{Refusal, invalid, not_changed, unsupported};
+use super::failure::{Refusal, invalid, not_changed};
 use super::system::is_system;
 use crate::schema::{Change, Changed};
 use helenus_core::Dc;
-use helenus_core::cql::ast::{QualifiedName, Statement};
-use helenus_core::cql::define::{self, DefineError};
+use helenus_core::cql::ast::{CreateTable, QualifiedName, Statement};
+use helenus_core::cql::define::{self, DefineError, UserTypes};
 use helenus_proto::cql::{
     ChangeKind, ErrorKind, ErrorResponse, Response, SchemaChange, SchemaTarget,
 };
@@ -17,7 +17,7 @@ struct Named {
     change: Change,
     kind: ChangeKind,
     keyspace: String,
-    table: Option<String>,
+    target: SchemaTarget,
 }
 
 /// The keyspace of a name, or of the connection.
@@ -36,9 +36,36 @@ fn refused(error: &DefineError) -> Refusal {
     Box::new(ErrorResponse::new(kind, error.to_string()))
 }
 
-/// A table's name, with its keyspace.
+/// The name of a table or a type, with its keyspace.
 fn table_of(name: &QualifiedName, current: Option<&str>) -> Result<(String, String), Refusal> {
     Ok((keyspace_of(name, current)?, name.name.as_str().to_owned()))
+}
+
+/// What a statement about a user-defined type changes; `None`: it is about none.
+fn of_a_type(statement: &Statement, current: Option<&str>) -> Result<Option<Named>, Refusal> {
+    let (kind, name) = match statement {
+        Statement::CreateType(create) => (ChangeKind::Created, &create.name),
+        Statement::AlterType(alter) => (ChangeKind::Updated, &alter.name),
+        Statement::DropType(drop) => (ChangeKind::Dropped, &drop.name),
+        _ => return Ok(None),
+    };
+    let (keyspace, name) = table_of(name, current)?;
+    let target = SchemaTarget::Type(name.clone());
+    let of = keyspace.clone();
+    let change = match statement {
+        Statement::CreateType(create) => {
+            Change::CreateType { keyspace: of, create: create.clone() }
+        }
+        Statement::AlterType(alter) => {
+            let (change, if_exists) = (alter.change.clone(), alter.if_exists);
+            Change::AlterType { keyspace: of, name, change, if_exists }
+        }
+        Statement::DropType(drop) => {
+            Change::DropType { keyspace: of, name, if_exists: drop.if_exists }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Named { change, kind, keyspace, target }))
 }
 
 /// A change of a table, made of its keyspace and its name.
@@ -50,7 +77,7 @@ fn of_table(
 ) -> Result<Named, Refusal> {
     let (keyspace, name) = table_of(name, current)?;
     let change = change(keyspace.clone(), name.clone());
-    Ok(Named { change, kind, keyspace, table: Some(name) })
+    Ok(Named { change, kind, keyspace, target: SchemaTarget::Table(name) })
 }
 
 impl Front {
@@ -61,6 +88,7 @@ impl Front {
         current: Option<&str>,
         warnings: &mut Vec<String>,
     ) -> Result<Named, Refusal> {
+        let target = SchemaTarget::Keyspace;
         match statement {
             Statement::CreateKeyspace(create) => {
                 let name = create.keyspace.as_str().to_owned();
@@ -73,7 +101,7 @@ impl Front {
                     hint_overflow: parts.hint_overflow,
                     if_not_exists: create.if_not_exists,
                 };
-                Ok(Named { change, kind: ChangeKind::Created, keyspace: name, table: None })
+                Ok(Named { change, kind: ChangeKind::Created, keyspace: name, target })
             }
             Statement::AlterKeyspace(alter) => {
                 let name = alter.keyspace.as_str().to_owned();
@@ -83,15 +111,15 @@ impl Front {
                     dcs: self.dcs(),
                     if_exists: alter.if_exists,
                 };
-                Ok(Named { change, kind: ChangeKind::Updated, keyspace: name, table: None })
+                Ok(Named { change, kind: ChangeKind::Updated, keyspace: name, target })
             }
             Statement::DropKeyspace(drop) => {
                 let name = drop.keyspace.as_str().to_owned();
                 let change = Change::DropKeyspace { name: name.clone(), if_exists: drop.if_exists };
-                Ok(Named { change, kind: ChangeKind::Dropped, keyspace: name, table: None })
+                Ok(Named { change, kind: ChangeKind::Dropped, keyspace: name, target })
             }
             Statement::CreateTable(create) => {
-                let parts = define::table(create).map_err(|e| refused(&e))?;
+                let parts = self.table_parts(create, current)?;
                 let define::TableParts { columns, options, warnings: more } = parts;
                 warnings.extend(more);
                 of_table(&create.table, current, ChangeKind::Created, |keyspace, name| {
@@ -110,11 +138,22 @@ impl Front {
                     Change::DropTable { keyspace, name, if_exists: drop.if_exists }
                 })
             }
-            Statement::CreateType(_) | Statement::AlterType(_) | Statement::DropType(_) => {
-                Err(unsupported("user-defined types yet"))
-            }
-            _ => Err(invalid("this statement does not change the schema")),
+            other => of_a_type(other, current)?
+                .ok_or_else(|| invalid("this statement does not change the schema")),
         }
+    }
+
+    /// The table that is described, by the types that its keyspace has now.
+    fn table_parts(
+        &self,
+        create: &CreateTable,
+        current: Option<&str>,
+    ) -> Result<define::TableParts, Refusal> {
+        let keyspace = keyspace_of(&create.table, current)?;
+        let view = self.keeper.store.current();
+        let find = |name: &str| view.schema.user_type(&keyspace, name);
+        let users = UserTypes { keyspace: &keyspace, find: &find };
+        define::table(create, users).map_err(|e| refused(&e))
     }
 
     /// The data centres that this node knows of.
@@ -144,23 +183,26 @@ impl Front {
         if let Statement::Truncate(name) = statement {
             return self.truncate(name, current).await;
         }
-        let Named { change, kind, keyspace, table } = self.named(statement, current, warnings)?;
+        let Named { change, kind, keyspace, target } = self.named(statement, current, warnings)?;
         not_the_systems(&keyspace)?;
-        let about = (keyspace.as_str(), table.as_deref().unwrap_or(""));
+        let name = match &target {
+            SchemaTarget::Table(name) | SchemaTarget::Type(name) => name,
+            _ => "",
+        };
+        let about = (keyspace.as_str(), name);
         let changed = self.keeper.change(change).await.map_err(|e| not_changed(&e, about))?;
         let Changed { changed, pending, warnings: more, .. } = changed;
         warnings.extend(more);
         if !changed {
             return Ok(Response::Void);
         }
-        if table.is_none() {
+        if target == SchemaTarget::Keyspace {
             warnings.extend(self.placement_warnings(&keyspace));
         }
         for node in pending {
             let name = self.membership.describe(node);
             warnings.push(format!("node {name} has not confirmed the change; it will pull it"));
         }
-        let target = table.map_or(SchemaTarget::Keyspace, SchemaTarget::Table);
         Ok(Response::SchemaChange(SchemaChange { kind, keyspace, target }))
     }
 

@@ -6,11 +6,11 @@
 use super::Front;
 use super::failure::{Refusal, invalid};
 use super::system::{self, is_system, is_virtual};
-use crate::schema::builtin::{TRACES, builtin};
+use crate::schema::builtin::builtin;
 use bytes::Bytes;
 use helenus_core::cql::ast::{Describe, Described, QualifiedName};
 use helenus_core::cql::{CqlType, collection, describe};
-use helenus_core::{Replication, Schema, TableDef};
+use helenus_core::{Replication, Schema, TableDef, TypeDef};
 use helenus_proto::cql::{ColumnSpec, Response, Rows, RowsMetadata};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -59,15 +59,16 @@ impl Shown<'_> {
 
     /// A keyspace, and what is in it unless `only` it is wanted.
     fn keyspace(&self, name: &str, only: bool) -> Result<Vec<Row>, Refusal> {
-        let statement = match self.schema.keyspace(name) {
+        let known = self.schema.keyspace(name).or_else(|| builtin().keyspace(name));
+        let statement = match known {
             Some(def) => describe::keyspace(def),
-            None if name == TRACES => describe::keyspace(&builtin().keyspace),
             None if is_virtual(name) => reference(&format!("VIRTUAL KEYSPACE {name};")),
             None if is_system(name) => describe::local_keyspace(name),
             None => return Err(invalid(format!("'{name}' not found in keyspaces"))),
         };
         let mut rows = vec![vec![text(name), text("keyspace"), text(name), text(&statement)]];
         if !only {
+            rows.extend(self.schema.types_in_order(name).into_iter().map(type_row));
             rows.extend(self.tables(name).iter().map(|table| self.table_row(table)));
         }
         Ok(rows)
@@ -81,6 +82,11 @@ impl Shown<'_> {
         let statement = if is_virtual(&table.keyspace) { reference(&statement) } else { statement };
         vec![text(&table.keyspace), text("table"), text(&table.name), text(&statement)]
     }
+}
+
+fn type_row(def: &TypeDef) -> Row {
+    let statement = describe::user_type(def);
+    vec![text(&def.keyspace), text("type"), text(&def.name), text(&statement)]
 }
 
 /// A statement that nobody can carry out.
@@ -113,9 +119,16 @@ impl Front {
                 let rows = tables.map(|it| vec![text(&it.keyspace), text("table"), text(&it.name)]);
                 Ok(described(&NAMES, rows.collect()))
             }
-            Described::Types | Described::Functions | Described::Aggregates => {
-                Ok(described(&NAMES, Vec::new()))
+            Described::Types => {
+                let keyspaces = match current {
+                    Some(current) => vec![current.to_owned()],
+                    None => shown.keyspaces(),
+                };
+                let types = schema.live_types().filter(|def| keyspaces.contains(&def.keyspace));
+                let rows = types.map(|it| vec![text(&it.keyspace), text("type"), text(&it.name)]);
+                Ok(described(&NAMES, rows.collect()))
             }
+            Described::Functions | Described::Aggregates => Ok(described(&NAMES, Vec::new())),
             Described::Cluster => Ok(self.describe_cluster(schema, current)),
             Described::Schema { full } => {
                 let names = if *full { shown.keyspaces() } else { shown.own_keyspaces().collect() };
@@ -141,8 +154,14 @@ impl Front {
                 }
                 None => statements(shown.keyspace(name.name.as_str(), false)?),
             },
-            Described::Type(name)
-            | Described::Function(name)
+            Described::Type(name) => {
+                let keyspace = name.keyspace.as_ref().map(|keyspace| keyspace.as_str()).or(current);
+                let def = keyspace.and_then(|it| schema.type_def(it, name.name.as_str()));
+                let def =
+                    def.ok_or_else(|| invalid(format!("User defined type '{name}' not found")))?;
+                statements(vec![type_row(def)])
+            }
+            Described::Function(name)
             | Described::Aggregate(name)
             | Described::Index(name)
             | Described::MaterializedView(name) => {

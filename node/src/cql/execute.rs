@@ -2,13 +2,15 @@
 
 use super::Front;
 use super::answer::{Asked, Unlogged, Work};
+use super::audience::Audience;
 use super::conditional::write_level;
-use super::failure::{Refusal, invalid, syntax, unsupported};
+use super::failure::{Refusal, invalid, syntax, unauthorized, unsupported};
 use super::statements::{Known, PREPARED_BYTES_MAX, Planned, id_of};
 use super::system::is_system;
 use super::values::in_order;
 use crate::coordinator::{BatchError, BatchRequest, BatchStep, Change, Trace, WriteRequest, room};
 use crate::schema::SchemaView;
+use crate::schema::builtin::AUTH;
 use bytes::Bytes;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
 use helenus_core::cql::plan::{
@@ -33,7 +35,8 @@ impl Catalog for View<'_> {
         if is_system(keyspace) {
             return self.front.tables.table(keyspace, name);
         }
-        self.schema.schema.table(keyspace, name).map(|def| Arc::new(def.clone()))
+        let schema = &self.schema.schema;
+        schema.table(keyspace, name).map(|def| Arc::new(schema.resolve(def)))
     }
 
     fn has_keyspace(&self, keyspace: &str) -> bool {
@@ -70,7 +73,7 @@ impl Front {
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
-        let Work { asked, keyspace, trace } = work;
+        let Work { asked, keyspace, trace, audience } = work;
         match asked {
             Asked::Query(text, parameters) => {
                 let known = Known::new(text, keyspace).map_err(|e| syntax(&e))?;
@@ -78,7 +81,7 @@ impl Front {
                 let known_metadata = None;
                 let how = How { version, parameters, known_metadata, trace, warnings, unlogged };
                 let planned = self.planned(&known)?;
-                self.carry_out(&known, planned, how).await
+                self.carry_out(&known, planned, how, &audience).await
             }
             Asked::Prepare(text) => self.prepare(version, text, keyspace),
             Asked::Execute { id, result_metadata_id, parameters } => {
@@ -87,7 +90,7 @@ impl Front {
                 let known_metadata = result_metadata_id;
                 trace.tell_in(room::CQL, || "Found the prepared statement".to_owned());
                 let how = How { version, parameters, known_metadata, trace, warnings, unlogged };
-                self.carry_out(&known, planned, how).await
+                self.carry_out(&known, planned, how, &audience).await
             }
             Asked::Batch(batch) => self.batch(batch, keyspace, &trace, warnings, unlogged).await,
         }
@@ -188,6 +191,7 @@ impl Front {
         known: &Known,
         planned: Option<Arc<Planned>>,
         how: How<'_>,
+        audience: &Audience,
     ) -> Result<Response, Refusal> {
         let keyspace = known.keyspace.as_deref();
         let Some(planned) = planned else {
@@ -199,7 +203,13 @@ impl Front {
             };
         };
         match &planned.plan {
-            Plan::Select(select) => self.select(&planned, select, how).await,
+            Plan::Select(select) if select.table().keyspace == AUTH => {
+                Err(unauthorized(select.table()))
+            }
+            Plan::Select(select) => {
+                let rows = audience.while_there(self.select(&planned, select, how)).await;
+                rows.unwrap_or_else(|| Err(unheard()))
+            }
             Plan::Modify(modify) => self.modify(modify, how).await,
             Plan::Batch(batch) => {
                 let How { parameters, trace, warnings, unlogged, .. } = how;
@@ -240,8 +250,7 @@ impl Front {
 
     fn write_at(&self, timestamp: Option<TimestampMicros>, now: Option<i32>) -> WriteAt {
         let timestamp = timestamp.unwrap_or_else(|| self.coordinator.next_timestamp());
-        let now = now.and_then(|now| u32::try_from(now).ok()).map(GcSeconds);
-        WriteAt { timestamp, now: now.unwrap_or_else(|| self.coordinator.now_seconds()) }
+        WriteAt { timestamp, now: second(now).unwrap_or_else(|| self.coordinator.now_seconds()) }
     }
 
     async fn modify(
@@ -400,6 +409,16 @@ impl Front {
         warnings.extend(limits.check(updates, logged).map_err(|e| not_planned(&e))?);
         Ok(())
     }
+}
+
+/// The second that a client says it is (v5): by which its TTLs are counted, and what has expired.
+pub(super) fn second(said: Option<i32>) -> Option<GcSeconds> {
+    said.and_then(|said| u32::try_from(said).ok()).map(GcSeconds)
+}
+
+/// Of a read for a client that has gone: nobody gets it.
+fn unheard() -> Refusal {
+    Box::new(ErrorResponse::new(ErrorKind::Server, "the client has gone before it was answered"))
 }
 
 fn unprepared(id: &Bytes) -> Refusal {

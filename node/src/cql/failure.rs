@@ -3,9 +3,9 @@
 use super::Front;
 use crate::coordinator::{CasError, ReplicaFailure, RequestError};
 use crate::schema::ChangeError;
-use helenus_core::Level;
 use helenus_core::cql::SyntaxError;
 use helenus_core::paxos::SerialLevel;
+use helenus_core::{Level, TableDef};
 use helenus_proto::cql::{
     Consistency, ErrorKind, ErrorResponse, FailureReason, Failures, WriteType,
 };
@@ -17,6 +17,17 @@ pub(super) type Refusal = Box<ErrorResponse>;
 /// The statement is CQL, but cannot be done.
 pub(super) fn invalid(why: impl Into<String>) -> Refusal {
     Box::new(ErrorResponse::new(ErrorKind::Invalid, why))
+}
+
+/// What is in the table is for nobody's eyes.
+pub(super) fn unauthorized(table: &TableDef) -> Refusal {
+    Box::new(ErrorResponse::new(
+        ErrorKind::Unauthorized,
+        format!(
+            "table {}.{} holds hashes of passwords, and cannot be read with CQL: `helenusctl role list` shows the roles",
+            table.keyspace, table.name
+        ),
+    ))
 }
 
 /// Not yet, or not ever.
@@ -170,6 +181,8 @@ fn reason(word: &str) -> FailureReason {
 /// A change of the schema that was not made. `named`: the keyspace, and the table if it is about one.
 pub(super) fn not_changed(error: &ChangeError, named: (&str, &str)) -> Refusal {
     let kind = match error {
+        // Cassandra has no code for it: the one there is names tables.
+        ChangeError::Exists { what: "type", .. } => ErrorKind::Invalid,
         ChangeError::Exists { .. } => {
             ErrorKind::AlreadyExists { keyspace: named.0.to_owned(), table: named.1.to_owned() }
         }
@@ -180,6 +193,9 @@ pub(super) fn not_changed(error: &ChangeError, named: (&str, &str)) -> Refusal {
         ChangeError::BadName(_)
         | ChangeError::Columns(_)
         | ChangeError::Define(_)
+        | ChangeError::Types(_)
+        | ChangeError::TypeInUse { .. }
+        | ChangeError::TypeInKeys { .. }
         | ChangeError::Missing { .. }
         | ChangeError::Overruled { .. }
         | ChangeError::TruncatedTooOften { .. } => ErrorKind::Invalid,

@@ -5,7 +5,7 @@
 //! for: then it goes on behind them, asking for twice as many each time (short-read protection).
 
 use super::Front;
-use super::execute::{How, not_planned};
+use super::execute::{How, not_planned, second};
 use super::failure::{Refusal, invalid};
 use super::paging::Place;
 use super::statements::Planned;
@@ -76,6 +76,8 @@ struct Page {
     left: usize,
     remaining: Option<u64>,
     is_paged: bool,
+    /// The second that the client says it is: what has expired by then is not there.
+    now: Option<GcSeconds>,
     next: Option<Place>,
 }
 
@@ -106,7 +108,7 @@ impl Page {
         let found = bound
             .part_rows(
                 standing.key,
-                PartitionPart { partition: &part.partition, now, is_last },
+                PartitionPart { partition: &part.partition, now: self.now.unwrap_or(now), is_last },
                 standing.after.as_ref(),
                 most,
                 &mut standing.carried,
@@ -194,6 +196,7 @@ impl Front {
             left,
             remaining: place.as_ref().map_or(limit, |place| place.remaining),
             is_paged: size.is_some(),
+            now: second(parameters.now_in_seconds),
             next: None,
         };
         let table = select.table();

@@ -10,21 +10,25 @@
 //! indexes, size estimates) is there and empty: drivers give up on a table that is missing.
 
 pub(super) mod rows;
+mod views;
 
 use super::Front;
-use crate::schema::builtin::{TRACES, builtin, definitions};
+use crate::schema::builtin::{AUTH, TRACES, builtin, definitions};
 use bytes::Bytes;
 use helenus_core::cql::CqlType;
 use helenus_core::schema::Columns;
-use helenus_core::{Key, KeyspaceDef, Partition, Replication, TableDef};
+use helenus_core::{Key, KeyspaceDef, Partition, Replication, TableDef, TypeDef};
 use rows::{Cells, Made};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Keyspaces that are the system's.
-pub(super) const KEYSPACES: [&str; 4] =
-    ["system", "system_schema", TRACES, "system_virtual_schema"];
+pub(super) const KEYSPACES: [&str; 6] =
+    ["system", AUTH, "system_schema", TRACES, views::KEYSPACE, "system_virtual_schema"];
+
+/// Those of them whose tables Cassandra, too, makes up.
+const VIRTUAL: [&str; 2] = [views::KEYSPACE, "system_virtual_schema"];
 
 /// Of the only kind of tokens that we have.
 pub(super) const PARTITIONER: &str = "org.apache.cassandra.dht.Murmur3Partitioner";
@@ -41,12 +45,12 @@ pub(super) fn is_system(keyspace: &str) -> bool {
 
 /// Whether the keyspace is one of those whose tables Cassandra, too, makes up.
 pub(super) fn is_virtual(keyspace: &str) -> bool {
-    keyspace == "system_virtual_schema"
+    VIRTUAL.contains(&keyspace)
 }
 
 /// Whether the keyspace's tables are made up when they are read.
 pub(super) fn is_made_up(keyspace: &str) -> bool {
-    is_system(keyspace) && keyspace != TRACES
+    is_system(keyspace) && builtin().keyspace(keyspace).is_none()
 }
 
 /// The definitions of the system's tables.
@@ -100,8 +104,14 @@ impl Front {
                 let view = self.keeper.store.current();
                 view.schema.live_tables().for_each(|def| dropped_rows(&mut made, def));
             }
+            ("system_schema", "types") => {
+                let view = self.keeper.store.current();
+                view.schema.live_types().for_each(|def| made.row(type_row(def)));
+            }
             ("system_virtual_schema", "keyspaces") => {
-                made.row(Cells::new().text("keyspace_name", "system_virtual_schema"));
+                for name in VIRTUAL {
+                    made.row(Cells::new().text("keyspace_name", name));
+                }
             }
             ("system_virtual_schema", "tables") => {
                 for def in self.tables.virtual_ones() {
@@ -112,6 +122,7 @@ impl Front {
             ("system_virtual_schema", "columns") => {
                 self.tables.virtual_ones().for_each(|def| column_rows(&mut made, def));
             }
+            (views::KEYSPACE, view) => self.view(view, &mut made),
             _ => {}
         }
         made.partitions()
@@ -187,7 +198,9 @@ impl Front {
         for name in ["system", "system_schema"] {
             row(name, std::slice::from_ref(&local));
         }
-        row(TRACES, &replication_map(&builtin().keyspace));
+        for known in &builtin().keyspaces {
+            row(&known.name, &replication_map(known));
+        }
         for keyspace in self.keeper.store.current().schema.live_keyspaces() {
             row(&keyspace.name, &replication_map(keyspace));
         }
@@ -285,6 +298,14 @@ fn column_rows(made: &mut Made<'_>, def: &TableDef) {
     }
 }
 
+fn type_row(def: &TypeDef) -> Cells {
+    Cells::new()
+        .text("keyspace_name", &def.keyspace)
+        .text("type_name", &def.name)
+        .texts("field_names", def.fields.iter().map(|(name, _)| name.clone()))
+        .texts("field_types", def.fields.iter().map(|(_, ty)| ty.to_string()))
+}
+
 fn dropped_rows(made: &mut Made<'_>, def: &TableDef) {
     for column in &def.columns.dropped {
         let row = Cells::new()
@@ -324,6 +345,7 @@ mod tests {
             ("system", "peers_v2"),
             ("system_schema", "columns"),
             ("system_virtual_schema", "tables"),
+            ("system_views", "hint_ledger"),
             ("system_traces", "events"),
         ] {
             assert!(tables.table(keyspace, name).is_some(), "{keyspace}.{name}");
@@ -336,9 +358,9 @@ mod tests {
         let tables = SystemTables::new();
         let mut made = Made::new(&tables.tables[&("system_schema".into(), "tables".into())]);
         tables.ordinary().for_each(|def| made.row(table_row(def)));
-        assert_eq!(made.partitions().len(), 3, "one of each keyspace");
+        assert_eq!(made.partitions().len(), 4, "one of each keyspace");
         let mut made = Made::new(&tables.tables[&("system_schema".into(), "columns".into())]);
         tables.ordinary().for_each(|def| column_rows(&mut made, def));
-        assert_eq!(made.partitions().len(), 3);
+        assert_eq!(made.partitions().len(), 4);
     }
 }

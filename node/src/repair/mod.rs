@@ -50,6 +50,7 @@ use crate::coordinator::Coordinator;
 use crate::membership::Membership;
 use crate::peers::{Body, PeerError, Peers};
 use crate::schema::SchemaStore;
+use crate::schema::builtin::{AUTH, Builtin, builtin};
 use crate::seams::clock::Clock;
 use crate::storage::{Engine, StorageError};
 use crate::tasks::Tasks;
@@ -306,6 +307,13 @@ impl Repairs {
                 ))),
             };
         }
+        // What is known without a schema is repaired when it is named.
+        let builtin = || builtin().tables.iter().filter(|def| def.keyspace == keyspace);
+        if keyspace == AUTH
+            && wanted.tables.iter().all(|name| builtin().any(|def| def.name == *name))
+        {
+            return Ok(builtin().cloned().collect());
+        }
         if view.schema.keyspace(keyspace).is_none() {
             let what = format!("keyspace `{keyspace}` does not exist");
             return Err(RepairError::NotFound(what));
@@ -326,8 +334,11 @@ impl Repairs {
 
     fn placement(&self, def: &TableDef) -> Option<helenus_core::placement::Placement> {
         let view = self.schema.current();
-        let keyspace = view.schema.keyspace(&def.keyspace)?;
-        Some(self.coordinator.routes.placement(&keyspace.replication))
+        let replication = match builtin().keyspace(&def.keyspace) {
+            Some(known) => Builtin::replication(known, self.membership.ring().members().len()),
+            None => view.schema.keyspace(&def.keyspace)?.replication.clone(),
+        };
+        Some(self.coordinator.routes.placement(&replication))
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {

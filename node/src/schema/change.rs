@@ -2,10 +2,10 @@
 
 use super::SchemaError;
 use super::builtin::builtin;
-use helenus_core::cql::ast::{Property, TableChange};
-use helenus_core::cql::define::{self, DefineError};
+use helenus_core::cql::ast::{CreateType, Property, TableChange, TypeChange};
+use helenus_core::cql::define::{self, DefineError, UserTypes};
 use helenus_core::hint::Overflow;
-use helenus_core::schema::check_name;
+use helenus_core::schema::{TypesError, check_name};
 use helenus_core::{
     Columns, Dc, KeyspaceDef, NodeId, Replication, Schema, TableDef, TableId, TableOptions,
     TimestampMicros,
@@ -38,7 +38,7 @@ pub enum Change {
         /// If it does not exist, be content.
         if_exists: bool,
     },
-    /// A keyspace and its tables are no more.
+    /// A keyspace with its tables and types is no more.
     DropKeyspace {
         /// Its name.
         name: String,
@@ -79,6 +79,33 @@ pub enum Change {
     },
     /// A table is no more.
     DropTable {
+        /// Its keyspace.
+        keyspace: String,
+        /// Its name.
+        name: String,
+        /// If it does not exist, be content.
+        if_exists: bool,
+    },
+    /// A new user-defined type.
+    CreateType {
+        /// Its keyspace.
+        keyspace: String,
+        /// What it is.
+        create: CreateType,
+    },
+    /// A user-defined type has more fields, or other names for them.
+    AlterType {
+        /// Its keyspace.
+        keyspace: String,
+        /// Its name.
+        name: String,
+        /// What changes.
+        change: TypeChange,
+        /// If it does not exist, be content.
+        if_exists: bool,
+    },
+    /// A user-defined type is no more.
+    DropType {
         /// Its keyspace.
         keyspace: String,
         /// Its name.
@@ -129,6 +156,27 @@ pub enum ChangeError {
     /// It cannot be so.
     #[error(transparent)]
     Define(#[from] DefineError),
+    /// Types and what is made of them would not fit together.
+    #[error(transparent)]
+    Types(#[from] TypesError),
+    /// A type that something is made of.
+    #[error("Cannot drop user type '{name}' as it is still used by {users}")]
+    TypeInUse {
+        /// Its name.
+        name: String,
+        /// By what.
+        users: String,
+    },
+    /// A type that partition keys are made of.
+    #[error(
+        "Cannot add a field to user type {name} as the type is being used in partition key by the following tables: {tables}"
+    )]
+    TypeInKeys {
+        /// Its name.
+        name: String,
+        /// Of which.
+        tables: String,
+    },
     /// Two nodes changed the same in the same moment.
     #[error(
         "another node changed {what} in the same moment, and its change counts: nothing of this one is left. Look at what \
@@ -183,12 +231,22 @@ impl Change {
             | Change::AlterTable { keyspace, name, .. }
             | Change::Truncate { keyspace, name }
             | Change::DropTable { keyspace, name, .. } => format!("table `{keyspace}.{name}`"),
+            Change::CreateType { keyspace, create } => {
+                format!("type `{keyspace}.{}`", create.name.name.as_str())
+            }
+            Change::AlterType { keyspace, name, .. } | Change::DropType { keyspace, name, .. } => {
+                format!("type `{keyspace}.{name}`")
+            }
         }
     }
 
     /// What to say when another node's change won over this one, whose definitions were `delta`. `Ok(true)`: what counts does
     /// what this one should have done; `Ok(false)`: it was so already, and that is fine.
     pub(super) fn overruled(&self, delta: &Schema, schema: &Schema) -> Result<bool, ChangeError> {
+        // What was overruled was sent along: a type that this change only refers to.
+        if schema.holds(delta) {
+            return Ok(true);
+        }
         let table = |keyspace: &String, name: &String| {
             let ours = delta.tables.get(&(keyspace.clone(), name.clone()));
             (ours.map(|def| def.id), schema.table(keyspace, name).map(|def| def.id))
@@ -229,7 +287,7 @@ impl Change {
         match self {
             Change::CreateKeyspace { name, replication, hint_overflow, if_not_exists } => {
                 check_name(name)?;
-                if schema.keyspace(name).is_some() || *name == builtin().keyspace.name {
+                if schema.keyspace(name).is_some() || builtin().keyspace(name).is_some() {
                     return exists("keyspace", name, *if_not_exists);
                 }
                 let def = KeyspaceDef {
@@ -250,6 +308,8 @@ impl Change {
                 if schema.table(keyspace, name).is_some() {
                     return exists("table", &format!("{keyspace}.{name}"), *if_not_exists);
                 }
+                // What the schema keeps; the fields are where the types are.
+                let columns = &columns.unresolved();
                 let named = (keyspace.as_str(), name.as_str());
                 let before = schema.tables.get(&(keyspace.clone(), name.clone()));
                 let def = TableDef {
@@ -281,7 +341,10 @@ impl Change {
                 let Some(was) = schema.table(keyspace, name) else {
                     return missing("table", &format!("{keyspace}.{name}"), *if_exists);
                 };
-                let mut def = define::alter_table(was, change, wall, warnings)?;
+                let find = |name: &str| schema.user_type(keyspace, name);
+                let users = UserTypes { keyspace, find: &find };
+                let mut def = define::alter_table(was, change, wall, users, warnings)?;
+                def.columns = def.columns.unresolved();
                 if def == *was {
                     return Ok(None);
                 }
@@ -309,9 +372,87 @@ impl Change {
                     return missing("table", &format!("{keyspace}.{name}"), *if_exists);
                 }
             }
+            Change::CreateType { .. } | Change::AlterType { .. } | Change::DropType { .. } => {
+                let delta = self.type_delta(schema, altered)?;
+                return Ok(delta.map(|delta| delta.without(schema)));
+            }
+        }
+        if let Change::CreateTable { keyspace, .. } | Change::AlterTable { keyspace, .. } = self {
+            check_types(schema, &delta, keyspace)?;
         }
         Ok(Some(delta.without(schema)))
     }
+
+    /// As [`Change::delta`], of a user-defined type.
+    fn type_delta(
+        &self,
+        schema: &Schema,
+        altered: TimestampMicros,
+    ) -> Result<Option<Schema>, ChangeError> {
+        let mut delta = Schema::default();
+        match self {
+            Change::CreateType { keyspace, create } => {
+                let name = create.name.name.as_str();
+                if schema.keyspace(keyspace).is_none() {
+                    return Err(ChangeError::Missing { what: "keyspace", name: keyspace.clone() });
+                }
+                if schema.type_def(keyspace, name).is_some() {
+                    return exists("type", &format!("{keyspace}.{name}"), create.if_not_exists);
+                }
+                let find = |name: &str| schema.user_type(keyspace, name);
+                let users = UserTypes { keyspace, find: &find };
+                let def = define::create_type(create, altered, users)?;
+                delta.types.insert((keyspace.clone(), name.to_owned()), def);
+                check_types(schema, &delta, keyspace)?;
+            }
+            Change::AlterType { keyspace, name, change, if_exists } => {
+                let Some(was) = schema.type_def(keyspace, name) else {
+                    return missing("type", &format!("{keyspace}.{name}"), *if_exists);
+                };
+                let find = |name: &str| schema.user_type(keyspace, name);
+                let users = UserTypes { keyspace, find: &find };
+                let mut def = define::alter_type(was, change, users)?;
+                if def == *was {
+                    return Ok(None);
+                }
+                if def.fields.len() > was.fields.len() {
+                    // A partition is found by the bytes of its key, and those of one value would be others.
+                    let tables = schema.partition_keys_of(keyspace, name).join(", ");
+                    if !tables.is_empty() {
+                        return Err(ChangeError::TypeInKeys { name: name.clone(), tables });
+                    }
+                }
+                def.altered = altered;
+                delta.types.insert((keyspace.clone(), name.clone()), def);
+                check_types(schema, &delta, keyspace)?;
+            }
+            Change::DropType { keyspace, name, if_exists } => {
+                let full_name = format!("{keyspace}.{name}");
+                let (types, tables) = schema.users_of(keyspace, name);
+                let users = match (types.as_slice(), tables.as_slice()) {
+                    ([], []) => None,
+                    ([], tables) => Some(format!("tables {}", tables.join(", "))),
+                    (types, _) => Some(format!("user types {}", types.join(", "))),
+                };
+                delta = schema.clone();
+                if !delta.drop_type(keyspace, name, altered) {
+                    return missing("type", &full_name, *if_exists);
+                }
+                if let Some(users) = users {
+                    return Err(ChangeError::TypeInUse { name: full_name, users });
+                }
+            }
+            _ => {}
+        }
+        Ok(Some(delta))
+    }
+}
+
+/// Whether types, and what is made of them, fit together with `delta`.
+fn check_types(schema: &Schema, delta: &Schema, keyspace: &str) -> Result<(), TypesError> {
+    let mut after = schema.clone();
+    after.merge(delta.clone());
+    after.check_types(keyspace)
 }
 
 fn exists(what: &'static str, name: &str, fine: bool) -> Result<Option<Schema>, ChangeError> {
@@ -516,5 +657,70 @@ mod tests {
         assert_eq!(exists.to_string(), "table `ks.t` exists already");
         let overruled = table().overruled(&lost, &empty).unwrap_err();
         assert!(matches!(overruled, ChangeError::Overruled { .. }), "it was dropped");
+    }
+
+    fn of_type(text: &str) -> Change {
+        use helenus_core::cql::ast::Statement;
+        let keyspace = "ks".to_owned();
+        let name = |name: helenus_core::cql::ast::QualifiedName| name.name.as_str().to_owned();
+        match helenus_core::cql::parse(text).unwrap().statement {
+            Statement::CreateType(create) => Change::CreateType { keyspace, create },
+            Statement::AlterType(alter) => Change::AlterType {
+                keyspace,
+                name: name(alter.name),
+                change: alter.change,
+                if_exists: alter.if_exists,
+            },
+            Statement::DropType(drop) => {
+                Change::DropType { keyspace, name: name(drop.name), if_exists: drop.if_exists }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_type_is_changed_where_what_is_made_of_it_can_bear_it() {
+        let mut schema = shop();
+        apply(&mut schema, &of_type("CREATE TYPE ks.phone (prefix int)"));
+        apply(&mut schema, &of_type("CREATE TYPE ks.address (phone frozen<phone>)"));
+        apply(&mut schema, &alter("ADD home frozen<address>"));
+        let kept = schema.table("ks", "t").unwrap().clone();
+        assert_eq!(kept.columns, kept.columns.unresolved(), "the fields are where the types are");
+        for (text, said) in [
+            ("CREATE TYPE ks.phone (a int)", "type `ks.phone` exists already"),
+            ("ALTER TYPE ks.phone ADD a frozen<address>", "type `address` would be part of itself"),
+            ("DROP TYPE ks.phone", "as it is still used by user types address"),
+            ("DROP TYPE ks.address", "as it is still used by tables t"),
+            ("DROP TYPE ks.other", "type `ks.other` does not exist"),
+        ] {
+            let error = delta(&schema, &of_type(text)).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        for text in [
+            "CREATE TYPE IF NOT EXISTS ks.phone (a int)",
+            "ALTER TYPE ks.phone ADD IF NOT EXISTS prefix int",
+            "ALTER TYPE IF EXISTS ks.other ADD a int",
+            "DROP TYPE IF EXISTS ks.other",
+        ] {
+            assert!(delta(&schema, &of_type(text)).unwrap().is_none(), "{text}");
+        }
+        let change = of_type("ALTER TYPE ks.phone ADD number text");
+        let lost = delta(&schema, &change).unwrap().unwrap();
+        assert!(lost.tables.is_empty(), "tables stay what they are");
+        apply(&mut schema, &change);
+        assert_eq!(schema.table("ks", "t"), Some(&kept));
+        // A table that came in the same moment, with a type as it was: it counts, whatever became of the type.
+        let mut others = schema.clone();
+        apply(&mut others, &of_type("ALTER TYPE ks.phone ADD kind int"));
+        let change = alter("ADD more frozen<phone>");
+        let table = delta(&schema, &change).unwrap().unwrap();
+        others.merge(table.clone());
+        let sent = table.clone().with_types_of(&schema);
+        assert!(!others.holds(&sent) && change.overruled(&table, &others).unwrap());
+        let error = of_type("ALTER TYPE ks.phone ADD other int");
+        assert!(error.overruled(&sent, &others).is_err());
+        apply(&mut schema, &alter("DROP home"));
+        apply(&mut schema, &of_type("DROP TYPE ks.address"));
+        apply(&mut schema, &of_type("CREATE TYPE ks.address (a int)"));
     }
 }

@@ -21,11 +21,13 @@ use crate::membership::{Membership, status};
 use crate::peers::Peers;
 use crate::seams::clock::Clock;
 use crate::storage::Engine;
+use crate::tasks::Tasks;
 use helenus_core::{NodeId, Schema, TimestampMicros};
 use helenus_proto::v1::message::Body;
 use helenus_proto::{schema as wire, v1};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 /// How long an operator's change waits for the live nodes to confirm it.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,8 +44,9 @@ pub struct Keeper {
     pub(crate) membership: Arc<Membership>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Arc<Tasks>,
     /// One change at a time: the second has to see the first, or it would take its place.
-    pub(crate) changing: tokio::sync::Mutex<()>,
+    pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -55,10 +58,28 @@ impl std::fmt::Debug for Keeper {
 impl Keeper {
     /// Makes a change here and on every live node. It is durable on this node and on all that are not `pending` when this
     /// resolves.
-    pub async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+    ///
+    /// Once it has begun it is made, though nobody waits for it any more: half a change would be a schema that this node has on
+    /// its disk and does not know, or that the others hear of late.
+    pub async fn change(self: &Arc<Self>, change: Change) -> Result<Changed, ChangeError> {
+        let turn = Arc::clone(&self.changing).lock_owned().await;
+        let (tell, made) = oneshot::channel();
+        let keeper = Arc::clone(self);
+        self.tasks.spawn(async move {
+            // Whoever wanted it may have gone.
+            tell.send(keeper.make(change, turn).await).ok();
+        });
+        made.await.unwrap_or(Err(SchemaError::Stopped.into()))
+    }
+
+    async fn make(
+        &self,
+        change: Change,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<Changed, ChangeError> {
         let mut warnings = Vec::new();
         let delta = {
-            let _turn = self.changing.lock().await;
+            let _turn = turn;
             let current = self.store.current();
             let wall = TimestampMicros(self.clock.wall_micros());
             let Some(delta) = change.delta(&current.schema, wall, &mut warnings)? else {
@@ -68,7 +89,9 @@ impl Keeper {
             self.adopt(delta.clone()).await?;
             delta
         };
-        let (pending, overruled) = self.push(&delta).await;
+        let current = self.store.current();
+        let sent = delta.clone().with_types_of(&current.schema);
+        let (pending, overruled) = self.push(&sent).await;
         let current = self.store.current();
         let changed = if overruled { change.overruled(&delta, &current.schema)? } else { true };
         Ok(Changed { changed, version: current.version.clone(), pending, warnings })
@@ -79,7 +102,11 @@ impl Keeper {
     /// nor from hints nor from repairs.
     ///
     /// A request that is under way meanwhile may fail where it meets a node that has heard of it, or has not yet.
-    pub async fn truncate(&self, keyspace: String, name: String) -> Result<(), ChangeError> {
+    pub async fn truncate(
+        self: &Arc<Self>,
+        keyspace: String,
+        name: String,
+    ) -> Result<(), ChangeError> {
         // Or a node that is down would answer reads from what it has, when it is back, until it has heard of this.
         let members = self.membership.members();
         let here: Vec<_> = members.iter().filter(|member| member.status != status::LEFT).collect();

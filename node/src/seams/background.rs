@@ -1,4 +1,4 @@
-//! Work that would hold up the node's one thread: syncs, flushes, compaction steps, hint page reads.
+//! Work that would hold up the node's one thread: syncs, flushes, compaction steps, hint page reads, hashes of passwords.
 //!
 //! A job is a closure; its completion is awaited. Production runs each lane's jobs in order on a thread of its own; the
 //! simulation runs a job on the node's own thread when its simulated duration has passed, so a crash in between means
@@ -30,6 +30,8 @@ pub enum Lane {
     Compactor(u8),
     /// Hint segments: appends' syncs and replay reads.
     Hints,
+    /// Hashing passwords, which is slow on purpose.
+    Auth,
 }
 
 /// As many compactions run at a time at most, each on a lane of its own.
@@ -88,7 +90,7 @@ const LANE_QUEUE_JOBS_MAX: usize = 1024;
 impl Lane {
     /// Every lane.
     fn all() -> impl Iterator<Item = Lane> {
-        [Lane::Log, Lane::Flush, Lane::Compaction, Lane::Hints]
+        [Lane::Log, Lane::Flush, Lane::Compaction, Lane::Hints, Lane::Auth]
             .into_iter()
             .chain((1..COMPACTORS_MAX).map(Lane::Compactor))
     }
@@ -100,6 +102,7 @@ impl Lane {
             Lane::Compaction => "helenus-compact".to_owned(),
             Lane::Compactor(n) => format!("helenus-compac{n}"),
             Lane::Hints => "helenus-hints".to_owned(),
+            Lane::Auth => "helenus-auth".to_owned(),
         }
     }
 }

@@ -33,7 +33,11 @@ pub trait Net: Send + Sync + 'static {
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
 }
 
-/// The machine's TCP, without Nagle's delay: links write whole batches, so small segments are meant.
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// The machine's TCP, without Nagle's delay: links write whole batches, so small segments are meant. A peer that has vanished
+/// without a word is found out by the system's keepalive: who only listens to it would never know.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpNet;
 
@@ -48,12 +52,26 @@ impl Net for TcpNet {
 
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            match tokio::net::TcpListener::bind(addr).await {
+            match bind(addr) {
                 Ok(listener) => Ok(Box::new(TcpListener(listener)) as Box<dyn Listener>),
                 Err(error) => Err(cannot_listen(addr, &error)),
             }
         })
     }
+}
+
+/// What is accepted has the listening socket's keepalive.
+fn bind(addr: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+    }?;
+    // As tokio's own `bind` does: a node that is started again finds its port. On Windows it would let two have it.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.set_keepalive(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 /// The same kind of error, saying where and what to do.
@@ -89,6 +107,19 @@ impl Listener for TcpListener {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn what_is_accepted_is_kept_alive() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let out = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let (inn, _) = listener.accept().await.unwrap();
+        let keepalive = |stream: tokio::net::TcpStream| {
+            tokio::net::TcpSocket::from_std_stream(stream.into_std().unwrap()).keepalive().unwrap()
+        };
+        assert!(keepalive(inn));
+        assert!(!keepalive(out), "it is not simply so");
+    }
 
     #[tokio::test]
     async fn bytes_arrive_and_a_used_port_says_what_to_do() {

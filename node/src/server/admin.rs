@@ -1,10 +1,12 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
 use super::replication::copies;
-use super::{dead_letters, filter, hints, integrity, repair, schema, stats};
+use super::{dead_letters, filter, hints, integrity, repair, roles, schema, stats};
+use crate::auth::Auth;
 use crate::coordinator::Coordinator;
 use crate::hints::{Deliver, HintStore};
 use crate::membership::{MemberInfo, Membership};
+use crate::own_tables;
 use crate::peers::{Peers, Verb};
 use crate::repair::Repairs;
 use crate::schema::Keeper;
@@ -28,6 +30,7 @@ pub(crate) struct AdminParts {
     pub(crate) handoff: Arc<dyn Deliver>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) repairs: Arc<Repairs>,
+    pub(crate) auth: Arc<Auth>,
     /// Monotonic time of the start.
     pub(crate) started: std::time::Duration,
 }
@@ -116,18 +119,7 @@ impl AdminService {
     }
 
     pub(super) fn table_name(&self, id: TableId) -> (String, String) {
-        let view = self.parts.keeper.store.current();
-        let named = view.table(id).map(|def| (def.keyspace.clone(), def.name.clone()));
-        named.unwrap_or_else(|| {
-            let (keyspace, name) = match id {
-                history::TABLE => history::NAME,
-                crate::paxos::TABLE => crate::paxos::NAME,
-                crate::repair::history::TABLE => crate::repair::history::NAME,
-                crate::batchlog::TABLE => crate::batchlog::NAME,
-                other => return (String::new(), other.to_string()),
-            };
-            (keyspace.to_owned(), name.to_owned())
-        })
+        own_tables::name_of(&self.parts.keeper.store.current(), id)
     }
 }
 
@@ -238,14 +230,13 @@ impl v1::admin_server::Admin for AdminService {
     }
 
     async fn tp_stats(&self, _: Request<v1::TpStatsRequest>) -> Answer<v1::TpStatsResponse> {
-        let coordinator = &self.parts.coordinator;
-        let pools = ["write", "read", "scan"].map(|op| v1::Pool {
-            name: format!("client-{op}"),
-            // Requests run where they arrive; what is active is counted over all kinds, in the first row.
-            active: if op == "write" { coordinator.in_flight() as u64 } else { 0 },
+        let pools = self.parts.coordinator.pools().into_iter().map(|pool| v1::Pool {
+            name: pool.name.to_owned(),
+            active: pool.active.unwrap_or(0),
+            // Nobody waits: what there is no place for is refused.
             pending: 0,
-            completed: coordinator.metrics.count(op, "ok"),
-            rejected: coordinator.metrics.count(op, "overloaded"),
+            completed: pool.completed,
+            rejected: pool.rejected,
         });
         let mut dropped: BTreeMap<Verb, u64> = BTreeMap::new();
         for ((verb, _), count) in self.parts.peers.dropped() {
@@ -264,7 +255,7 @@ impl v1::admin_server::Admin for AdminService {
             dropped: link.dropped,
         });
         Ok(Response::new(v1::TpStatsResponse {
-            pools: pools.into(),
+            pools: pools.collect(),
             dropped: dropped.collect(),
             links: links.collect(),
         }))
@@ -541,6 +532,22 @@ impl v1::admin_server::Admin for AdminService {
         self.may_inject_faults()?;
         self.parts.peers.filter().disarm();
         Ok(Response::new(v1::Done {}))
+    }
+
+    async fn create_role(&self, request: Request<v1::CreateRoleRequest>) -> Answer<v1::Done> {
+        roles::create(&self.parts.auth, request.into_inner()).await
+    }
+
+    async fn alter_role(&self, request: Request<v1::AlterRoleRequest>) -> Answer<v1::Done> {
+        roles::alter(&self.parts.auth, request.into_inner()).await
+    }
+
+    async fn drop_role(&self, request: Request<v1::DropRoleRequest>) -> Answer<v1::Done> {
+        roles::drop(&self.parts.auth, request.into_inner()).await
+    }
+
+    async fn list_roles(&self, _: Request<v1::ListRolesRequest>) -> Answer<v1::ListRolesResponse> {
+        roles::list(&self.parts.auth).await
     }
 }
 

@@ -7,6 +7,7 @@ mod hints;
 mod integrity;
 mod repair;
 mod replication;
+mod roles;
 mod schema;
 mod kv;
 mod stats;

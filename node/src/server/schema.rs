@@ -110,6 +110,9 @@ fn status(error: &ChangeError) -> Status {
         ChangeError::BadName(_)
         | ChangeError::Columns(_)
         | ChangeError::Define(_)
+        | ChangeError::Types(_)
+        | ChangeError::TypeInUse { .. }
+        | ChangeError::TypeInKeys { .. }
         | ChangeError::TruncatedTooOften { .. } => Status::invalid_argument(message),
         ChangeError::Overruled { .. } => Status::aborted(message),
         ChangeError::NotAllUp { .. } | ChangeError::NotConfirmed { .. } => {

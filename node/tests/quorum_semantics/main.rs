@@ -13,7 +13,9 @@
 )]
 
 mod batches;
+mod clients;
 mod cluster;
+mod cql;
 mod debts;
 mod net;
 mod overlap;

@@ -84,6 +84,20 @@ impl Inbound {
         }
     }
 
+    /// Bytes that were taken out of the socket, and are of an envelope that is not whole.
+    pub fn held(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// After [`decode`](Inbound::decode) gave `None`: gives up the envelope of which a part is there, and skips the rest of it
+    /// when it comes. Gives its header, so that it can be answered; `None`: there is none yet, or it is given up already.
+    pub fn skip_begun(&mut self, socket: &mut BytesMut) -> Option<Header> {
+        match self.segments {
+            None => self.envelopes.skip_begun(socket),
+            Some(_) => self.envelopes.skip_begun(&mut self.payload),
+        }
+    }
+
     /// Takes the next envelope out of `socket`, its body decompressed; `None` if more bytes are needed. After a fault
     /// that the connection does not survive there is no next one.
     pub fn decode(&mut self, socket: &mut BytesMut) -> Result<Option<Envelope>, Fault> {

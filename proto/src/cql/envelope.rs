@@ -327,12 +327,14 @@ pub struct EnvelopeDecoder {
     agreed: Option<Version>,
     /// Bytes that are still to come of a body that is not wanted.
     skip: usize,
+    /// The envelope that the input begins with, if its header is there and its body is not; and the body's length.
+    begun: Option<(Header, usize)>,
 }
 
 impl EnvelopeDecoder {
     /// A decoder at the `receiver`'s end, that takes bodies of up to `body_bytes_max` bytes.
     pub fn new(receiver: Side, body_bytes_max: usize) -> EnvelopeDecoder {
-        EnvelopeDecoder { receiver, body_bytes_max, agreed: None, skip: 0 }
+        EnvelopeDecoder { receiver, body_bytes_max, agreed: None, skip: 0, begun: None }
     }
 
     /// From here on only this version is accepted.
@@ -345,6 +347,21 @@ impl EnvelopeDecoder {
         self.skip > 0
     }
 
+    /// After [`decode`](EnvelopeDecoder::decode) gave `None`: skips the envelope that `input` begins with, what is there of
+    /// it and what is to come, and gives its header. `None`: not even the header is there, or it is skipped already.
+    pub fn skip_begun(&mut self, input: &mut BytesMut) -> Option<Header> {
+        let (header, length) = self.begun.take()?;
+        input.advance(HEADER_BYTES);
+        self.skip_body(input, length);
+        Some(header)
+    }
+
+    fn skip_body(&mut self, input: &mut BytesMut, length: usize) {
+        let here = length.min(input.len());
+        input.advance(here);
+        self.skip = length - here;
+    }
+
     /// Takes the next envelope off the front of `input`; `None` if more bytes are needed. After a fault that the
     /// connection does not survive, `input` is empty and the connection is to be closed.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Envelope>, EnvelopeFault> {
@@ -354,6 +371,7 @@ impl EnvelopeDecoder {
         if self.skip > 0 {
             return Ok(None);
         }
+        self.begun = None;
         let decoded = self.decode_next(input);
         if decoded.as_ref().is_err_and(|fault| !fault.connection_survives()) {
             input.clear();
@@ -400,19 +418,18 @@ impl EnvelopeDecoder {
                 EnvelopeFault::TooLong { length, max: self.body_bytes_max, version, stream }
             }
             Some(opcode) => {
+                let header = Header { version, flags, stream, opcode };
                 if input.len() - HEADER_BYTES < length {
+                    self.begun = Some((header, length));
                     return Ok(None);
                 }
                 input.advance(HEADER_BYTES);
                 let body = input.split_to(length).freeze();
-                let header = Header { version, flags, stream, opcode };
                 return Ok(Some(Envelope { header, body }));
             }
         };
         input.advance(HEADER_BYTES);
-        let here = length.min(input.len());
-        input.advance(here);
-        self.skip = length - here;
+        self.skip_body(input, length);
         Err(refused)
     }
 }

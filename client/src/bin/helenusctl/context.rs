@@ -2,9 +2,13 @@
 
 use crate::input;
 use crate::out::Out;
-use helenus_client::{Admin, AdminError, Builder, Client, ConnectError, OpError, v1};
+use helenus_client::{
+    Admin, AdminError, Builder, Client, Connect, ConnectError, OpError, Tcp, Tls, TlsOptions, v1,
+};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an operator's call may take unless `--timeout` says otherwise.
@@ -85,6 +89,9 @@ impl Failure {
             | Failure::Admin(AdminError::NotConnected { .. }) => {
                 Some("start one with `helenus dev`, or name another with --host HOST:PORT")
             }
+            Failure::Admin(AdminError::ConnectionLost { .. }) => Some(
+                "a node that speaks TLS (rpc_tls_certificate) closes what does not: --tls-ca FILE",
+            ),
             Failure::Operation(error) if error.may_have_applied() => {
                 Some("the write may have been applied, or may be later; writing it again is safe")
             }
@@ -108,9 +115,50 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// How nodes are talked to that have `rpc_tls_certificate`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct TlsArgs {
+    /// Talk TLS, and believe certificates of the authorities in this PEM file.
+    #[arg(long, global = true, help_heading = "Options of every verb", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Our own certificate, for nodes that want one (rpc_tls_client_ca).
+    #[arg(long, global = true, help_heading = "Options of every verb", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate.
+    #[arg(long, global = true, help_heading = "Options of every verb", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// The name that the nodes' certificates have, if it is not the address that is dialled.
+    #[arg(long, global = true, help_heading = "Options of every verb", value_name = "NAME")]
+    tls_domain: Option<String>,
+}
+
+impl TlsArgs {
+    fn connector(self) -> Result<Arc<dyn Connect>, Failure> {
+        let TlsArgs { tls_ca, tls_cert, tls_key, tls_domain } = self;
+        let usage = |why: &str| Err(Failure::Usage(why.to_owned()));
+        let Some(ca) = tls_ca else {
+            if tls_cert.is_some() || tls_key.is_some() || tls_domain.is_some() {
+                return usage(
+                    "--tls-cert, --tls-key and --tls-domain mean something with --tls-ca only",
+                );
+            }
+            return Ok(Arc::new(Tcp));
+        };
+        let identity = match (tls_cert, tls_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return usage("--tls-cert and --tls-key go together"),
+        };
+        let options = TlsOptions { ca, identity, domain: tls_domain };
+        let tls = Tls::new(&options).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Arc::new(tls))
+    }
+}
+
 /// What every verb has.
 pub(crate) struct Context {
     hosts: Vec<SocketAddr>,
+    connector: Arc<dyn Connect>,
     timeout: Option<Duration>,
     pub(crate) out: Out,
 }
@@ -119,11 +167,12 @@ impl Context {
     pub(crate) fn new(
         hosts: &[String],
         timeout: Option<Duration>,
+        tls: TlsArgs,
         out: Out,
     ) -> Result<Context, Failure> {
         let hosts: Vec<SocketAddr> =
             hosts.iter().map(|host| input::host(host)).collect::<Result<_, _>>()?;
-        Ok(Context { hosts, timeout, out })
+        Ok(Context { hosts, connector: tls.connector()?, timeout, out })
     }
 
     /// What `--timeout` said.
@@ -132,7 +181,9 @@ impl Context {
     }
 
     pub(crate) fn builder(&self) -> Builder {
-        let builder = Client::builder().contact_points(self.hosts.iter().copied());
+        let builder = Client::builder()
+            .contact_points(self.hosts.iter().copied())
+            .connector(Arc::clone(&self.connector));
         match self.timeout {
             Some(timeout) => builder.timeout(timeout).admin_timeout(timeout),
             None => builder,
@@ -144,7 +195,8 @@ impl Context {
     }
 
     fn admin(&self, addr: SocketAddr) -> Admin {
-        Admin::to(addr, self.timeout.unwrap_or(ADMIN_TIMEOUT))
+        let timeout = self.timeout.unwrap_or(ADMIN_TIMEOUT);
+        Admin::through(addr, timeout, Arc::clone(&self.connector))
     }
 
     /// The doors of all hosts.

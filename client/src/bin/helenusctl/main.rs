@@ -16,6 +16,7 @@ mod integrity;
 mod ledger;
 mod out;
 mod repair;
+mod roles;
 mod schema;
 mod snapshots;
 mod stats;
@@ -62,6 +63,9 @@ struct Cli {
     /// How long an operation may take, e.g. 500ms or 10s.
     #[arg(long, global = true, help_heading = "Options of every verb", value_name = "DURATION", value_parser = input::duration)]
     timeout: Option<Duration>,
+
+    #[command(flatten)]
+    tls: context::TlsArgs,
 
     #[command(subcommand)]
     verb: Verb,
@@ -130,6 +134,8 @@ enum Verb {
 
     Repair(repair::Repair),
 
+    Role(roles::Role),
+
     Faults(faults::Faults),
 
     Bench(bench::Bench),
@@ -175,6 +181,7 @@ impl Verb {
             Verb::ClearSnapshot(verb) => verb.run(context).await,
             Verb::SetConcurrentCompactors(verb) => verb.run(context).await,
             Verb::Repair(verb) => verb.run(context).await,
+            Verb::Role(verb) => verb.run(context).await,
             Verb::Faults(verb) => verb.run(context).await,
             Verb::Bench(verb) => verb.run(context).await,
         }
@@ -184,7 +191,7 @@ impl Verb {
 fn main() -> ExitCode {
     let cli = Cli::parse_from(repair::spell_out(std::env::args_os()));
     let out = out::Out::new(cli.format);
-    let done = Context::new(&cli.host, cli.timeout, out.clone()).and_then(|context| {
+    let done = Context::new(&cli.host, cli.timeout, cli.tls, out.clone()).and_then(|context| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -20,7 +20,7 @@ pub use ddl::{
     TypeChange,
 };
 pub use describe::{Describe, Described};
-pub(super) use display::name_of_a_type;
+pub(crate) use display::name_of_a_type;
 pub use modify::{
     Assignment, Batch, BatchKind, Condition, ConditionTest, Delete, Deletion, If, Insert,
     InsertValues, Modification, Place, Update, Using,

@@ -17,12 +17,14 @@ mod replication;
 #[cfg(test)]
 mod tests;
 mod types;
+mod user_type;
 
 pub use alter::alter_table;
 pub use error::DefineError;
 pub use options::options;
 pub use replication::{KeyspaceParts, keyspace};
-pub use types::type_of;
+pub use types::{UserTypes, type_of};
+pub use user_type::{alter_type, create_type};
 
 use crate::cql::ast::{ColumnDef, CreateTable, Ident, Order, Property, PropertyValue};
 use crate::cql::{Constant, CqlType};
@@ -43,16 +45,16 @@ pub struct TableParts {
     pub warnings: Vec<String>,
 }
 
-/// The table that a statement describes. Columns that are not part of the key get their ids in the order in which they
+/// The table that a statement describes; `users`: the types of its keyspace. Columns that are not part of the key get their ids in the order in which they
 /// are declared, from 0.
 ///
 /// # Errors
 /// A column or its type cannot be, the key does not fit the columns, or a property is unknown or cannot have its value.
-pub fn table(create: &CreateTable) -> Result<TableParts, DefineError> {
+pub fn table(create: &CreateTable, users: UserTypes<'_>) -> Result<TableParts, DefineError> {
     if create.compact_storage {
         return Err(DefineError::CompactStorage);
     }
-    let columns = columns(create)?;
+    let columns = columns(create, users)?;
     let mut warnings = Vec::new();
     let options = options(TableOptions::default(), &create.properties, &mut warnings)?;
     check_expiry(&columns, &options)?;
@@ -70,8 +72,8 @@ fn check_expiry(columns: &Columns, options: &TableOptions) -> Result<(), DefineE
 /// Columns that have been declared and not yet taken for the key.
 type Declared<'a> = BTreeMap<&'a Ident, (&'a ColumnDef, CqlType)>;
 
-fn columns(create: &CreateTable) -> Result<Columns, DefineError> {
-    let mut declared = declared(create)?;
+fn columns(create: &CreateTable, users: UserTypes<'_>) -> Result<Columns, DefineError> {
+    let mut declared = declared(create, users)?;
     let key = &create.primary_key;
     let mut partition_key = Vec::new();
     for name in &key.partition {
@@ -101,14 +103,17 @@ fn columns(create: &CreateTable) -> Result<Columns, DefineError> {
 }
 
 /// All columns by name, with their types.
-fn declared(create: &CreateTable) -> Result<Declared<'_>, DefineError> {
+fn declared<'a>(
+    create: &'a CreateTable,
+    users: UserTypes<'_>,
+) -> Result<Declared<'a>, DefineError> {
     let columns = create.columns.len();
     if columns > COLUMNS_MAX {
         return Err(ColumnsError::TooMany { columns }.into());
     }
     let mut declared = BTreeMap::new();
     for column in &create.columns {
-        let ty = column_type(column)?;
+        let ty = column_type(column, users)?;
         if declared.insert(&column.name, (column, ty)).is_some() {
             return Err(ColumnsError::NameTwice { name: column.name.as_str().to_owned() }.into());
         }
@@ -117,9 +122,9 @@ fn declared(create: &CreateTable) -> Result<Declared<'_>, DefineError> {
 }
 
 /// The type of a column.
-fn column_type(column: &ColumnDef) -> Result<CqlType, DefineError> {
+fn column_type(column: &ColumnDef, users: UserTypes<'_>) -> Result<CqlType, DefineError> {
     let name = &column.name;
-    type_of(&column.of)
+    type_of(&column.of, users)
         .map_err(|why| DefineError::Column { column: name.clone(), why: Box::new(why) })
 }
 

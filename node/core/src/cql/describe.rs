@@ -9,7 +9,7 @@
 
 use super::Constant;
 use super::ast::Ident;
-use crate::schema::{KeyspaceDef, Replication, TableDef, TableOptions};
+use crate::schema::{KeyspaceDef, Replication, TableDef, TableOptions, TypeDef};
 use crate::types::NodeId;
 use std::collections::BTreeMap;
 
@@ -42,6 +42,14 @@ pub fn local_keyspace(name: &str) -> String {
     let replication = map("LocalStrategy", []);
     let name = self::name(name);
     format!("CREATE KEYSPACE {name} WITH replication = {replication}  AND durable_writes = true;")
+}
+
+/// `CREATE TYPE …;`
+pub fn user_type(def: &TypeDef) -> String {
+    let fields = def.fields.iter().map(|(field, ty)| format!("{} {ty}", name(field)));
+    let fields: Vec<String> = fields.collect();
+    let (keyspace, of) = (name(&def.keyspace), name(&def.name));
+    format!("CREATE TYPE {keyspace}.{of} (\n    {}\n);", fields.join(",\n    "))
 }
 
 /// `CREATE TABLE … WITH …;`

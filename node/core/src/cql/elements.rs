@@ -1,10 +1,12 @@
-//! Collections whose elements are cells of their own: where each element lies, and how they become one value again.
+//! Collections and user-defined types whose elements are cells of their own: where each lies, and how they become one
+//! value again.
 //!
 //! ```text
 //! type | path, which is also the order                           | what the cell holds
 //! set  | the element, byte-comparable as a clustering column is  | no bytes
 //! map  | the key, likewise                                       | the value
 //! list | time i64, sign flipped | chance u32 | number u32        | the element
+//! udt  | the place of the field u16                             | the field's value
 //! ```
 //!
 //! Invariants: elements lie in the order in which a reader sees them, and what CQL calls equal (`1.0` and `1.00`) is one
@@ -37,6 +39,12 @@ pub enum ElementsError {
     /// They are too many for one value.
     #[error(transparent)]
     Value(#[from] ValueError),
+    /// A path that is no place of a field.
+    #[error("a field lies at a path of {found} bytes, where a place has two")]
+    Field {
+        /// How many bytes it has.
+        found: usize,
+    },
     /// A shard of a counter that is none.
     #[error(transparent)]
     Counter(#[from] CounterError),
@@ -48,6 +56,31 @@ pub enum ElementsError {
 /// A value that its type does not have, or one of more than [`clustering::VALUE_BYTES_MAX`] bytes.
 pub fn path(of: &CqlType, value: &[u8]) -> Result<Bytes, ClusteringError> {
     clustering::encode(&[(of.clone(), false)], &[Some(value)]).map(|key| key.0)
+}
+
+/// The path of the field of a user-defined type at this place. `None`: no type has so many.
+pub fn field_path(place: usize) -> Option<Bytes> {
+    u16::try_from(place).ok().map(|place| Bytes::copy_from_slice(&place.to_be_bytes()))
+}
+
+/// The value of a user-defined type whose fields these are; null if all of them are. A field that the type does not have
+/// is one that another node has heard of already.
+fn of_fields<'a>(
+    fields: usize,
+    live: impl Iterator<Item = (&'a Bytes, &'a Bytes)>,
+) -> Result<Option<Bytes>, ElementsError> {
+    let mut parts = vec![None; fields];
+    for (path, value) in live {
+        let place = <[u8; 2]>::try_from(path.as_ref());
+        let place = place.map_err(|_| ElementsError::Field { found: path.len() })?;
+        if let Some(part) = parts.get_mut(usize::from(u16::from_be_bytes(place))) {
+            *part = Some(value);
+        }
+    }
+    if parts.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    Ok(Some(collection::encode_tuple(&parts)?))
 }
 
 /// What [`path`] was made of.
@@ -66,7 +99,7 @@ pub fn live(complex: &Complex, now: GcSeconds) -> impl Iterator<Item = (&Bytes, 
         .filter_map(move |(path, cell): &(Bytes, Cell)| Some((path, value(cell)?)))
 }
 
-/// The collection of type `ty`, or the counter, that lives at `now`. Without elements it is null, as in Cassandra.
+/// The collection or user-defined type `ty`, or the counter, that lives at `now`. Without elements it is null, as in Cassandra.
 ///
 /// # Errors
 /// A path that is not of this type, or a shard that is no number: what is stored is damaged.
@@ -97,7 +130,8 @@ pub fn value(
             let pairs: Result<Vec<_>, _> = live.map(pair).collect();
             Some(collection::encode_map(key, pairs?)?)
         }
-        // Nothing else has elements: a user-defined type is frozen.
+        CqlType::User { of, .. } => of_fields(of.fields.len(), live)?,
+        // Nothing else has elements.
         _ => None,
     })
 }

@@ -3,8 +3,10 @@
 mod parse;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use parse::TypeError;
+pub use users::TYPE_PARTS_MAX;
 
 use super::ast::Ident;
 use std::fmt;
@@ -90,7 +92,7 @@ pub enum CqlType {
     },
 }
 
-/// A user-defined type: named fields.
+/// A user-defined type: named fields. Without any it is a reference to one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserType {
     /// The keyspace it belongs to.

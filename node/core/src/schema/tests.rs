@@ -43,13 +43,30 @@ fn columns(table: u128) -> Columns {
     columns
 }
 
-fn schema() -> impl Strategy<Value = Schema> {
-    (prop::collection::vec(keyspace(), 0..3), prop::collection::vec(table(), 0..4)).prop_map(
-        |(keyspaces, tables)| Schema {
-            keyspaces: keyspaces.into_iter().map(|k| (k.name.clone(), k)).collect(),
-            tables: tables.into_iter().map(|t| ((t.keyspace.clone(), t.name.clone()), t)).collect(),
+fn a_type() -> impl Strategy<Value = TypeDef> {
+    (0..2_u8, prop::sample::select(vec!["a", "b"]), 0..3_i64, any::<bool>()).prop_map(
+        |(fields, name, altered, dropped)| {
+            let field =
+                |n: u8| (format!("f{n}"), if n == 0 { CqlType::Int } else { CqlType::Text });
+            TypeDef {
+                keyspace: "a".to_owned(),
+                name: name.to_owned(),
+                fields: (0..=fields).map(field).collect(),
+                altered: TimestampMicros(altered),
+                dropped,
+            }
         },
     )
+}
+
+fn schema() -> impl Strategy<Value = Schema> {
+    let keyspaces = prop::collection::vec(keyspace(), 0..3);
+    (keyspaces, prop::collection::vec(table(), 0..4), prop::collection::vec(a_type(), 0..3))
+        .prop_map(|(keyspaces, tables, types)| Schema {
+            keyspaces: keyspaces.into_iter().map(|k| (k.name.clone(), k)).collect(),
+            tables: tables.into_iter().map(|t| ((t.keyspace.clone(), t.name.clone()), t)).collect(),
+            types: types.into_iter().map(|t| ((t.keyspace.clone(), t.name.clone()), t)).collect(),
+        })
 }
 
 fn merged(parts: impl IntoIterator<Item = Schema>) -> Schema {
@@ -111,6 +128,7 @@ fn shop() -> Schema {
     Schema {
         keyspaces: BTreeMap::from([("shop".to_owned(), keyspace)]),
         tables: BTreeMap::from([(("shop".to_owned(), "orders".to_owned()), table)]),
+        types: BTreeMap::new(),
     }
 }
 
@@ -366,6 +384,7 @@ fn a_table_that_is_truncated_is_another_of_the_same_lineage_on_every_node() {
 #[test]
 fn a_schema_holds_what_counts_in_it_and_says_what_is_new() {
     let of = |tables: &[TableDef]| Schema {
+        types: BTreeMap::new(),
         keyspaces: BTreeMap::new(),
         tables: tables.iter().map(|t| ((t.keyspace.clone(), t.name.clone()), t.clone())).collect(),
     };

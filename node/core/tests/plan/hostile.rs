@@ -113,6 +113,13 @@ const STATEMENTS: &[&str] = &[
     "UPDATE open SET s = s + ? , m = m - ? , l = ? + l , l[?] = ? , m[?] = ? WHERE k = 1 AND c = ?",
     "UPDATE open SET l = l - ? , ss = ? , sl[?] = 1 WHERE k IN (1, 2) AND c IN (1, 2)",
     "DELETE l[?] , m[?] , s[?] , ss FROM open WHERE k = 1 AND c = 1",
+    "INSERT INTO people (k, c, u, s) VALUES (1, ?, {n: ? , names: ?}, ?)",
+    "UPDATE people SET u.n = ? , u.names = ? , s = ? , v = 1 WHERE k = 1 AND c = ?",
+    "DELETE u.n , u , s.names FROM people WHERE k = 1 AND c = ?",
+    "SELECT u , u.n , toJson(s) , max(v) FROM people WHERE k = ? AND c > ? GROUP BY k",
+    "INSERT INTO homes (k, c, all, m, t) VALUES (?, {n: ?}, {{n: ?}}, ?, (?, ?))",
+    "SELECT * FROM owned WHERE k IN ({n: ?} , ?)",
+    "SELECT c , m[?] , t FROM homes WHERE k = ? AND c >= ? AND all CONTAINS ? ALLOW FILTERING",
     "BEGIN BATCH INSERT INTO kv (k) VALUES (?) UPDATE kv SET v = ? WHERE k = 'a' DELETE FROM wide WHERE k = 1 AND a = ? APPLY BATCH",
 ];
 

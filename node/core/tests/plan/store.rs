@@ -2,21 +2,23 @@
 
 use bytes::Bytes;
 use helenus_core::counter::{self, Shard};
-use helenus_core::cql::ast::{AlterTable, InsertValues, Modification, Statement, Term};
+use helenus_core::cql::ast::{AlterTable, AlterType, InsertValues, Modification, Statement, Term};
 use helenus_core::cql::plan::{
     self, BoundSelect, Carried, Catalog, Conditional, ConditionalAnswer, Held, Keys, Moment,
     PartitionPart, PartitionRows, Plan, SelectPlan, Value, WriteAt,
 };
-use helenus_core::cql::{self, CqlType, UserType, collection, define};
+use helenus_core::cql::{self, CqlType, collection, define};
 use helenus_core::read::{AsOf, behind, select};
 use helenus_core::schema::{CellColumn, ClusteringColumn, KeyColumn};
 use helenus_core::{
-    ClusteringKey, ColumnId, Columns, GcSeconds, Generation, Key, NodeId, Partition, TableDef,
-    TableId, TableOptions, TimestampMicros, Token, merge, token,
+    ClusteringKey, ColumnId, Columns, GcSeconds, Generation, Key, KeyspaceDef, NodeId, Partition,
+    Replication, Schema, TableDef, TableId, TableOptions, TimestampMicros, Token, TypeDef, merge,
+    token,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 use std::ops::RangeBounds as _;
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ type Row = Vec<Option<Bytes>>;
 
 /// The keyspace `ks`, and all that was written.
 pub(crate) struct Store {
+    schema: Schema,
     tables: Vec<Arc<TableDef>>,
     written: BTreeMap<(TableId, Token, Key), Partition>,
     pub(crate) timestamp: i64,
@@ -43,15 +46,33 @@ impl Catalog for Store {
     }
 }
 
-fn ty(name: &str) -> CqlType {
+/// The keyspace, and the one user-defined type in it.
+fn schema() -> Schema {
     let fields = vec![
         ("n".to_owned(), CqlType::Int),
         ("names".to_owned(), CqlType::list(CqlType::Text, true).expect("a list")),
     ];
-    let user = UserType { keyspace: "ks".to_owned(), name: "user".to_owned(), fields };
-    let user = Arc::new(user);
-    let find = |name: &str| (name == "user").then(|| Arc::clone(&user));
-    CqlType::parse(name, &find).expect("a type")
+    let (altered, dropped) = (TimestampMicros(0), false);
+    let rf = NonZeroU32::new(1).expect("one copy");
+    let keyspace = KeyspaceDef {
+        name: "ks".to_owned(),
+        replication: Replication::Simple { rf },
+        hint_overflow: None,
+        altered,
+        dropped,
+    };
+    let (ks, name) = ("ks".to_owned(), "user".to_owned());
+    let user = TypeDef { keyspace: ks.clone(), name: name.clone(), fields, altered, dropped };
+    Schema {
+        keyspaces: BTreeMap::from([(ks.clone(), keyspace)]),
+        types: BTreeMap::from([((ks, name), user)]),
+        ..Schema::default()
+    }
+}
+
+fn ty(name: &str) -> CqlType {
+    let schema = schema();
+    CqlType::parse(name, &|name| schema.user_type("ks", name)).expect("a type")
 }
 
 /// `columns`: name, type, and whether it is static.
@@ -122,6 +143,32 @@ fn open_tables() -> [Arc<TableDef>; 2] {
     ]
 }
 
+/// Those with user-defined types: one whose fields are cells, and one in keys and collections.
+fn tables_of_users() -> [Arc<TableDef>; 3] {
+    [
+        table(
+            12,
+            "people",
+            &[("k", "int")],
+            &[("c", "int", false)],
+            &[("s", "user", true), ("u", "user", false), ("v", "int", false)],
+        ),
+        table(
+            13,
+            "homes",
+            &[("k", "int")],
+            &[("c", "frozen<user>", true)],
+            &[
+                ("all", "set<frozen<user>>", false),
+                ("m", "map<frozen<user>, int>", false),
+                ("t", "frozen<tuple<int, frozen<user>>>", false),
+                ("l", "frozen<list<frozen<user>>>", false),
+            ],
+        ),
+        table(14, "owned", &[("k", "frozen<user>")], &[], &[("v", "int", false)]),
+    ]
+}
+
 impl Default for Store {
     fn default() -> Store {
         let mut short =
@@ -188,8 +235,15 @@ impl Default for Store {
                 &[("visits", "counter", true), ("n", "counter", false), ("m", "counter", false)],
             ),
         ];
-        let tables = tables.into_iter().chain(open_tables()).collect();
-        Store { tables, written: BTreeMap::new(), timestamp: 0, now: 1000, moments: Cell::new(0) }
+        let tables = tables.into_iter().chain(open_tables()).chain(tables_of_users()).collect();
+        Store {
+            schema: schema(),
+            tables,
+            written: BTreeMap::new(),
+            timestamp: 0,
+            now: 1000,
+            moments: Cell::new(0),
+        }
     }
 }
 
@@ -206,6 +260,18 @@ fn value_of(term: &Term, ty: &CqlType) -> Answer<Value> {
         }
         (Term::Set(terms), CqlType::Set { of, .. }) => {
             Value::Bytes(collection::encode_set(of, parts(terms, std::iter::repeat(&**of))?)?)
+        }
+        (Term::User(fields), CqlType::User { of, .. }) => {
+            // In the order in which they are said, which may be of fewer fields than there are, or of more.
+            let types = of.fields.iter().map(|(_, ty)| ty).chain(std::iter::repeat(&CqlType::Int));
+            let parts = fields.iter().zip(types).map(|((_, term), ty)| value_of(term, ty));
+            let parts: Answer<Vec<Value>> = parts.collect();
+            let bytes = |part: Value| match part {
+                Value::Bytes(bytes) => Some(bytes),
+                Value::Null | Value::Unset => None,
+            };
+            let parts: Vec<Option<Bytes>> = parts?.into_iter().map(bytes).collect();
+            Value::Bytes(collection::encode_tuple(&parts)?)
         }
         (Term::Function { name, .. }, _) if name.name.as_str() == "unset" => Value::Unset,
         (term, ty) => return Err(format!("cannot bind {term:?} as {ty}").into()),
@@ -353,7 +419,23 @@ impl Store {
         let now = TimestampMicros(i64::from(self.now) * 1_000_000);
         let name = alter.table.name.as_str();
         let table = self.tables.iter_mut().find(|table| table.name == name).ok_or("no table")?;
-        *table = Arc::new(define::alter_table(table, &alter.change, now, &mut Vec::new())?);
+        let users =
+            define::UserTypes { keyspace: "ks", find: &|name| self.schema.user_type("ks", name) };
+        *table = Arc::new(define::alter_table(table, &alter.change, now, users, &mut Vec::new())?);
+        Ok(())
+    }
+
+    /// All tables that are made of the type know it as it is now.
+    fn alter_type(&mut self, alter: &AlterType) -> Answer<()> {
+        let name = alter.name.name.as_str();
+        let was = self.schema.type_def("ks", name).ok_or("no type")?;
+        let users =
+            define::UserTypes { keyspace: "ks", find: &|name| self.schema.user_type("ks", name) };
+        let def = define::alter_type(was, &alter.change, users)?;
+        self.schema.types.insert(("ks".to_owned(), name.to_owned()), def);
+        for table in &mut self.tables {
+            *table = Arc::new(self.schema.resolve(table));
+        }
         Ok(())
     }
 
@@ -400,6 +482,10 @@ impl Store {
         let mut out = String::new();
         if let Statement::AlterTable(alter) = cql::parse(text)?.statement {
             self.alter(&alter)?;
+            return Ok(out);
+        }
+        if let Statement::AlterType(alter) = cql::parse(text)?.statement {
+            self.alter_type(&alter)?;
             return Ok(out);
         }
         let (plan, values) = self.plan(text, bound)?;

@@ -38,6 +38,18 @@ impl Cells {
         self.with(name, Bytes::copy_from_slice(&value.to_be_bytes()))
     }
 
+    pub(in crate::cql) fn bigint(self, name: &'static str, value: i64) -> Cells {
+        self.with(name, Bytes::copy_from_slice(&value.to_be_bytes()))
+    }
+
+    /// A moment in milliseconds since 1970; null if it is not known.
+    pub(in crate::cql) fn millis(self, name: &'static str, value: Option<u64>) -> Cells {
+        match value {
+            Some(value) => self.bigint(name, i64::try_from(value).unwrap_or(i64::MAX)),
+            None => self,
+        }
+    }
+
     pub(in crate::cql) fn double(self, name: &'static str, value: f64) -> Cells {
         self.with(name, Bytes::copy_from_slice(&value.to_be_bytes()))
     }

@@ -149,3 +149,46 @@ fn a_compression_flag_in_v5_means_nothing() {
     let envelope = server(Version::V5, None).decode(&mut socket).unwrap().unwrap();
     assert_eq!(envelope.header.stream, 1);
 }
+
+#[test]
+fn an_envelope_that_is_there_in_part_can_be_given_up_and_the_next_is_read() {
+    const BODY: usize = 300_000;
+    let mut long = vec![0, 0, 0, 9, Opcode::Query.code()];
+    long.put_u32(300_000);
+    long.resize(HEADER_BYTES + BODY, 7);
+    for version in [Version::V4, Version::V5] {
+        long[0] = version.code();
+        let next = options(version, 4);
+        let sent = match version {
+            Version::V5 => [payload(&[&long]), payload(&[&next])].concat(),
+            _ => [&long[..], &next].concat(),
+        };
+        let mut inbound = Inbound::new(Side::Server, BODY);
+        inbound.agree(version, None);
+        let mut socket = BytesMut::new();
+        assert_eq!(inbound.skip_begun(&mut socket), None, "there is nothing");
+        let (begun, rest) = sent.split_at(HEADER_BYTES - 1);
+        socket.extend_from_slice(begun);
+        assert_eq!(inbound.decode(&mut socket), Ok(None));
+        assert_eq!(inbound.skip_begun(&mut socket), None, "there is no header");
+        let (part, rest) = rest.split_at(150_000);
+        socket.extend_from_slice(part);
+        assert_eq!(inbound.decode(&mut socket), Ok(None));
+        let held = inbound.held() + socket.len();
+        assert!(held > 140_000, "{held}");
+        let header = inbound.skip_begun(&mut socket).unwrap();
+        assert_eq!((header.version, header.stream, header.opcode), (version, 9, Opcode::Query));
+        // But what is there of a segment that is not whole.
+        let held = inbound.held() + socket.len();
+        assert!(held < 30_000, "{held} bytes are kept of it");
+        assert_eq!(inbound.skip_begun(&mut socket), None, "it is given up already");
+        let (part, rest) = rest.split_at(100_000);
+        socket.extend_from_slice(part);
+        assert_eq!(inbound.decode(&mut socket), Ok(None));
+        assert_eq!(inbound.skip_begun(&mut socket), None);
+        socket.extend_from_slice(rest);
+        assert_eq!(inbound.decode(&mut socket).unwrap().unwrap().header.stream, 4);
+        assert_eq!(inbound.decode(&mut socket), Ok(None));
+        assert_eq!(inbound.held() + socket.len(), 0);
+    }
+}

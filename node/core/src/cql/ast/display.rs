@@ -36,7 +36,7 @@ impl fmt::Display for TypeName {
 }
 
 /// Whether a bare word that names a type would not be a user's.
-pub(in crate::cql) fn name_of_a_type(word: &str) -> bool {
+pub(crate) fn name_of_a_type(word: &str) -> bool {
     const OTHERS: [&str; 12] = [
         "list",
         "set",

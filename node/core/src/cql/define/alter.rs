@@ -8,7 +8,7 @@
 //!
 //! Source: Cassandra 4.1, `AlterTableStatement`.
 
-use super::{DefineError, check_expiry, column_type, options};
+use super::{DefineError, UserTypes, check_expiry, column_type, options};
 use crate::cql::CqlType;
 use crate::cql::ast::{ColumnDef, Ident, TableChange};
 use crate::data::ColumnId;
@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const IDS_APART: u32 = 256;
 
 /// The table as `change` makes it; the same if there is nothing to change (`IF EXISTS`, `IF NOT EXISTS`). `now` is when a
-/// column is said to be dropped. Adds a warning for each property that has no effect and that somebody may count on.
+/// column is said to be dropped; `users` are the types of the keyspace. Adds a warning for each property that has no effect and that somebody may count on.
 ///
 /// # Errors
 /// What should be changed is not there, or is there already, or cannot be so.
@@ -29,12 +29,13 @@ pub fn alter_table(
     def: &TableDef,
     change: &TableChange,
     now: TimestampMicros,
+    users: UserTypes<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<TableDef, DefineError> {
     let mut altered = def.clone();
     match change {
         TableChange::Add { if_not_exists, columns } => {
-            add(&mut altered.columns, *if_not_exists, columns)?;
+            add(&mut altered.columns, *if_not_exists, columns, users)?;
         }
         TableChange::Drop { if_exists, columns, timestamp } => {
             if timestamp.is_some() {
@@ -60,14 +61,19 @@ pub fn alter_table(
     Ok(altered)
 }
 
-fn add(columns: &mut Columns, if_not_exists: bool, new: &[ColumnDef]) -> Result<(), DefineError> {
+fn add(
+    columns: &mut Columns,
+    if_not_exists: bool,
+    new: &[ColumnDef],
+    users: UserTypes<'_>,
+) -> Result<(), DefineError> {
     if new.len() > COLUMNS_MAX {
         return Err(ColumnsError::TooMany { columns: new.len() }.into());
     }
     let mut names: BTreeSet<String> = columns.names().map(str::to_owned).collect();
     let mut added = Vec::new();
     for column in new {
-        let ty = column_type(column)?;
+        let ty = column_type(column, users)?;
         let name = column.name.as_str().to_owned();
         if names.insert(name.clone()) {
             added.push((name, ty, column.is_static));
@@ -186,7 +192,7 @@ mod tests {
             id: TableId(1),
             keyspace: "ks".to_owned(),
             name: "orders".to_owned(),
-            columns: super::super::table(&create).unwrap().columns,
+            columns: super::super::table(&create, UserTypes::NONE).unwrap().columns,
             options: TableOptions::default(),
             altered: TimestampMicros(0),
             dropped: false,
@@ -196,7 +202,7 @@ mod tests {
     fn altered(def: &TableDef, change: &str) -> Result<TableDef, DefineError> {
         let text = format!("ALTER TABLE ks.orders {change}");
         let Statement::AlterTable(alter) = parse(&text).unwrap().statement else { panic!() };
-        alter_table(def, &alter.change, TimestampMicros(7), &mut Vec::new())
+        alter_table(def, &alter.change, TimestampMicros(7), UserTypes::NONE, &mut Vec::new())
     }
 
     fn id(def: &TableDef, name: &str) -> ColumnId {

@@ -2,7 +2,7 @@
 
 use crate::cql::TypeError;
 use crate::cql::ast::Ident;
-use crate::schema::{ColumnsError, OptionError};
+use crate::schema::{ColumnsError, FieldsError, OptionError};
 use thiserror::Error;
 
 /// Why a statement defines nothing. [`DefineError::is_config`] says under which code a client hears of it.
@@ -20,14 +20,54 @@ pub enum DefineError {
     /// No such type, or one that cannot hold what it should hold.
     #[error(transparent)]
     Type(#[from] TypeError),
-    /// A type that a user made.
+    /// A type of another keyspace.
     #[error(
-        "{name} is no type of CQL, and user-defined types are not supported yet: use a tuple, as in \
-         frozen<tuple<text, int>>, or columns of their own"
+        "type {keyspace}.{name} cannot be used in keyspace {own}: user-defined types are for the keyspace that they are \
+         defined in"
     )]
-    UserType {
+    OtherKeyspace {
         /// The type.
-        name: String,
+        name: Ident,
+        /// Its keyspace.
+        keyspace: Ident,
+        /// That of the definition.
+        own: String,
+    },
+    /// A field of a type.
+    #[error("field {field}: {why}")]
+    Field {
+        /// Which.
+        field: Ident,
+        /// What is wrong with it.
+        #[source]
+        why: Box<DefineError>,
+    },
+    /// Fields that make no type.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
+    /// A field that should be added.
+    #[error("Cannot add field {field} to type {ty}: a field with name {field} already exists")]
+    FieldExists {
+        /// Which.
+        field: Ident,
+        /// Where.
+        ty: String,
+    },
+    /// A field that should be renamed.
+    #[error("Unknown field {field} in user type {ty}")]
+    FieldMissing {
+        /// Which.
+        field: Ident,
+        /// Where.
+        ty: String,
+    },
+    /// A field that should get another type.
+    #[error(
+        "field {field} keeps its type: altering field types is not supported (CASSANDRA-12443); add a field of the new type"
+    )]
+    AlterField {
+        /// Which.
+        field: Ident,
     },
     /// Counters that would go by themselves.
     #[error("Cannot set default_time_to_live on a table with counters")]
@@ -216,7 +256,12 @@ impl DefineError {
         match self {
             DefineError::Column { .. }
             | DefineError::Type(_)
-            | DefineError::UserType { .. }
+            | DefineError::OtherKeyspace { .. }
+            | DefineError::Field { .. }
+            | DefineError::Fields(_)
+            | DefineError::FieldExists { .. }
+            | DefineError::FieldMissing { .. }
+            | DefineError::AlterField { .. }
             | DefineError::CountersExpire
             | DefineError::CompactStorage
             | DefineError::KeyUnknown { .. }

@@ -25,9 +25,8 @@ fn table_def(name: &str, columns: Columns, options: TableOptions) -> TableDef {
 
 fn defined(text: &str) -> define::TableParts {
     match parse(text).unwrap_or_else(|error| panic!("{error}: {text}")).statement {
-        Statement::CreateTable(create) => {
-            define::table(&create).unwrap_or_else(|error| panic!("{error}: {text}"))
-        }
+        Statement::CreateTable(create) => define::table(&create, define::UserTypes::NONE)
+            .unwrap_or_else(|error| panic!("{error}: {text}")),
         other => panic!("{other:?}"),
     }
 }
@@ -150,6 +149,34 @@ fn keyspaces_are_shown_as_cassandra_shows_them() {
             ("Ks", def.replication, def.hint_overflow, vec![]),
         );
     }
+}
+
+#[test]
+fn a_type_is_shown_as_cassandra_shows_it_and_created_again() {
+    let reference =
+        CqlType::User { of: crate::cql::UserType::reference("ks", "Phone No"), frozen: true };
+    let def = TypeDef {
+        keyspace: "ks".into(),
+        name: "address".into(),
+        fields: vec![
+            ("street".into(), CqlType::Text),
+            ("Zip".into(), CqlType::Int),
+            ("phones".into(), CqlType::map(CqlType::Text, reference, false).unwrap()),
+        ],
+        altered: TimestampMicros(3),
+        dropped: false,
+    };
+    let shown = "\
+CREATE TYPE ks.address (
+    street text,
+    \"Zip\" int,
+    phones map<text, frozen<\"Phone No\">>
+);";
+    assert_eq!(user_type(&def), shown);
+    let Statement::CreateType(create) = parse(shown).unwrap().statement else { panic!("{shown}") };
+    let find = |name: &str| Some(crate::cql::UserType::reference("ks", name));
+    let users = define::UserTypes { keyspace: "ks", find: &find };
+    assert_eq!(define::create_type(&create, TimestampMicros(3), users), Ok(def));
 }
 
 /// A type that a statement can give to a column.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cql::collection::{Elements, Pairs};
+use crate::cql::value::arbitrary::user;
 use crate::data::{Content, Expiry};
 use crate::types::TimestampMicros;
 use proptest::prelude::*;
@@ -44,6 +45,20 @@ proptest! {
         let read: Vec<(Vec<u8>, Vec<u8>)> =
             Pairs::new(&read).unwrap().map(|p| p.map(|(k, v)| (k.to_vec(), v.to_vec())).unwrap()).collect();
         prop_assert_eq!(read, pairs.into_iter().map(|(k, v)| (k.into_bytes(), v)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_user_type_is_read_as_it_was_written(
+        fields in prop::collection::vec(prop::option::of(any::<Vec<u8>>()), 1..300)
+    ) {
+        let of = user("t", vec![CqlType::Blob; fields.len()]);
+        let ty = CqlType::User { of, frozen: false };
+        let cells = fields.iter().enumerate().filter_map(|(place, field)| {
+            Some((field_path(place).unwrap(), cell(field.as_deref()?, None)))
+        });
+        let read = value(&ty, &complex(cells.collect()), GcSeconds(0)).unwrap();
+        let written = collection::encode_tuple(&fields).unwrap();
+        prop_assert_eq!(read, fields.iter().any(Option::is_some).then_some(written));
     }
 
     #[test]
@@ -117,4 +132,16 @@ fn a_request_has_no_more_places_than_can_be_numbered() {
     assert_eq!(places.back(usize::MAX), None);
     assert_eq!(places.front(usize::MAX), None);
     assert_eq!(places.back(1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_field_that_is_not_known_yet_is_left_out_and_a_path_of_another_type_is_damage() {
+    let ty = CqlType::User { of: user("t", vec![CqlType::Blob]), frozen: false };
+    let at = |place: usize| (field_path(place).unwrap(), cell(b"x", None));
+    let alone = collection::encode_tuple(&[Some(b"x")]).unwrap();
+    assert_eq!(value(&ty, &complex(vec![at(0), at(1)]), GcSeconds(0)), Ok(Some(alone)));
+    assert_eq!(value(&ty, &complex(vec![at(1)]), GcSeconds(0)), Ok(None));
+    let odd = complex(vec![(Bytes::from_static(b"abc"), cell(b"x", None))]);
+    assert_eq!(value(&ty, &odd, GcSeconds(0)), Err(ElementsError::Field { found: 3 }));
+    assert_eq!(field_path(1 << 16), None);
 }

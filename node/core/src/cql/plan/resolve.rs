@@ -388,7 +388,9 @@ impl<'a, 'm> Resolver<'a, 'm> {
         self.named.insert(column.at);
         if column.ty.is_multicell() {
             return invalid(format!(
-                "Cannot use selection function {word} on non-frozen collection {name}: its elements have one each"
+                "Cannot use selection function {word} on non-frozen {} {name}: its {} have one each",
+                if column.ty.is_collection() { "collection" } else { "UDT" },
+                if column.ty.is_collection() { "elements" } else { "fields" },
             ));
         }
         if column.ty.is_counter() {

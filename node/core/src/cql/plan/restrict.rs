@@ -22,7 +22,7 @@ use crate::data::Key;
 use crate::token;
 use crate::types::Token;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 /// How many keys the `IN`s of one statement may come to.
@@ -196,12 +196,11 @@ pub(super) fn keys(choices: &[Choice], env: &Env<'_>) -> Result<Vec<Key>, PlanEr
     for choice in choices {
         values = product(values, &choice.bind(env)?)?;
     }
-    let mut by_token = BTreeMap::new();
-    for values in values {
-        let key = partition_key::encode(&values)?;
-        by_token.insert((token::of(&key.0), key.0.clone()), key);
-    }
-    Ok(by_token.into_values().collect())
+    let keys = values.iter().map(|values| partition_key::encode(values));
+    let mut keys = keys.collect::<Result<Vec<Key>, _>>()?;
+    keys.sort_by_cached_key(|key| (token::of(&key.0), key.0.clone()));
+    keys.dedup();
+    Ok(keys)
 }
 
 /// The values of the clustering columns that the steps before a slice say.

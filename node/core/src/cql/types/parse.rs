@@ -1,6 +1,6 @@
 //! A type from its text: what `system_schema` shows, and Cassandra's class names in single quotes.
 
-use super::{CqlType, TYPE_DEPTH_MAX, UserType};
+use super::{CqlType, TYPE_DEPTH_MAX, TYPE_PARTS_MAX, UserType};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -58,6 +58,11 @@ pub enum TypeError {
     /// Deeper than [`TYPE_DEPTH_MAX`].
     #[error("the type nests deeper than {TYPE_DEPTH_MAX} levels")]
     TooDeep,
+    /// More than [`TYPE_PARTS_MAX`] parts.
+    #[error(
+        "the type has more than {TYPE_PARTS_MAX} parts, those of user-defined types counted wherever they stand"
+    )]
+    TooLarge,
 }
 
 impl CqlType {
@@ -87,12 +92,15 @@ impl CqlType {
 
     /// `set<of>`, if a set may hold these.
     pub fn set(of: CqlType, frozen: bool) -> Result<CqlType, TypeError> {
-        Ok(CqlType::Set { of: Arc::new(ordered(part(of, frozen, "a set")?, "a set")?), frozen })
+        Ok(CqlType::Set {
+            of: Arc::new(ordered_part(part(of, frozen, "a set")?, "a set")?),
+            frozen,
+        })
     }
 
     /// `map<key, value>`, if a map may hold these.
     pub fn map(key: CqlType, value: CqlType, frozen: bool) -> Result<CqlType, TypeError> {
-        let key = ordered(part(key, frozen, "a map")?, "the keys of a map")?;
+        let key = ordered_part(part(key, frozen, "a map")?, "the keys of a map")?;
         let value = part(value, frozen, "a map")?;
         Ok(CqlType::Map { key: Arc::new(key), value: Arc::new(value), frozen })
     }
@@ -110,9 +118,14 @@ fn part(ty: CqlType, frozen: bool, outer: &'static str) -> Result<CqlType, TypeE
     }
 }
 
-fn ordered(ty: CqlType, outer: &'static str) -> Result<CqlType, TypeError> {
+fn ordered_part(ty: CqlType, outer: &'static str) -> Result<CqlType, TypeError> {
+    ordered(&ty, outer)?;
+    Ok(ty)
+}
+
+pub(super) fn ordered(ty: &CqlType, outer: &'static str) -> Result<(), TypeError> {
     if ty.has_order() {
-        Ok(ty)
+        Ok(())
     } else {
         Err(TypeError::NotAllowed { inner: ty.to_string(), outer })
     }

@@ -11,7 +11,7 @@ use crate::cql::ast::{
 };
 use crate::cql::clustering;
 use crate::cql::elements::Places;
-use crate::cql::plan::column::{self, At, Column};
+use crate::cql::plan::column::{self, At};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::markers::Markers;
@@ -32,7 +32,7 @@ use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
 use cells::{Target, What};
 use guarded::{check_no_timestamp, check_whole_key};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The longest TTL: twenty years, as in Cassandra.
@@ -131,7 +131,6 @@ impl Change {
         for (name, value) in columns.iter().zip(values) {
             let column = column::find(&table, name.as_str())?;
             seen.push((column.at, name, true));
-            check_writable(&column)?;
             let wanted = Wanted { name: &column.name, ty: &column.ty };
             let value = resolver.value(Source::Term(value), wanted)?;
             match column.at {
@@ -179,6 +178,7 @@ impl Change {
         let (timestamp, ttl) = using(&mut resolver, update.using)?;
         let mut cells = Vec::with_capacity(update.assignments.len());
         let mut seen = Vec::with_capacity(update.assignments.len());
+        let mut fields = BTreeSet::new();
         for assignment in &update.assignments {
             let (Assignment::Set { column: name, .. }
             | Assignment::Add { column: name, .. }
@@ -189,7 +189,11 @@ impl Change {
             let column = column::find(&table, name.as_str())?;
             let alone = column.ty.is_counter() || matches!(assignment, Assignment::Set { .. });
             seen.push((column.at, name, alone));
-            check_writable(&column)?;
+            if let Assignment::SetField { field, .. } = assignment
+                && !fields.insert((name, field))
+            {
+                return invalid(format!("Multiple definitions found for field {name}.{field}"));
+            }
             let At::Cell { id, is_static } = column.at else {
                 return invalid(format!("PRIMARY KEY part {name} found in SET part"));
             };
@@ -241,7 +245,6 @@ impl Change {
                     "Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"
                 ));
             };
-            check_writable(&column)?;
             let what = if deletion.place == Place::Whole && !column.ty.is_complex() {
                 What::Cell(Expr::Constant(None))
             } else {
@@ -349,7 +352,9 @@ impl Change {
         if merge::is_empty(&partition) {
             return Ok(Vec::new());
         }
-        Ok(keys.into_iter().map(|key| (key, partition.clone())).collect())
+        // The last one is moved: of most statements it is the only one.
+        let count = keys.len();
+        Ok(keys.into_iter().zip(std::iter::repeat_n(partition, count)).collect())
     }
 
     fn stamp(&self, at: WriteAt, env: &Env<'_>) -> Result<Stamp, PlanError> {
@@ -448,17 +453,6 @@ fn using(
 ) -> Result<(Option<Expr>, Option<Expr>), PlanError> {
     let timestamp = number(resolver, using.timestamp, "[timestamp]", &CqlType::Bigint)?;
     Ok((timestamp, number(resolver, using.ttl, "[ttl]", &CqlType::Int)?))
-}
-
-fn check_writable(column: &Column) -> Result<(), PlanError> {
-    let (name, ty) = (&column.name, &column.ty);
-    if ty.is_multicell() && !ty.is_collection() {
-        return invalid(format!(
-            "column {name} of type {ty} is not frozen: writing it is not supported, declare it as {}",
-            ty.freeze()
-        ));
-    }
-    Ok(())
 }
 
 /// No column is said twice, but for several elements of one: `true` is a column as a whole.

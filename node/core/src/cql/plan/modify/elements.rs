@@ -1,22 +1,23 @@
-//! What a statement does to a collection whose elements are cells of their own.
+//! What a statement does to a collection, or to a user-defined type, whose elements are cells of their own.
 //!
 //! | statement | what is written |
 //! |---|---|
 //! | `c = value`, `INSERT` | a deletion of all elements, a microsecond older than the rest, and the new ones |
 //! | `c = c + value`, `l = value + l`, `m[key] = value` | the new ones |
 //! | `s = s - value`, `m = m - keys`, `DELETE m[key]` | a tombstone for each |
+//! | `u.field = value`, `DELETE u.field` | the new value, a tombstone |
 //! | `DELETE c` | a deletion of all elements |
 //! | `l[i] = value`, `DELETE l[i]`, `l = l - values` | the same for places in a list, which must be **read before** |
 //!
 //! CAVEAT: reading before writing is not atomic, here as in Cassandra. Of two clients who set `l[0]` at once one wins; who
 //! removes what another one is just appending may miss it.
 //!
-//! Source: Cassandra 4.1's Operation, Lists, Sets and Maps.
+//! Source: Cassandra 4.1's Operation, Lists, Sets, Maps and UserTypes.
 
 use super::change::Stamp;
-use crate::cql::ast::{Assignment, Place, Term};
+use crate::cql::ast::{Assignment, Ident, Place, Term};
 use crate::cql::clustering::ClusteringError;
-use crate::cql::collection::{Elements as Taken, Pairs};
+use crate::cql::collection::{Elements as Taken, Pairs, Parts};
 use crate::cql::elements::{self, Places};
 use crate::cql::plan::column::Column;
 use crate::cql::plan::error::invalid;
@@ -31,7 +32,7 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What is done to a collection.
+/// What is done to a collection, or to a user-defined type.
 #[derive(Debug)]
 pub(super) struct Elements {
     name: String,
@@ -45,8 +46,16 @@ enum Operation {
     Append(Expr),
     Prepend(Expr),
     Remove(Expr),
-    SetElement { key: Expr, value: Expr },
+    SetElement {
+        key: Expr,
+        value: Expr,
+    },
     RemoveElement(Expr),
+    /// Of a field, by its path; null removes it.
+    SetField {
+        path: Bytes,
+        value: Expr,
+    },
     Delete,
 }
 
@@ -74,6 +83,12 @@ impl Elements {
         resolver: &mut Resolver<'_, '_>,
     ) -> Result<Elements, PlanError> {
         let Column { name, ty, .. } = column;
+        if let Assignment::SetField { field, value, .. } = assignment {
+            let (path, of) = field_of(column, field, "operation")?;
+            let wanted = Wanted { name: &format!("{name}.{field}"), ty: of };
+            let value = resolver.value(Source::Term(value), wanted)?;
+            return Ok(Elements::of(column, Operation::SetField { path, value }));
+        }
         check(column, "operation")?;
         let mut value = |value: &Term, name: &str, ty: &CqlType| {
             resolver.value(Source::Term(value), Wanted { name, ty })
@@ -115,16 +130,14 @@ impl Elements {
                     }
                 }
             }
-            Assignment::SetField { field, .. } => {
-                return invalid(format!(
-                    "Invalid operation: {name} of type {ty} has no field {field}"
-                ));
+            Assignment::SetField { .. } => {
+                return invalid(format!("Invalid operation: {name} of type {ty} has no fields"));
             }
         };
         Ok(Elements::of(column, operation))
     }
 
-    /// `DELETE c`, `DELETE c[key]`.
+    /// `DELETE c`, `DELETE c[key]`, `DELETE u.field`.
     pub(super) fn delete(
         column: &Column,
         place: &Place,
@@ -135,9 +148,9 @@ impl Elements {
             Place::Whole => return Ok(Elements::of(column, Operation::Delete)),
             Place::Element(key) => key,
             Place::Field(field) => {
-                return invalid(format!(
-                    "Invalid deletion: {name} of type {ty} has no field {field}"
-                ));
+                let (path, _) = field_of(column, field, "deletion operation")?;
+                let value = Expr::Constant(None);
+                return Ok(Elements::of(column, Operation::SetField { path, value }));
             }
         };
         check(column, "deletion operation")?;
@@ -203,6 +216,14 @@ impl Elements {
                 let path = self.place(&key, held, stamp, "set")?;
                 only(vec![(path, stamp.cell(value))])
             }
+            Operation::SetField { path, value } => {
+                let value = match value.value(&env)? {
+                    Value::Unset => return Ok(nothing),
+                    Value::Null => None,
+                    Value::Bytes(value) => Some(value),
+                };
+                only(vec![(path.clone(), stamp.cell(value))])
+            }
             Operation::RemoveElement(key) => {
                 let key = self.key(key, &env)?;
                 let path = self.place(&key, held, stamp, "delete")?;
@@ -255,6 +276,15 @@ impl Elements {
                 added.reverse();
                 added.sort_by(|(a, _), (b, _)| a.cmp(b));
                 added.dedup_by(|(a, _), (b, _)| a == b);
+            }
+            // Null fields are those that the deletion before leaves.
+            CqlType::User { .. } => {
+                for (place, part) in Parts::new(value, "user-defined type").enumerate() {
+                    let part = part.map_err(damaged)?;
+                    if let (Some(part), Some(path)) = (part, elements::field_path(place)) {
+                        added.push((path, stamp.cell(Some(value.slice_ref(part)))));
+                    }
+                }
             }
             CqlType::Set { of, .. } => {
                 for element in Taken::new(value, "set").map_err(damaged)? {
@@ -367,6 +397,31 @@ fn only(elements: Vec<(Bytes, Cell)>) -> Complex {
 fn before(stamp: Stamp) -> Deletion {
     let TimestampMicros(timestamp) = stamp.timestamp;
     Deletion { timestamp: TimestampMicros(timestamp.saturating_sub(1)), ..stamp.deletion() }
+}
+
+/// Where a field of the column lies, and its type.
+fn field_of<'a>(
+    column: &'a Column,
+    field: &Ident,
+    what: &str,
+) -> Result<(Bytes, &'a CqlType), PlanError> {
+    let Column { name, ty, .. } = column;
+    let CqlType::User { of, frozen } = ty else {
+        return invalid(format!(
+            "Invalid {what} for non-UDT column {name}: {name} of type {ty} has no field {field}"
+        ));
+    };
+    if *frozen {
+        return invalid(format!(
+            "Invalid {what} for frozen UDT column {name}: it is written as a whole, with ="
+        ));
+    }
+    let mut fields = of.fields.iter().enumerate();
+    let found = fields.find(|(_, (known, _))| known == field.as_str());
+    match found.and_then(|(place, (_, ty))| Some((elements::field_path(place)?, ty))) {
+        Some(found) => Ok(found),
+        None => invalid(format!("UDT column {name} does not have a field named {field}")),
+    }
 }
 
 /// Whether elements of the column can be written one by one.

@@ -107,6 +107,7 @@ impl Gather<'_, '_, '_> {
             (Operator::ContainsKey, _) => {
                 return invalid(format!("Cannot use CONTAINS KEY on non-map column {name}"));
             }
+            (_, ty @ CqlType::User { frozen: false, .. }) => return not_restricted(name, ty),
             (_, ty) if ty.is_multicell() => {
                 return invalid(format!(
                     "Collection column '{name}' ({ty}) cannot be restricted by a '{}' relation",
@@ -172,6 +173,9 @@ impl Gather<'_, '_, '_> {
 
     fn is_in(&mut self, name: &Ident, values: &InValues) -> Result<(), PlanError> {
         let column = self.find(name)?;
+        if let ty @ CqlType::User { frozen: false, .. } = &column.ty {
+            return not_restricted(name, ty);
+        }
         if column.ty.is_multicell() {
             let ty = &column.ty;
             return invalid(format!(
@@ -512,4 +516,11 @@ fn filters_of(rule: Rule) -> Vec<Filter> {
         }
     }
     filters
+}
+
+/// It is no single value that could be compared.
+fn not_restricted<T>(name: &Ident, ty: &CqlType) -> Result<T, PlanError> {
+    invalid(format!(
+        "Non-frozen UDT column '{name}' ({ty}) cannot be restricted by any relation: freeze it"
+    ))
 }

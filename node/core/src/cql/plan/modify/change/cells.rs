@@ -128,7 +128,9 @@ impl Change {
                 return Ok(partition);
             }
             let keys = self.clustering_keys(&write.env)?;
-            partition.rows = keys.into_iter().map(|key| (key, row.clone())).collect();
+            let count = keys.len();
+            // The last one is moved: of most statements it is the only one.
+            partition.rows = keys.into_iter().zip(std::iter::repeat_n(row, count)).collect();
             return Ok(partition);
         };
         for key in self.clustering_keys(&write.env)? {
