@@ -4,6 +4,7 @@
 use clap::{Parser, Subcommand};
 use helenus_sim::bench::command::{self as bench, BenchVerb};
 use helenus_sim::bench::software;
+use helenus_sim::cas::{self, CasArgs};
 use helenus_sim::lab::{self, Settings};
 use helenus_sim::report::{Json, Style, write_text};
 use helenus_sim::scenario::figure::FIGURES;
@@ -22,7 +23,8 @@ const EXAMPLES: &str = "Examples:
   helenus-lab run my.toml --json report.json    a scenario of your own, and a report for programs
   helenus-lab check my.toml                     say what is wrong with it before running it
   helenus-lab figures                           what expectations may measure
-  helenus-lab bench hints --preset black-friday the limits of hint stores, measured and predicted";
+  helenus-lab bench hints --preset black-friday the limits of hint stores, measured and predicted
+  helenus-lab cas --runs 100                    conditional writes under faults: is there one order?";
 
 /// Runs experiments on a simulated cluster of real nodes, and says whether what was expected holds.
 #[derive(Debug, Parser)]
@@ -49,6 +51,8 @@ enum Verb {
     /// Measure limits over many runs, beside what arithmetic says of them.
     #[command(subcommand)]
     Bench(BenchVerb),
+    /// Compare and set registers by conditional writes under faults, and judge what clients saw for linearizability.
+    Cas(CasArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Verb::Check { file } => check(&file),
         Verb::Figures => figures(),
         Verb::Bench(verb) => bench::run(&verb),
+        Verb::Cas(args) => cas::command(&args),
     };
     match done {
         Ok(code) => code,

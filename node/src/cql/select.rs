@@ -64,9 +64,11 @@ impl<'a> Standing<'a> {
     }
 }
 
+type ResultRow = Vec<Option<Bytes>>;
+
 /// Rows on their way.
 struct Page {
-    rows: Vec<Vec<Option<Bytes>>>,
+    rows: Vec<ResultRow>,
     /// An aggregate, instead of rows.
     fold: Option<Fold>,
     /// Of each row, if rows of several partitions are put into one order.
@@ -164,6 +166,14 @@ struct Selecting<'a> {
     trace: &'a Trace,
 }
 
+/// Rows of several partitions in one order, as many as there may be.
+fn sorted(bound: &BoundSelect, mut rows: Vec<(ClusteringKey, ResultRow)>) -> Vec<ResultRow> {
+    rows.sort_by(|(a, _), (b, _)| if bound.reversed { b.cmp(a) } else { a.cmp(b) });
+    let limit = bound.limit.and_then(|limit| usize::try_from(limit).ok());
+    rows.truncate(limit.unwrap_or(usize::MAX));
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
 impl Front {
     pub(super) async fn select(
         self: &Arc<Self>,
@@ -220,11 +230,7 @@ impl Front {
             rows = vec![bound.finish(fold).map_err(|e| not_planned(&e))?];
         }
         if merges {
-            let mut sorted: Vec<_> = keys.into_iter().zip(rows).collect();
-            sorted.sort_by(|(a, _), (b, _)| if bound.reversed { b.cmp(a) } else { a.cmp(b) });
-            let limit = bound.limit.and_then(|limit| usize::try_from(limit).ok());
-            sorted.truncate(limit.unwrap_or(usize::MAX));
-            rows = sorted.into_iter().map(|(_, row)| row).collect();
+            rows = sorted(&bound, keys.into_iter().zip(rows).collect());
         }
         let columns = planned.columns.clone().unwrap_or_else(|| Arc::from([]));
         let changed = version >= Version::V5

@@ -302,8 +302,8 @@ fn type_row(def: &TypeDef) -> Cells {
     Cells::new()
         .text("keyspace_name", &def.keyspace)
         .text("type_name", &def.name)
-        .texts("field_names", def.fields.iter().map(|(name, _)| name.clone()))
-        .texts("field_types", def.fields.iter().map(|(_, ty)| ty.to_string()))
+        .text_list("field_names", def.fields.iter().map(|(name, _)| name.clone()))
+        .text_list("field_types", def.fields.iter().map(|(_, ty)| ty.to_string()))
 }
 
 fn dropped_rows(made: &mut Made<'_>, def: &TableDef) {

@@ -8,7 +8,7 @@ use helenus_core::hint::Overflow;
 use helenus_core::schema::{TypesError, check_name};
 use helenus_core::{
     Columns, Dc, KeyspaceDef, NodeId, Replication, Schema, TableDef, TableId, TableOptions,
-    TimestampMicros,
+    TimestampMicros, TypeDef,
 };
 use std::collections::BTreeSet;
 
@@ -373,12 +373,11 @@ impl Change {
                 }
             }
             Change::CreateType { .. } | Change::AlterType { .. } | Change::DropType { .. } => {
-                let delta = self.type_delta(schema, altered)?;
-                return Ok(delta.map(|delta| delta.without(schema)));
+                return self.type_delta(schema, altered);
             }
         }
-        if let Change::CreateTable { keyspace, .. } | Change::AlterTable { keyspace, .. } = self {
-            check_types(schema, &delta, keyspace)?;
+        if let Change::CreateTable { .. } | Change::AlterTable { .. } = self {
+            delta.tables.values().try_for_each(|def| schema.check_table(def))?;
         }
         Ok(Some(delta.without(schema)))
     }
@@ -428,19 +427,19 @@ impl Change {
             }
             Change::DropType { keyspace, name, if_exists } => {
                 let full_name = format!("{keyspace}.{name}");
-                let (types, tables) = schema.users_of(keyspace, name);
-                let users = match (types.as_slice(), tables.as_slice()) {
-                    ([], []) => None,
-                    ([], tables) => Some(format!("tables {}", tables.join(", "))),
-                    (types, _) => Some(format!("user types {}", types.join(", "))),
-                };
-                delta = schema.clone();
-                if !delta.drop_type(keyspace, name, altered) {
+                let Some(was) = schema.type_def(keyspace, name) else {
                     return missing("type", &full_name, *if_exists);
-                }
-                if let Some(users) = users {
+                };
+                let users = match schema.users_of(keyspace, name) {
+                    (types, _) if !types.is_empty() => format!("user types {}", types.join(", ")),
+                    (_, tables) if !tables.is_empty() => format!("tables {}", tables.join(", ")),
+                    _ => String::new(),
+                };
+                if !users.is_empty() {
                     return Err(ChangeError::TypeInUse { name: full_name, users });
                 }
+                let def = TypeDef { altered, dropped: true, ..was.clone() };
+                delta.types.insert((keyspace.clone(), name.clone()), def);
             }
             _ => {}
         }

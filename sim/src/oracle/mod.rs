@@ -4,6 +4,7 @@
 mod figures;
 mod firsts;
 mod judge;
+pub mod linear;
 mod reads;
 mod replicas;
 mod storage;

@@ -17,6 +17,7 @@ import test_data  # noqa: F401
 import test_errors  # noqa: F401
 import test_schema  # noqa: F401
 import test_tracing  # noqa: F401
+import test_types  # noqa: F401
 import test_failure  # noqa: F401
 
 if __name__ == "__main__":

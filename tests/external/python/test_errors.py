@@ -21,7 +21,6 @@ from test_cluster import keyspace
 # Statements that are refused (most of them CQL that Helenus does not carry out), and a word that the refusal must have.
 UNSUPPORTED = {
     "CREATE TABLE {ks}.counted (k int PRIMARY KEY, n counter, v int)": "counter",
-    "CREATE TYPE {ks}.pair (a int, b int)": "user-defined types",
     "ALTER TABLE {t} ALTER v TYPE bigint": "keeps its type",
     "ALTER TABLE {t} DROP v USING TIMESTAMP 1": "USING TIMESTAMP",
     "CREATE INDEX ON {t} (v)": "CREATE INDEX",

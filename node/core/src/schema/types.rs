@@ -336,43 +336,56 @@ impl Schema {
         tables.map(|def| def.name.as_str()).collect()
     }
 
-    /// Whether all types and tables of a keyspace still are what can be, after one of its types has changed or something
-    /// that is made of them has come.
+    /// Whether all types and tables of a keyspace still are what can be, after one of its types has come or changed.
     ///
     /// # Errors
     /// The first that cannot.
     pub fn check_types(&self, keyspace: &str) -> Result<(), TypesError> {
         let mut resolver = Resolver::new(self, keyspace);
         let types = || self.live_types().filter(|def| def.keyspace == keyspace);
-        for def in types() {
-            let of = || format!("type `{keyspace}.{}`", def.name);
-            self.check_there(keyspace, def.fields.iter().map(|(_, ty)| ty), &of)?;
-            let (mut seen, mut next) = (BTreeSet::new(), def.parts());
-            while let Some(part) = next.pop_first() {
-                if part == def.name {
-                    return Err(TypesError::Circular { name: def.name.clone() });
-                }
-                if seen.insert(part) {
-                    let key = (keyspace.to_owned(), part.to_owned());
-                    next.extend(self.types.get(&key).into_iter().flat_map(TypeDef::parts));
-                }
-            }
-        }
+        types().try_for_each(|def| self.check_parts(def))?;
         for def in types() {
             let ty = CqlType::User { of: UserType::reference(keyspace, &def.name), frozen: true };
             let checked = resolver.ty(&ty).check_within();
             let of = format!("type `{keyspace}.{}`", def.name);
             checked.map_err(|why| TypesError::Part { of, why })?;
         }
-        for def in self.live_tables().filter(|def| def.keyspace == keyspace) {
-            let table = format!("{keyspace}.{}", def.name);
-            let of = || format!("table `{table}`");
-            self.check_there(keyspace, def.columns.live_types(), &of)?;
-            let columns = def.columns.with_types(|ty| resolver.ty(ty));
-            let mut types = columns.live_types();
-            let checked = types.try_for_each(CqlType::check_within);
-            checked.map_err(|why| TypesError::Part { of: of(), why })?;
-            columns.check().map_err(|why| TypesError::Columns { table: table.clone(), why })?;
+        let mut tables = self.live_tables().filter(|def| def.keyspace == keyspace);
+        tables.try_for_each(|def| self.check_columns(def, &mut resolver))
+    }
+
+    /// Whether the types that a table is made of are there, and fit into it.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check_table(&self, def: &TableDef) -> Result<(), TypesError> {
+        self.check_columns(def, &mut Resolver::new(self, &def.keyspace))
+    }
+
+    fn check_columns(&self, def: &TableDef, resolver: &mut Resolver<'_>) -> Result<(), TypesError> {
+        let table = format!("{}.{}", def.keyspace, def.name);
+        let of = || format!("table `{table}`");
+        self.check_there(&def.keyspace, def.columns.live_types(), &of)?;
+        let columns = def.columns.with_types(|ty| resolver.ty(ty));
+        let mut types = columns.live_types();
+        let checked = types.try_for_each(CqlType::check_within);
+        checked.map_err(|why| TypesError::Part { of: of(), why })?;
+        columns.check().map_err(|why| TypesError::Columns { table: table.clone(), why })
+    }
+
+    /// What the type is made of is there, and is not the type itself.
+    fn check_parts(&self, def: &TypeDef) -> Result<(), TypesError> {
+        let of = || format!("type `{}.{}`", def.keyspace, def.name);
+        self.check_there(&def.keyspace, def.fields.iter().map(|(_, ty)| ty), &of)?;
+        let (mut seen, mut next) = (BTreeSet::new(), def.parts());
+        while let Some(part) = next.pop_first() {
+            if part == def.name {
+                return Err(TypesError::Circular { name: def.name.clone() });
+            }
+            if seen.insert(part) {
+                let key = (def.keyspace.clone(), part.to_owned());
+                next.extend(self.types.get(&key).into_iter().flat_map(TypeDef::parts));
+            }
         }
         Ok(())
     }
@@ -419,21 +432,6 @@ impl Schema {
             self.types.insert(key, def.clone());
         }
         self
-    }
-
-    /// Drops a type; says whether there was one. `altered` comes from [`Schema::next_altered`].
-    pub fn drop_type(&mut self, keyspace: &str, name: &str, altered: TimestampMicros) -> bool {
-        if self.type_def(keyspace, name).is_none() {
-            return false;
-        }
-        let key = (keyspace.to_owned(), name.to_owned());
-        match self.types.get_mut(&key) {
-            Some(def) => {
-                (def.dropped, def.altered) = (true, altered);
-                true
-            }
-            None => false,
-        }
     }
 }
 

@@ -71,6 +71,16 @@ impl Cells {
         self.with(name, super::ip_bytes(value))
     }
 
+    /// A list of texts, in this order.
+    pub(in crate::cql) fn text_list(
+        self,
+        name: &'static str,
+        values: impl Iterator<Item = String>,
+    ) -> Cells {
+        let list = collection::encode_list(&values.collect::<Vec<_>>());
+        self.with(name, list.expect("texts as short as these make a list"))
+    }
+
     /// A set of texts.
     pub(in crate::cql) fn texts(
         self,
