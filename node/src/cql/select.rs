@@ -186,8 +186,6 @@ impl Front {
         let bound = select.bind(&values, self.moment()).map_err(|e| not_planned(&e))?;
         let place = parameters.paging_state.map(Place::decode).transpose()?;
         let size = parameters.page_size.filter(|_| !bound.is_aggregate());
-        let left =
-            size.map_or(usize::MAX, |size| usize::try_from(size.get()).unwrap_or(usize::MAX));
         let merges = bound.merges_partitions() && !bound.is_aggregate();
         if merges && size.is_some() {
             return Err(invalid(
@@ -203,7 +201,7 @@ impl Front {
             fold: fold.map_err(|e| not_planned(&e))?,
             keys: Vec::new(),
             bytes: 0,
-            left,
+            left: size.map_or(usize::MAX, |size| usize::try_from(size.get()).unwrap_or(usize::MAX)),
             remaining: place.as_ref().map_or(limit, |place| place.remaining),
             is_paged: size.is_some(),
             now: second(parameters.now_in_seconds),
