@@ -169,73 +169,78 @@ fn tables_of_users() -> [Arc<TableDef>; 3] {
     ]
 }
 
+/// Those that most scripts use.
+fn plain_tables() -> Vec<Arc<TableDef>> {
+    let mut short =
+        TableDef::clone(&table(7, "short", &[("k", "int")], &[], &[("v", "int", false)]));
+    short.options.default_time_to_live = 100;
+    vec![
+        table(1, "kv", &[("k", "text")], &[], &[("v", "int", false), ("w", "text", false)]),
+        table(
+            2,
+            "wide",
+            &[("k", "int")],
+            &[("a", "int", false), ("b", "int", true)],
+            &[("v", "int", false), ("w", "text", false)],
+        ),
+        table(
+            3,
+            "stat",
+            &[("k", "int")],
+            &[("c", "int", false)],
+            &[("s", "text", true), ("v", "int", false)],
+        ),
+        table(
+            4,
+            "pair",
+            &[("x", "int"), ("y", "text")],
+            &[("c", "int", false)],
+            &[("v", "double", false)],
+        ),
+        table(
+            5,
+            "colls",
+            &[("k", "int")],
+            &[],
+            &[
+                ("l", "frozen<list<int>>", false),
+                ("s", "frozen<set<text>>", false),
+                ("m", "frozen<map<text, int>>", false),
+                ("t", "frozen<tuple<int, text>>", false),
+                ("open", "list<int>", false),
+                ("u", "frozen<user>", false),
+            ],
+        ),
+        table(6, "counts", &[("k", "int")], &[], &[("n", "counter", false)]),
+        Arc::new(short),
+        table(
+            8,
+            "times",
+            &[("k", "timeuuid")],
+            &[],
+            &[
+                ("d", "date", false),
+                ("ts", "timestamp", false),
+                ("id", "uuid", false),
+                ("b", "blob", false),
+                ("f", "bigint", false),
+            ],
+        ),
+        table(9, "texts", &[("k", "int")], &[("c", "text", false)], &[]),
+        table(
+            20,
+            "hits",
+            &[("k", "int")],
+            &[("c", "int", false)],
+            &[("visits", "counter", true), ("n", "counter", false), ("m", "counter", false)],
+        ),
+    ]
+}
+
 impl Default for Store {
     fn default() -> Store {
-        let mut short =
-            TableDef::clone(&table(7, "short", &[("k", "int")], &[], &[("v", "int", false)]));
-        short.options.default_time_to_live = 100;
-        let tables = vec![
-            table(1, "kv", &[("k", "text")], &[], &[("v", "int", false), ("w", "text", false)]),
-            table(
-                2,
-                "wide",
-                &[("k", "int")],
-                &[("a", "int", false), ("b", "int", true)],
-                &[("v", "int", false), ("w", "text", false)],
-            ),
-            table(
-                3,
-                "stat",
-                &[("k", "int")],
-                &[("c", "int", false)],
-                &[("s", "text", true), ("v", "int", false)],
-            ),
-            table(
-                4,
-                "pair",
-                &[("x", "int"), ("y", "text")],
-                &[("c", "int", false)],
-                &[("v", "double", false)],
-            ),
-            table(
-                5,
-                "colls",
-                &[("k", "int")],
-                &[],
-                &[
-                    ("l", "frozen<list<int>>", false),
-                    ("s", "frozen<set<text>>", false),
-                    ("m", "frozen<map<text, int>>", false),
-                    ("t", "frozen<tuple<int, text>>", false),
-                    ("open", "list<int>", false),
-                    ("u", "frozen<user>", false),
-                ],
-            ),
-            table(6, "counts", &[("k", "int")], &[], &[("n", "counter", false)]),
-            Arc::new(short),
-            table(
-                8,
-                "times",
-                &[("k", "timeuuid")],
-                &[],
-                &[
-                    ("d", "date", false),
-                    ("ts", "timestamp", false),
-                    ("id", "uuid", false),
-                    ("b", "blob", false),
-                    ("f", "bigint", false),
-                ],
-            ),
-            table(9, "texts", &[("k", "int")], &[("c", "text", false)], &[]),
-            table(
-                20,
-                "hits",
-                &[("k", "int")],
-                &[("c", "int", false)],
-                &[("visits", "counter", true), ("n", "counter", false), ("m", "counter", false)],
-            ),
-        ];
-        let tables = tables.into_iter().chain(open_tables()).chain(tables_of_users()).collect();
+        let tables =
+            plain_tables().into_iter().chain(open_tables()).chain(tables_of_users()).collect();
         Store {
             schema: schema(),
             tables,
