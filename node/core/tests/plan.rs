@@ -9,6 +9,8 @@ mod hostile;
 mod model;
 #[path = "plan/store.rs"]
 mod store;
+#[path = "plan/tables.rs"]
+mod tables;
 
 use common::Outcome;
 use goldenscript::{Command, Context, Runner};
