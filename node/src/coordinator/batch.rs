@@ -131,12 +131,12 @@ impl Coordinator {
         }
         if !batch.logged || batch.writes.is_empty() {
             let writes = batch.writes.into_iter().map(|write| self.write(write));
-            let written = self.all_of(writes, level, Then::Stop).await;
+            let written = Box::pin(self.all_of(writes, level, Then::Stop)).await;
             return written.map_err(at_writes);
         }
         let began = self.clock.now();
         let result = match self.admit() {
-            Ok(_place) => self.write_logged(batch.writes).await,
+            Ok(_place) => Box::pin(self.write_logged(batch.writes)).await,
             Err(full) => Err(at_writes(full)),
         };
         let seen = result.as_ref().map_err(|failed| failed.error.clone());

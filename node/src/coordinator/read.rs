@@ -168,16 +168,18 @@ impl Coordinator {
             data_present: false,
         };
         if table.best_effort {
-            return reading.run_best_effort(holders).await;
+            return Box::pin(reading.run_best_effort(holders)).await;
         }
-        let reader = reading.run(&contacts, holders, spare);
         let patience = request.timeout.filter(|t| *t < self.config.read_request_timeout);
         match patience {
-            None => reader.await,
-            Some(patience) => match tokio::time::timeout(patience, reader).await {
-                Ok(result) => result,
-                Err(_) => Err(reading.timeout(reading.responders.len())),
-            },
+            None => reading.run(&contacts, holders, spare).await,
+            Some(patience) => {
+                let reader = reading.run(&contacts, holders, spare);
+                match Box::pin(tokio::time::timeout(patience, reader)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(reading.timeout(reading.responders.len())),
+                }
+            }
         }
     }
 
@@ -210,6 +212,11 @@ impl Reading<'_> {
             };
             return Ok(self.outcome(part, Vec::new()));
         }
+        Box::pin(self.settle_mismatch(found)).await
+    }
+
+    /// The replicas disagree: what each of them has, put together, and those repaired who lack something of it.
+    async fn settle_mismatch(&mut self, found: Vec<Found>) -> Result<ReadOutcome, RequestError> {
         self.coordinator.metrics.digest_mismatch();
         let digests = found.iter().map(|answer| (answer.node, answer.digest));
         self.coordinator.tell_mismatch(self.trace, digests);

@@ -151,7 +151,7 @@ impl Coordinator {
         if planned.counts() {
             let holders = planned.table.placement.replicas(planned.write.token);
             if holders.iter().all(|holder| holder.node != self.id) {
-                return self.hand_to_leader(planned, counting).await;
+                return Box::pin(self.hand_to_leader(planned, counting)).await;
             }
         }
         self.carry_out(planned).await
@@ -223,7 +223,8 @@ impl Coordinator {
             None => sent.gather(&mut tally, &mut responders).await,
             Some(patience) => {
                 let gathered = sent.gather(&mut tally, &mut responders);
-                tokio::time::timeout(patience, gathered).await.unwrap_or(Verdict::Pending)
+                let gathered = Box::pin(tokio::time::timeout(patience, gathered)).await;
+                gathered.unwrap_or(Verdict::Pending)
             }
         };
         sent.owed.trace.tell(|| concluded(level, &tally, verdict));

@@ -5,7 +5,7 @@
 //! Cassandra too, where a request's thread does not look whether its client is there still.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -23,15 +23,16 @@ impl Audience {
     }
 
     /// What `work` gives; `None`: nobody waits for it, and it was dropped where it stood.
-    pub(super) async fn while_there<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        std::future::poll_fn(|context| {
+    pub(super) fn while_there<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Option<T>> {
+        std::future::poll_fn(move |context| {
             if self.gone.load(Ordering::Relaxed) {
                 return Poll::Ready(None);
             }
             work.as_mut().poll(context).map(Some)
         })
-        .await
     }
 }
 
@@ -39,14 +40,16 @@ impl Audience {
 mod tests {
     use super::*;
     use futures_util::FutureExt as _;
+    use std::pin::pin;
 
     #[test]
     fn work_ends_when_nobody_waits_for_it() {
         let audience = Audience::default();
-        assert_eq!(audience.while_there(async { 1 }).now_or_never(), Some(Some(1)));
-        let mut waits = Box::pin(audience.while_there(std::future::pending::<()>()));
-        assert_eq!(waits.as_mut().now_or_never(), None);
+        assert_eq!(audience.while_there(pin!(async { 1 })).now_or_never(), Some(Some(1)));
+        let work = pin!(std::future::pending::<()>());
+        let mut waits = audience.while_there(work);
+        assert_eq!((&mut waits).now_or_never(), None);
         audience.clone().leave();
-        assert_eq!(waits.as_mut().now_or_never(), Some(None));
+        assert_eq!(waits.now_or_never(), Some(None));
     }
 }

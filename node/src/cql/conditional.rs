@@ -97,9 +97,8 @@ impl Front {
                 "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time",
             ));
         };
-        let settled =
-            self.coordinator.settle(&table.keyspace, &table.name, table.id, key, serial).await;
-        match settled {
+        let settled = self.coordinator.settle(&table.keyspace, &table.name, table.id, key, serial);
+        match Box::pin(settled).await {
             Ok(()) => Ok(serial.quorum()),
             Err(error) => Err(Box::new(self.failure(&error))),
         }

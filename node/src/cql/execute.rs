@@ -1,4 +1,8 @@
 //! Statements, carried out: parsed, planned, bound, and handed to the coordinator.
+//!
+//! The future of a request is moved into its place when it begins, and hundreds of them wait at a time. So each kind of
+//! statement is boxed where it is carried out, and what few of a kind do (a scan, a condition, a round of Paxos) once more:
+//! it takes no room in the others.
 
 use super::Front;
 use super::answer::{Asked, Unlogged, Work};
@@ -14,7 +18,8 @@ use crate::schema::builtin::AUTH;
 use bytes::Bytes;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
 use helenus_core::cql::plan::{
-    BatchLimits, Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt, check_batch, plan,
+    BatchLimits, BatchPlan, Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt,
+    check_batch, plan,
 };
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
 use helenus_proto::cql::{
@@ -69,11 +74,11 @@ impl Front {
     pub(super) async fn execute(
         self: &Arc<Self>,
         version: Version,
-        work: Work,
+        work: Box<Work>,
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
-        let Work { asked, keyspace, trace, audience } = work;
+        let Work { asked, keyspace, trace, audience } = *work;
         match asked {
             Asked::Query(text, parameters) => {
                 let known = Known::new(text, keyspace).map_err(|e| syntax(&e))?;
@@ -92,7 +97,9 @@ impl Front {
                 let how = How { version, parameters, known_metadata, trace, warnings, unlogged };
                 self.carry_out(&known, planned, how, &audience).await
             }
-            Asked::Batch(batch) => self.batch(batch, keyspace, &trace, warnings, unlogged).await,
+            Asked::Batch(batch) => {
+                Box::pin(self.batch(batch, keyspace, &trace, warnings, unlogged)).await
+            }
         }
     }
 
@@ -199,7 +206,7 @@ impl Front {
                 Parsed::Use(name) => self.use_keyspace(name.as_str()),
                 Parsed::Describe(asked) => self.describe(asked, keyspace),
                 Parsed::Unsupported { verb, what } => Err(unsupported(&format!("{verb} {what}"))),
-                statement => self.define(statement, keyspace, how.warnings).await,
+                statement => Box::pin(self.define(statement, keyspace, how.warnings)).await,
             };
         };
         match &planned.plan {
@@ -207,32 +214,39 @@ impl Front {
                 Err(unauthorized(select.table()))
             }
             Plan::Select(select) => {
-                let rows = audience.while_there(self.select(&planned, select, how)).await;
-                rows.unwrap_or_else(|| Err(unheard()))
+                let mut rows = Box::pin(self.select(&planned, select, how));
+                audience.while_there(rows.as_mut()).await.unwrap_or_else(|| Err(unheard()))
             }
-            Plan::Modify(modify) => self.modify(modify, how).await,
-            Plan::Batch(batch) => {
-                let How { parameters, trace, warnings, unlogged, .. } = how;
-                let values = in_order(parameters.values, planned.plan.markers())?;
-                let level = write_level(parameters.consistency, batch.is_conditional())?;
-                if batch.is_conditional() {
-                    let bound = batch.conditional(&values, self.moment());
-                    let bound = bound.map_err(|e| not_planned(&e))?;
-                    let serial = parameters.serial_consistency;
-                    return self.decide(bound, serial, level, warnings, unlogged).await;
-                }
-                let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
-                let moment = self.moment();
-                let mut held = Held::new();
-                let wanted = batch.reads(&values, moment).map_err(|e| not_planned(&e))?;
-                self.read_before(&mut held, wanted, (level, &trace)).await?;
-                let updates =
-                    batch.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
-                let logged = batch.kind() == AstBatchKind::Logged;
-                self.check_batch_size(&updates, logged, warnings)?;
-                self.write_all(updates, logged, level, &trace, warnings, unlogged).await
-            }
+            Plan::Modify(modify) => Box::pin(self.modify(modify, how)).await,
+            Plan::Batch(batch) => Box::pin(self.planned_batch(&planned, batch, how)).await,
         }
+    }
+
+    /// A batch that was said in one statement.
+    async fn planned_batch(
+        self: &Arc<Self>,
+        planned: &Planned,
+        batch: &BatchPlan,
+        how: How<'_>,
+    ) -> Result<Response, Refusal> {
+        let How { parameters, trace, warnings, unlogged, .. } = how;
+        let values = in_order(parameters.values, planned.plan.markers())?;
+        let level = write_level(parameters.consistency, batch.is_conditional())?;
+        if batch.is_conditional() {
+            let bound = batch.conditional(&values, self.moment());
+            let bound = bound.map_err(|e| not_planned(&e))?;
+            let serial = parameters.serial_consistency;
+            return self.decide(bound, serial, level, warnings, unlogged).await;
+        }
+        let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
+        let moment = self.moment();
+        let mut held = Held::new();
+        let wanted = batch.reads(&values, moment).map_err(|e| not_planned(&e))?;
+        self.read_before(&mut held, wanted, (level, &trace)).await?;
+        let updates = batch.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
+        let logged = batch.kind() == AstBatchKind::Logged;
+        self.check_batch_size(&updates, logged, warnings)?;
+        self.write_all(updates, logged, level, &trace, warnings, unlogged).await
     }
 
     fn use_keyspace(&self, keyspace: &str) -> Result<Response, Refusal> {
@@ -264,12 +278,14 @@ impl Front {
         if modify.is_conditional() {
             let bound = modify.conditional(&values, self.moment()).map_err(|e| not_planned(&e))?;
             let serial = parameters.serial_consistency;
-            return self.decide(bound, serial, level, warnings, unlogged).await;
+            return Box::pin(self.decide(bound, serial, level, warnings, unlogged)).await;
         }
         let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
         let (moment, mut held) = (self.moment(), Held::new());
         let wanted = modify.reads(&values, moment).map_err(|e| not_planned(&e))?;
-        self.read_before(&mut held, wanted, (level, &trace)).await?;
+        if !wanted.is_empty() {
+            Box::pin(self.read_before(&mut held, wanted, (level, &trace))).await?;
+        }
         let updates = modify.bind(&values, at, moment, &held).map_err(|e| not_planned(&e))?;
         let table = modify.table();
         let updates = updates.into_iter().map(|(key, update)| (Arc::clone(table), key, update));

@@ -220,7 +220,9 @@ impl Front {
                 Keys::Some(keys) => {
                     self.read_keys(&selecting, keys, place.as_ref(), &mut page).await?;
                 }
-                Keys::Scan { .. } => self.scan(&selecting, place.as_ref(), &mut page).await?,
+                Keys::Scan { .. } => {
+                    Box::pin(self.scan(&selecting, place.as_ref(), &mut page)).await?;
+                }
             }
         }
         let Page { mut rows, fold, keys, remaining, next, .. } = page;
@@ -303,7 +305,12 @@ impl Front {
                 shape: Shape::Of(table.id),
                 trace: trace.clone(),
             };
-            let found = self.coordinator.read_rows(request, filter).await;
+            let found = if table.columns.clustering.is_empty() {
+                // It has one row: to be cut to that row costs each replica more than it saves.
+                self.coordinator.read(request).await
+            } else {
+                self.coordinator.read_rows(request, filter).await
+            };
             let found = found.map_err(|error| Box::new(self.failure(&error)))?;
             let part = Part { partition: found.partition, next: found.next };
             if page.take(bound, &part, found.at, standing)? {
