@@ -149,8 +149,13 @@ impl Cql {
     /// Executes a statement that is to be traced; gives its answer and the trace's id, if there is one.
     pub async fn traced(&mut self, text: &str, level: Level) -> (Response, Option<u128>) {
         let request = Request::Query { query: text.to_owned(), parameters: at(level) };
-        let reply = self.send(request, true).await;
+        let reply = self.ask_traced(request).await;
         (reply.response, reply.extras.tracing_id)
+    }
+
+    /// Sends a request that is to be traced, and waits for its answer.
+    pub async fn ask_traced(&mut self, request: Request) -> Reply {
+        self.send(request, true).await
     }
 
     async fn send(&mut self, request: Request, tracing: bool) -> Reply {

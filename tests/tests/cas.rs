@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 use helenus_core::Level;
+use helenus_core::cql::{CqlType, collection};
 use helenus_proto::cql::{
     Batch, BatchKind, BatchStatement, Columns, Consistency, ErrorKind, Parameters, Request,
     Response, RowsMetadata, SerialConsistency, Statement, Value, Version, WriteType,
@@ -385,4 +386,82 @@ async fn writers_in_each_others_way_lose_nothing_and_repeat_nothing_though_a_rep
         assert_eq!(strange.count(), 0, "{log}");
     }
     assert!(fates.applied.len() >= 75, "{fates:?}");
+}
+
+const PEOPLE: [&str; 2] = [
+    "CREATE TYPE bank.phone (prefix int, number text)",
+    "CREATE TABLE bank.people (k int PRIMARY KEY, tags set<text>, visits list<int>, \
+     debts map<text, int>, calls phone, old frozen<list<int>>, v int)",
+];
+
+/// The types of an answer's columns, as a schema would name them.
+fn types(answer: &Response) -> Vec<String> {
+    let Response::Rows(rows) = answer else { panic!("{answer:?}") };
+    let Columns::Described(columns) = &rows.metadata.columns else { panic!("{answer:?}") };
+    columns.iter().map(|column| column.ty.freeze().to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_is_not_frozen_is_judged_as_a_reader_sees_it() {
+    let cluster = Cluster::start_cql(3).await;
+    let mut cql = bank(&cluster).await;
+    for statement in PEOPLE {
+        cql.run(statement).await;
+    }
+    // One column, in several writes by several coordinators.
+    let mut other = Cql::connect(cluster.native(1), Version::V4, None).await;
+    cql.run("INSERT INTO bank.people (k, tags, visits, old) VALUES (1, {'b'}, [2], [7, 8])").await;
+    other
+        .run("UPDATE bank.people SET tags = tags + {'a'}, visits = [1] + visits WHERE k = 1")
+        .await;
+    other.run("UPDATE bank.people SET debts['ann'] = 5, calls.prefix = 49 WHERE k = 1").await;
+    for (condition, holds) in [
+        ("tags = {'a', 'b'} AND visits = [1, 2] AND debts = {'ann': 5}", true),
+        ("tags IN ({'a'}, null)", false),
+        ("visits > [1] AND visits < [1, 3] AND visits IN ([], [1, 2])", true),
+        ("visits[1] = 2 AND visits[2] = null AND debts['ann'] IN (4, 5)", true),
+        ("debts['ann'] > 5", false),
+        ("debts['bob'] != null", false),
+        ("calls = {prefix: 49} AND calls.prefix > 48 AND calls.number = null", true),
+        ("calls.number IN ('7', '8')", false),
+        ("old[1] = 8 AND old > [7]", true),
+    ] {
+        let update = format!("UPDATE bank.people SET v = 1 WHERE k = 1 IF {condition}");
+        let (_, found) = answer(&mut cql, &update).await;
+        assert_eq!(found[0][0] == yes(), holds, "{condition}");
+    }
+    // What was found instead is shown whole, with the column's own type.
+    let refused = cql.run("UPDATE bank.people SET v = 2 WHERE k = 1 IF debts['ann'] = 6").await;
+    assert_eq!(types(&refused), ["boolean", "frozen<map<text, int>>"]);
+    let debts = collection::encode_map(&CqlType::Text, vec![(b"ann", 5_i32.to_be_bytes())]);
+    assert_eq!(rows(refused).rows, [[no(), Some(debts.unwrap())]]);
+    let refused = cql.run("UPDATE bank.people SET v = 2 WHERE k = 1 IF calls.prefix < 0").await;
+    assert_eq!(types(&refused), ["boolean", "frozen<phone>"]);
+
+    // Bound, and the set in an order of the client's own.
+    let swap = cql
+        .prepare(
+            "UPDATE bank.people SET visits[?] = ? WHERE k = ? IF tags = ? AND visits[?] = ? AND \
+             debts[?] IN ?",
+        )
+        .await;
+    let tags = collection::encode_list(&["b", "a"]).unwrap();
+    let sums = collection::encode_list(&[4_i32, 5].map(i32::to_be_bytes)).unwrap();
+    let [zero, one, nine] = [0_i32, 1, 9].map(i32::to_be_bytes);
+    let values: [&[u8]; 8] = [&zero, &nine, &one, &tags, &zero, &one, b"ann", &sums];
+    assert_eq!(rows(cql.execute(&swap, bound(&values)).await).rows, [[yes()]]);
+    // It was swapped: who comes second finds it so.
+    let found = rows(cql.execute(&swap, bound(&values)).await).rows;
+    assert_eq!((found.len(), &found[0][0]), (1, &no()));
+    let visits = collection::encode_list(&[9_i32, 2].map(i32::to_be_bytes)).unwrap();
+    assert_eq!(other.rows("SELECT visits FROM bank.people WHERE k = 1").await, [[Some(visits)]]);
+    // Without elements it is null, and empty.
+    let clear = "UPDATE bank.people SET visits = [] WHERE k = 1 IF visits = [9, 2]";
+    assert_eq!(answer(&mut cql, clear).await.1, [[yes()]]);
+    let first = "UPDATE bank.people SET visits = [3] WHERE k = 1 IF visits = null AND visits < [0]";
+    assert_eq!(answer(&mut other, first).await.1, [[yes()]]);
+    assert_eq!(answer(&mut cql, first).await.1.len(), 1);
+    let sentence = cql.refused("UPDATE bank.people SET v = 1 WHERE k = 1 IF tags['a'] = 'a'").await;
+    assert_eq!(sentence.kind, ErrorKind::Invalid);
+    assert_eq!(sentence.message, "Invalid element access syntax for set column tags");
 }

@@ -1,6 +1,8 @@
 //! Statements against tables in memory: golden scripts (`testscripts/plan/<claim>`), and a comparison with a naive model.
 
 mod common;
+#[path = "plan/conditions.rs"]
+mod conditions;
 #[path = "plan/elements.rs"]
 mod elements;
 #[path = "plan/hostile.rs"]

@@ -15,7 +15,7 @@ use super::trace::Trace;
 use super::write::{PlannedWrite, message};
 use super::{Coordinator, RequestError, WriteOutcome, WriteRequest, storage_reason};
 use crate::batchlog::KeepError;
-use crate::peers::Lane;
+use crate::peers::{Lane, Verb};
 use crate::seams::probe::ApplyPath;
 use crate::storage::Write;
 use bytes::Bytes;
@@ -149,11 +149,14 @@ impl Coordinator {
         writes: Vec<WriteRequest>,
     ) -> Result<BatchOutcome, BatchError> {
         let level = level_of(&writes);
+        let trace = writes.first().map(|write| write.trace.clone()).unwrap_or_default();
         let planned = writes.into_iter().map(|write| self.planned(write));
         let planned = planned.collect::<Result<Vec<_>, _>>().map_err(at_writes)?;
         let keepers = self.keepers(level).map_err(at_writes)?;
         let (id, batch) = self.to_log(&planned).map_err(at_writes)?;
-        self.log(id, batch, &keepers).await.map_err(at_log)?;
+        self.tell_keepers(&trace, (id, planned.len()), &keepers);
+        self.log(id, batch, &keepers, &trace).await.map_err(at_log)?;
+        trace.tell(|| "The batch is logged: its writes begin".to_owned());
         // From here on it will be finished: by this node, or by a keeper.
         let written = planned.into_iter().map(|write| self.carry_out(write));
         let outcome = self.all_of(written, level, Then::GoOn).await;
@@ -163,6 +166,7 @@ impl Coordinator {
             let committed = self.replica.engine.commit();
             committed.map_err(|_| at_writes(unlogged.failure(self.id)))?;
         }
+        trace.tell(|| "All of the batch is written: its keepers may forget it".to_owned());
         self.forget(id, &keepers);
         Ok(outcome)
     }
@@ -194,7 +198,13 @@ impl Coordinator {
     }
 
     /// Has the batch written down by all of its keepers.
-    async fn log(&self, id: BatchId, batch: Bytes, keepers: &[NodeId]) -> Result<(), RequestError> {
+    async fn log(
+        &self,
+        id: BatchId,
+        batch: Bytes,
+        keepers: &[NodeId],
+        trace: &Trace,
+    ) -> Result<(), RequestError> {
         let mut received = 0;
         let mut failures = Vec::new();
         let others: Vec<NodeId> = keepers.iter().copied().filter(|node| *node != self.id).collect();
@@ -206,11 +216,15 @@ impl Coordinator {
         }
         let body =
             Body::BatchStore(v1::BatchStore { id: Bytes::copy_from_slice(id.as_bytes()), batch });
+        for node in &others {
+            self.tell_sent(trace, Verb::of(&body).as_str(), *node);
+        }
         let mut asked = self.peers.call(&others, body, self.config.write_request_timeout);
         // One refusal is enough to know how it ends.
         while failures.is_empty()
-            && let Some((node, answer)) = asked.next().await
+            && let Some((node, mut answer)) = asked.next().await
         {
+            self.tell_answer(trace, node, &mut answer);
             match answer {
                 Ok(Body::Ack(_)) => received += 1,
                 Ok(Body::Failed(error)) => {

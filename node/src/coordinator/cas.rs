@@ -19,10 +19,11 @@
 use super::error::{CasError, ReplicaFailure, Unlogged};
 use super::read::ReadRequest;
 use super::route::{Shape, TableRoute};
-use super::trace::Trace;
+use super::trace::words::{committed, judged};
+use super::trace::{Trace, room};
 use super::write::{Outgoing, check_key};
 use super::{Coordinator, ReadOutcome, RequestError};
-use crate::peers::Inflight;
+use crate::peers::{Inflight, Verb};
 use bytes::Bytes;
 use helenus_core::level::Op;
 use helenus_core::paxos::{
@@ -54,6 +55,8 @@ pub struct CasRequest {
     pub serial: SerialLevel,
     /// How many replicas must have it before the client is answered. ANY: those who decided it will do.
     pub level: Level,
+    /// Where its story is told.
+    pub trace: Trace,
 }
 
 /// Judges a condition by the partition as it is, at this second; `Some`: it holds, and this is to be merged in, with this
@@ -96,6 +99,15 @@ struct Decree<'a> {
     deadline: Duration,
     /// A conditional write, or a read at a serial level?
     write: bool,
+    trace: Trace,
+}
+
+/// What a decree is for.
+struct Aim {
+    serial: SerialLevel,
+    /// A conditional write, or a read at a serial level?
+    write: bool,
+    trace: Trace,
 }
 
 impl Coordinator {
@@ -119,17 +131,19 @@ impl Coordinator {
         request: CasRequest,
         judge: &Judge<'_>,
     ) -> Result<CasOutcome, RequestError> {
-        let CasRequest { keyspace, table, id, key, serial, level } = request;
+        let CasRequest { keyspace, table, id, key, serial, level, trace } = request;
         let table = self.route_of(&keyspace, &table, id, &key)?;
         let placement = Arc::clone(&table.placement);
+        let holders = placement.replicas(token::of(&key));
         let mut decree =
-            Decree::new(self, table, placement.replicas(token::of(&key)), Key(key), serial, true)?;
+            Decree::new(self, table, holders, Key(key), Aim { serial, write: true, trace })?;
         decree.check_commit(level)?;
         loop {
             let ballot = decree.begin().await?;
             let ReadOutcome { partition: current, at, .. } = decree.read().await?;
             let update = judge(&current, at, ballot.micros)?;
             let applied = update.is_some();
+            decree.trace.tell(|| judged(applied, &current));
             let update = update.filter(|update| !merge::is_empty(update));
             let update = update.map(|update| decree.encoded(&update)).transpose()?;
             let proposal = Proposal { ballot, update: update.unwrap_or_default() };
@@ -152,15 +166,14 @@ impl Coordinator {
     /// does not come up later. A read by the same quorum that begins now is serial.
     pub async fn settle(
         self: &Arc<Self>,
-        keyspace: &str,
-        table: &str,
-        id: TableId,
+        table: (&str, &str, TableId),
         key: &Key,
         serial: SerialLevel,
+        trace: &Trace,
     ) -> Result<(), RequestError> {
         let began = self.clock.now();
         let result = match self.admit() {
-            Ok(_place) => self.settle_admitted((keyspace, table, id), key, serial).await,
+            Ok(_place) => self.settle_admitted(table, key, serial, trace).await,
             Err(full) => Err(full),
         };
         self.answered("settle", began, &result);
@@ -172,11 +185,13 @@ impl Coordinator {
         (keyspace, table, id): (&str, &str, TableId),
         key: &Key,
         serial: SerialLevel,
+        trace: &Trace,
     ) -> Result<(), RequestError> {
         let table = self.route_of(keyspace, table, id, &key.0)?;
         let placement = Arc::clone(&table.placement);
         let holders = placement.replicas(token::of(&key.0));
-        let mut decree = Decree::new(self, table, holders, key.clone(), serial, false)?;
+        let aim = Aim { serial, write: false, trace: trace.clone() };
+        let mut decree = Decree::new(self, table, holders, key.clone(), aim)?;
         loop {
             let ballot = decree.begin().await?;
             if decree.propose(&Proposal { ballot, update: Bytes::new() }).await? {
@@ -218,12 +233,14 @@ impl<'a> Decree<'a> {
         table: Arc<TableRoute>,
         holders: &'a [Holder],
         key: Key,
-        serial: SerialLevel,
-        write: bool,
+        Aim { serial, write, trace }: Aim,
     ) -> Result<Decree<'a>, RequestError> {
         let level = serial.quorum();
         // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
         let requirement = level.requirement(Op::Read, &table.replication, &coordinator.dc, &[])?;
+        let what = if write { "conditional write" } else { "serial read" };
+        let needed = (serial, requirement.block_for());
+        coordinator.tell_plan(&trace, (what, token::of(&key.0)), holders, needed);
         let alive = |node| coordinator.is_alive(node);
         requirement.check(holders, alive).map_err(|unavailable| CasError::Unavailable {
             serial,
@@ -247,6 +264,7 @@ impl<'a> Decree<'a> {
             contentions: 0,
             deadline: coordinator.clock.now().saturating_add(contention),
             write,
+            trace,
         })
     }
 
@@ -265,11 +283,14 @@ impl<'a> Decree<'a> {
                 return Err(self.timeout(0).into());
             }
             let ballot = self.coordinator.ballot(self.newest);
+            self.coordinator.tell_ballot(&self.trace, ballot);
             let Some(promises) = self.prepare(ballot).await? else {
                 self.hold_back().await;
                 continue;
             };
-            match promises.next() {
+            let next = promises.next();
+            self.coordinator.tell_next(&self.trace, (ballot, promises.received()), &next);
+            match next {
                 Next::Free => return Ok(ballot),
                 Next::Teach { commit, missing } => {
                     self.teach(&commit, &missing).await?;
@@ -309,6 +330,7 @@ impl<'a> Decree<'a> {
         while promises.verdict() == Verdict::Pending
             && let Some((node, answer)) = answers.next().await
         {
+            self.coordinator.tell_acceptor(&self.trace, node, &answer);
             match answer.map(prepared) {
                 Ok(Ok(answer)) => promises.record(node, answer),
                 Ok(Err(reason)) => {
@@ -351,7 +373,8 @@ impl<'a> Decree<'a> {
         }
         let mut accepts = Accepts::new(self.needed, self.participants.len());
         let mut silent = false;
-        while let Some((_, answer)) = answers.next().await {
+        while let Some((node, answer)) = answers.next().await {
+            self.coordinator.tell_acceptor(&self.trace, node, &answer);
             let ended = match answer.map(accepted) {
                 Ok(Some(answer)) => {
                     if let Accepted::Refused { by } = answer {
@@ -370,7 +393,10 @@ impl<'a> Decree<'a> {
                 Some(Proposed::Unknown { accepted }) if silent => {
                     return Err(self.timeout(accepted).into());
                 }
-                Some(ended) => return Ok(ended),
+                Some(ended) => {
+                    self.coordinator.tell_decided(&self.trace, proposal, (&ended, self.needed));
+                    return Ok(ended);
+                }
                 None => {}
             }
         }
@@ -385,14 +411,14 @@ impl<'a> Decree<'a> {
     ) -> Result<super::WriteOutcome, RequestError> {
         let message = self.message(proposal);
         let me = self.coordinator;
-        let own = || me.acceptors.commit(&message).map_err(|refusal| refusal.reason());
+        let own = || {
+            let applied = me.acceptors.commit(&message).map_err(|refusal| refusal.reason());
+            self.trace.tell_in(room::REPLICA, || committed(&applied));
+            applied
+        };
         // Whoever misses it is owed the update like any other.
         let outgoing = Outgoing {
-            owed: me.owed(
-                &self.table,
-                (self.key.clone(), proposal.update.clone()),
-                &Trace::default(),
-            ),
+            owed: me.owed(&self.table, (self.key.clone(), proposal.update.clone()), &self.trace),
             requirement: level.requirement(Op::Write, &self.table.replication, &me.dc, &[])?,
             timestamp: proposal.ballot.micros,
             timeout: None,
@@ -429,7 +455,7 @@ impl<'a> Decree<'a> {
             level: self.serial.quorum(),
             timeout: None,
             shape: Shape::Of(self.table.def.id),
-            trace: Trace::default(),
+            trace: self.trace.clone(),
         };
         self.coordinator.read_admitted(&request, None).await
     }
@@ -439,7 +465,9 @@ impl<'a> Decree<'a> {
         self.contentions = self.contentions.saturating_add(1);
         let me = self.coordinator;
         me.metrics.paxos.contentions.inc();
-        tokio::time::sleep(backoff(self.contentions, me.draw())).await;
+        let pause = backoff(self.contentions, me.draw());
+        me.tell_pause(&self.trace, self.newest.as_ref(), pause);
+        tokio::time::sleep(pause).await;
     }
 
     fn saw(&mut self, ballot: Option<Ballot>) {
@@ -458,6 +486,9 @@ impl<'a> Decree<'a> {
         let me = self.coordinator;
         let others = self.participants.iter().copied().filter(|node| *node != me.id);
         let others: Vec<NodeId> = others.collect();
+        for node in &others {
+            me.tell_sent(&self.trace, Verb::of(&body).as_str(), *node);
+        }
         me.peers.call(&others, body, me.config.write_request_timeout)
     }
 

@@ -21,7 +21,7 @@ use super::error::{ReplicaFailure, RequestError};
 use super::route::TableRoute;
 use super::trace::Trace;
 use super::write::{Change, PlannedWrite, WriteOutcome, WriteRequest, storage_reason};
-use crate::peers::PeerError;
+use crate::peers::{PeerError, Verb};
 use crate::replica::{self, failed};
 use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, StorageError, Update, Write};
@@ -141,7 +141,7 @@ impl Coordinator {
         planned: PlannedWrite,
         counting: Counting,
     ) -> Result<WriteOutcome, RequestError> {
-        let PlannedWrite { table, write, requirement, timeout: patience, .. } = planned;
+        let PlannedWrite { table, write, requirement, timeout: patience, trace, .. } = planned;
         let holders = table.placement.replicas(write.token);
         let level = requirement.level();
         let timeout = RequestError::Timeout {
@@ -170,8 +170,14 @@ impl Coordinator {
             if !self.is_alive(leader.node) {
                 continue;
             }
+            self.tell_leader(&trace, leader.node);
+            self.tell_sent(&trace, Verb::of(&body).as_str(), leader.node);
             let mut call = self.peers.call(&[leader.node], body.clone(), whole);
-            match call.next().await {
+            let mut answer = call.next().await;
+            if let Some((node, answer)) = &mut answer {
+                self.tell_answer(&trace, *node, answer);
+            }
+            match answer {
                 Some((_, Ok(Body::CounterAnswer(answer)))) => return outcome(answer, level),
                 Some((node, Ok(Body::Failed(error)))) => {
                     let failures = vec![ReplicaFailure { node, reason: error.reason }];

@@ -190,6 +190,7 @@ impl Coordinator {
         self.find_room(&owed, holders, timeout).await?;
         let mut counted = None;
         if counts {
+            self.tell_leader(&trace, self.id);
             let done = self.count(&write).map_err(|error| error.failure(self.id, &requirement))?;
             (write, timestamp, counted) = (done.write, done.timestamp, Some(done.applied));
             owed.encoded = write.encoded.clone();

@@ -6,7 +6,7 @@ use super::execute::not_planned;
 use super::failure::{Refusal, invalid};
 use super::statements::specs;
 use super::system::is_system;
-use crate::coordinator::{CasRequest, RequestError};
+use crate::coordinator::{CasRequest, RequestError, Trace};
 use helenus_core::cql::plan::{Conditional, Keys, PlanError};
 use helenus_core::paxos::SerialLevel;
 use helenus_core::{GcSeconds, Level, Partition, TableDef, TimestampMicros};
@@ -41,6 +41,7 @@ impl Front {
         conditional: Conditional,
         serial: Option<SerialLevel>,
         level: Level,
+        trace: &Trace,
         warnings: &mut Vec<String>,
         unlogged: &mut Option<Unlogged>,
     ) -> Result<Response, Refusal> {
@@ -55,6 +56,7 @@ impl Front {
             key: conditional.key().0.clone(),
             serial: serial.unwrap_or(SerialLevel::Serial),
             level,
+            trace: trace.clone(),
         };
         let judge = |current: &Partition, now: GcSeconds, timestamp: TimestampMicros| {
             conditional.decide(current, now, timestamp).map_err(|error| undecidable(&error))
@@ -84,6 +86,7 @@ impl Front {
         consistency: Consistency,
         table: &TableDef,
         keys: &Keys,
+        trace: &Trace,
     ) -> Result<Level, Refusal> {
         let serial = match consistency {
             Consistency::Ordinary(level) => return Ok(level),
@@ -97,8 +100,8 @@ impl Front {
                 "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time",
             ));
         };
-        let settled = self.coordinator.settle(&table.keyspace, &table.name, table.id, key, serial);
-        match Box::pin(settled).await {
+        let of = (table.keyspace.as_str(), table.name.as_str(), table.id);
+        match Box::pin(self.coordinator.settle(of, key, serial, trace)).await {
             Ok(()) => Ok(serial.quorum()),
             Err(error) => Err(Box::new(self.failure(&error))),
         }

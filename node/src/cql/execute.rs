@@ -236,7 +236,7 @@ impl Front {
             let bound = batch.conditional(&values, self.moment());
             let bound = bound.map_err(|e| not_planned(&e))?;
             let serial = parameters.serial_consistency;
-            return self.decide(bound, serial, level, warnings, unlogged).await;
+            return self.decide(bound, serial, level, &trace, warnings, unlogged).await;
         }
         let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
         let moment = self.moment();
@@ -278,7 +278,8 @@ impl Front {
         if modify.is_conditional() {
             let bound = modify.conditional(&values, self.moment()).map_err(|e| not_planned(&e))?;
             let serial = parameters.serial_consistency;
-            return Box::pin(self.decide(bound, serial, level, warnings, unlogged)).await;
+            let decided = self.decide(bound, serial, level, &trace, warnings, unlogged);
+            return Box::pin(decided).await;
         }
         let at = self.write_at(parameters.timestamp, parameters.now_in_seconds);
         let (moment, mut held) = (self.moment(), Held::new());
@@ -327,7 +328,8 @@ impl Front {
         if conditional {
             let bound = ModifyPlan::conditional_batch(statements, self.moment());
             let bound = bound.map_err(|e| not_planned(&e))?;
-            return self.decide(bound, batch.serial_consistency, level, warnings, unlogged).await;
+            let serial = batch.serial_consistency;
+            return self.decide(bound, serial, level, trace, warnings, unlogged).await;
         }
         let kind = match batch.kind {
             BatchKind::Logged => AstBatchKind::Logged,

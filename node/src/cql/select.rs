@@ -213,7 +213,7 @@ impl Front {
         } else {
             let level = match level_of(table) {
                 Some(level) => level,
-                None => self.read_level(parameters.consistency, table, &bound.keys).await?,
+                None => self.read_level(parameters.consistency, table, &bound.keys, &trace).await?,
             };
             let selecting = Selecting { table, bound: &bound, level, trace: &trace };
             match &bound.keys {

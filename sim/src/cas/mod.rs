@@ -11,14 +11,19 @@
 //! from the seed (`faults`); in the end all is mended, and every register is read until it answers, so that nothing that
 //! was acknowledged can have got lost unseen.
 //!
+//! A judge that has never found anybody guilty proves nothing. So there is a store that is broken on purpose ([`forgetful`]),
+//! and its histories are judged like the others.
+//!
 //! What clients make of an answer (`clients`) is what the protocol promises and no more: Unavailable did not happen, a
 //! timeout may have, at any time since.
 
 mod clients;
 mod command;
 mod faults;
+mod forgetful;
 
-pub use command::{CasArgs, run as command};
+pub use command::{CasArgs, replay, run as command};
+pub use forgetful::forgetful;
 
 use crate::oracle::linear::{self, Op, Verdict};
 use crate::scenario::{Action, Hosts, Problems, Scenario};

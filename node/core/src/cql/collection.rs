@@ -174,6 +174,59 @@ pub fn encode_map<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     encode_all("map", pairs.len(), both)
 }
 
+/// The same value as it is kept: sets and maps sorted, those within too. Clients write them in whatever order they have
+/// them; if two wrote one set in two orders, it would not be one key.
+///
+/// # Errors
+/// Bytes that [`CqlType::check`] does not accept.
+pub fn sorted(ty: &CqlType, bytes: &Bytes) -> Result<Bytes, ValueError> {
+    if !has_sorted(ty) {
+        return Ok(bytes.clone());
+    }
+    let inner = |ty: &CqlType, part: &[u8]| sorted(ty, &bytes.slice_ref(part));
+    match ty {
+        CqlType::List { of, .. } => {
+            let all = Elements::new(bytes, "list")?.map(|element| inner(of, element?));
+            encode_list(&all.collect::<Result<Vec<_>, _>>()?)
+        }
+        CqlType::Set { of, .. } => {
+            let all = Elements::new(bytes, "set")?.map(|element| inner(of, element?));
+            encode_set(of, all.collect::<Result<Vec<_>, _>>()?)
+        }
+        CqlType::Map { key, value, .. } => {
+            let all = Pairs::new(bytes)?.map(|pair| {
+                let (k, v) = pair?;
+                Ok::<_, ValueError>((inner(key, k)?, inner(value, v)?))
+            });
+            encode_map(key, all.collect::<Result<Vec<_>, _>>()?)
+        }
+        CqlType::Tuple(types) => sorted_parts(types.iter(), bytes, inner),
+        CqlType::User { of, .. } => sorted_parts(of.fields.iter().map(|(_, ty)| ty), bytes, inner),
+        _ => Ok(bytes.clone()),
+    }
+}
+
+fn sorted_parts<'t>(
+    types: impl Iterator<Item = &'t CqlType>,
+    bytes: &Bytes,
+    inner: impl Fn(&CqlType, &[u8]) -> Result<Bytes, ValueError>,
+) -> Result<Bytes, ValueError> {
+    let parts = Parts::new(bytes, "tuple").zip(types);
+    let parts = parts.map(|(part, ty)| part?.map(|part| inner(ty, part)).transpose());
+    encode_tuple(&parts.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Whether it is a set or a map, or has one in it.
+fn has_sorted(ty: &CqlType) -> bool {
+    match ty {
+        CqlType::Set { .. } | CqlType::Map { .. } => true,
+        CqlType::List { of, .. } => has_sorted(of),
+        CqlType::Tuple(types) => types.iter().any(has_sorted),
+        CqlType::User { of, .. } => of.fields.iter().any(|(_, ty)| has_sorted(ty)),
+        _ => false,
+    }
+}
+
 /// A tuple, or a user-defined type, of these parts; `None` is null.
 pub fn encode_tuple<V: AsRef<[u8]>>(parts: &[Option<V>]) -> Result<Bytes, ValueError> {
     let mut out = Vec::new();
@@ -208,5 +261,45 @@ fn length(n: usize, ty: &'static str) -> Result<[u8; 4], ValueError> {
     match i32::try_from(n) {
         Ok(n) => Ok(n.to_be_bytes()),
         Err(_) => Err(ValueError::TooLarge { ty, found: n }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ty(name: &str) -> CqlType {
+        CqlType::parse(name, &|_| None).expect(name)
+    }
+
+    fn raw(count: i32, values: &[&[u8]]) -> Bytes {
+        let mut out = count.to_be_bytes().to_vec();
+        values.iter().for_each(|value| put(&mut out, value, "test").expect("short"));
+        Bytes::from(out)
+    }
+
+    #[test]
+    fn sets_and_maps_are_sorted_wherever_they_are_and_lists_are_not() {
+        let (one, two) = (&[0, 0, 0, 1][..], &[0, 0, 0, 2][..]);
+        let set = ty("set<int>");
+        let (given, kept) = (raw(3, &[two, one, two]), raw(2, &[one, two]));
+        assert_eq!(sorted(&set, &given).expect("a set"), kept);
+        assert_eq!(sorted(&set, &kept).expect("a set"), kept);
+        assert_eq!(sorted(&set, &Bytes::new()).expect("an empty set"), raw(0, &[]));
+        let list = raw(2, &[two, one]);
+        assert_eq!(sorted(&ty("list<int>"), &list).expect("a list"), list);
+        // The last value of a key is its value.
+        let map = raw(3, &[two, b"a", one, b"b", two, b"c"]);
+        let kept_map = raw(2, &[one, b"b", two, b"c"]);
+        assert_eq!(sorted(&ty("map<int, text>"), &map).expect("a map"), kept_map);
+        let (within, kept_within) = (raw(1, &[&given]), raw(1, &[&kept]));
+        assert_eq!(sorted(&ty("list<frozen<set<int>>>"), &within).expect("a list"), kept_within);
+        // What is missing at the end of a tuple stays missing.
+        let tuple = ty("tuple<int, frozen<set<int>>, int>");
+        let given = encode_tuple(&[None, Some(given)]).expect("a tuple");
+        let kept = encode_tuple(&[None, Some(kept)]).expect("a tuple");
+        assert_eq!(sorted(&tuple, &given).expect("a tuple"), kept);
+        let short = raw(2, &[one]);
+        assert_eq!(sorted(&set, &short), Err(ValueError::Truncated { ty: "set" }));
     }
 }

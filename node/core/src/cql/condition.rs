@@ -3,10 +3,17 @@
 //! Null is a value here, unlike in `WHERE`: it is equal to null and to nothing else, different from everything else, and
 //! neither more nor less than anything.
 //!
-//! Source: the conditions of Cassandra 4.1's CQL, section *Conditional updates*.
+//! A collection that is not frozen has no value of its own, only elements. Where there are none it is null, and to whatever
+//! is not null it compares as an empty one: `= null`, `= []` and `< [1]` all hold of it. A user-defined type without fields
+//! is null and no more.
+//!
+//! Source: the conditions of Cassandra 4.1's CQL, section *Conditional updates*; `ColumnCondition`, CASSANDRA-6839.
 
 use super::ast::Operator;
 use super::types::CqlType;
+
+/// A collection without elements: their count, and nothing behind it.
+const NO_ELEMENTS: &[u8] = &[0; 4];
 
 /// A comparison whose other side is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +42,7 @@ impl<V: AsRef<[u8]>> Condition<V> {
                 None => {
                     Err(format!("Invalid comparison with null for operator \"{}\"", op.as_str()))
                 }
-                Some(_) if !ty.has_order() => Err(format!(
-                    "Slice conditions ( {} ) are not supported on durations",
-                    op.as_str()
-                )),
+                Some(_) if !ty.has_order() => Err(no_order(*op, ty)),
                 Some(_) => Ok(()),
             },
             Operator::Contains | Operator::ContainsKey | Operator::Like => {
@@ -60,9 +64,25 @@ impl<V: AsRef<[u8]>> Condition<V> {
     }
 }
 
+fn no_order(op: Operator, ty: &CqlType) -> String {
+    let on = match ty {
+        CqlType::List { .. } | CqlType::Set { .. } | CqlType::Map { .. } => "collections",
+        CqlType::Tuple(_) => "tuples",
+        CqlType::User { .. } => "UDTs",
+        _ => {
+            return format!("Slice conditions ( {} ) are not supported on durations", op.as_str());
+        }
+    };
+    format!("Slice conditions are not supported on {on} containing durations")
+}
+
 fn compare(op: Operator, ty: &CqlType, found: Option<&[u8]>, wanted: Option<&[u8]>) -> bool {
     let (found, wanted) = match (found, wanted) {
         (Some(found), Some(wanted)) => (found, wanted),
+        (None, Some(wanted)) if ty.is_collection() && ty.is_multicell() => {
+            // Clients may write an empty one without bytes.
+            (NO_ELEMENTS, if wanted.is_empty() { NO_ELEMENTS } else { wanted })
+        }
         (None, None) => return op == Operator::Eq,
         _ => return op == Operator::NotEq,
     };
@@ -111,12 +131,36 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_elements_is_null_and_empty_if_it_is_not_frozen() {
+        let list = |frozen| CqlType::list(CqlType::Int, frozen).expect("a list");
+        let one = [&[0, 0, 0, 1][..], &[0, 0, 0, 4], &[0, 0, 0, 7]].concat();
+        let of = |ty: &CqlType, wanted: Option<&[u8]>| {
+            OPS.map(|op| Condition::Compare { op, wanted }.holds(ty, None))
+        };
+        let null_only = [true, false, false, false, false, false];
+        let different = [false, true, false, false, false, false];
+        assert_eq!(of(&list(false), None), null_only);
+        // Either way in which a client may write an empty list.
+        for empty in [&[][..], &[0; 4]] {
+            assert_eq!(of(&list(false), Some(empty)), [true, false, false, true, false, true]);
+            assert_eq!(of(&list(true), Some(empty)), different);
+        }
+        assert_eq!(of(&list(false), Some(&one)), [false, true, true, true, false, false]);
+        assert_eq!(of(&list(true), Some(&one)), different);
+        let any = Condition::In(vec![Some(one.clone()), None]);
+        let some = Condition::In(vec![Some(one)]);
+        assert!(any.holds(&list(false), None) && !some.holds(&list(false), None));
+    }
+
+    #[test]
     fn there_is_no_more_and_no_less_than_null_nor_among_durations() {
         for op in OPS {
             let null = Condition::<Vec<u8>>::Compare { op, wanted: None };
             assert_eq!(null.check(&CqlType::Int).is_ok(), OPS[..2].contains(&op), "{op:?}");
             let month = Condition::Compare { op, wanted: Some([2, 0, 0]) };
             assert_eq!(month.check(&CqlType::Duration).is_ok(), OPS[..2].contains(&op), "{op:?}");
+            let months = CqlType::list(CqlType::Duration, false).expect("a list");
+            assert_eq!(month.check(&months).is_ok(), OPS[..2].contains(&op), "{op:?}");
         }
     }
 }

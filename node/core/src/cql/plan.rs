@@ -16,8 +16,7 @@
 //! What changes a list by its places reads before it writes: whoever binds asks `reads()` first, and hands in what was
 //! found ([`Held`]).
 //!
-//! **Not supported here**, and refused in so many words: conditions (`IF`) on columns that are not frozen, user-defined types
-//! in `CAST` and type hints, `JSON`, `LIKE`.
+//! **Not supported here**, and refused in so many words: user-defined types in `CAST` and type hints, `JSON`, `LIKE`.
 //!
 //! Source: Cassandra 4.1's CQL reference; sentences of refusals are Cassandra's in sense.
 

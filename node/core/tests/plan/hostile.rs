@@ -172,3 +172,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_set_is_the_same_in_whatever_order_a_client_writes_it() {
+    let set = |values: [&str; 3]| Value::Bytes(collection::encode_list(&values).expect("a set"));
+    let mut store = Store::default();
+    let mut bound = |text: &str, values| store.run_with(text, || set(values)).expect("a statement");
+    bound("INSERT INTO colls (k, s) VALUES (1, ?)", ["b", "a", "b"]);
+    assert_eq!(bound("SELECT k FROM colls WHERE s = ? ALLOW FILTERING", ["a", "b", "a"]), 1);
+    bound("UPDATE colls SET l = [1] WHERE k = 1 IF s = ?", ["b", "b", "a"]);
+    let kept = store.run("SELECT s, l FROM colls", None).expect("a row");
+    assert_eq!(kept, "s | l\n  {'a', 'b'} | [1]\n");
+}

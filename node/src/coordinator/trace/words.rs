@@ -1,15 +1,22 @@
 //! What a coordinator says in a trace. The words of a learner: which node, which level, how many of how many, which
 //! version.
 
+mod paxos;
+
+pub(in crate::coordinator) use paxos::{committed, judged};
+
 use super::Trace;
 use crate::coordinator::Coordinator;
 use crate::peers::PeerError;
 use crate::replica::{count, in_words, short};
 use crate::seams::probe::HintLoss;
+use helenus_core::batchlog::BatchId;
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{Tally, Verdict};
 use helenus_core::{Level, NodeId, Partition, Token, codec};
 use helenus_proto::v1::message::Body;
+use helenus_proto::{ids, v1};
+use std::fmt;
 
 impl Coordinator {
     /// A node's address alone: lines of a trace are long enough.
@@ -29,7 +36,7 @@ impl Coordinator {
         trace: &Trace,
         (what, token): (&str, Token),
         holders: &[Holder],
-        (level, block_for): (Level, usize),
+        (level, block_for): (impl fmt::Display, usize),
     ) {
         trace.tell(|| {
             let dead = holders.iter().map(|h| h.node).filter(|node| !self.is_alive(*node));
@@ -59,7 +66,65 @@ impl Coordinator {
         answer: &mut Result<Body, PeerError>,
     ) {
         trace.hears(node, answer);
-        trace.tell(|| heard(&self.name(node), answer));
+        trace.tell(|| match answer {
+            Ok(Body::CounterAnswer(answer)) => self.led(node, answer),
+            answer => heard(&self.name(node), answer),
+        });
+    }
+
+    /// A write of counters, as the node that led it tells how it ended.
+    fn led(&self, leader: NodeId, answer: &v1::CounterAnswer) -> String {
+        let (received, block_for) = (answer.received, answer.block_for);
+        let how = match answer.outcome() {
+            v1::CounterOutcome::Written => {
+                let nodes = answer.responders.iter();
+                let nodes = nodes.filter_map(|bytes| ids::node_from_wire("node", bytes).ok());
+                format!("counted, and acknowledged by {}", self.names(nodes))
+            }
+            v1::CounterOutcome::Unavailable => {
+                format!(
+                    "nothing was counted, {received} of {block_for} required replicas are alive"
+                )
+            }
+            v1::CounterOutcome::Timeout => {
+                format!("time is up, {received} of {block_for} required replicas acknowledged")
+            }
+            v1::CounterOutcome::Failure => format!(
+                "{received} of {block_for} required replicas acknowledged, and {} refused",
+                count(answer.refusals.len() as u64, "replica")
+            ),
+            v1::CounterOutcome::Invalid | v1::CounterOutcome::Overloaded => {
+                format!("nothing was counted: {}", answer.message)
+            }
+        };
+        format!("Received answer from {}, which leads: {how}", self.name(leader))
+    }
+
+    /// Who keeps a logged batch, before anything of it is sent.
+    pub(in crate::coordinator) fn tell_keepers(
+        &self,
+        trace: &Trace,
+        (id, writes): (BatchId, usize),
+        keepers: &[NodeId],
+    ) {
+        trace.tell(|| {
+            format!(
+                "Logging batch {id} of {}: kept by {} until all of it is written, whatever becomes of this node",
+                count(writes as u64, "partition"),
+                self.names(keepers.iter().copied())
+            )
+        });
+    }
+
+    /// Which replica leads a write of counters.
+    pub(in crate::coordinator) fn tell_leader(&self, trace: &Trace, leader: NodeId) {
+        trace.tell(|| match leader == self.id {
+            true => "Counting here: this node is a replica, and leads".to_owned(),
+            false => format!(
+                "Asking {} to lead: a replica has to count, and this node is none",
+                self.name(leader)
+            ),
+        });
     }
 
     /// `node` is owed a hint, or would be.

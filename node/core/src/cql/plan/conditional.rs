@@ -173,15 +173,17 @@ impl Conditional {
     /// `now`; otherwise `None`. It may be nothing that is merged in, if all that is set is unset.
     ///
     /// # Errors
-    /// As of [`ModifyPlan::bind`](super::ModifyPlan::bind).
+    /// As of [`ModifyPlan::bind`](super::ModifyPlan::bind); also damage in what is asked about.
     pub fn decide(
         &self,
         current: &Partition,
         now: GcSeconds,
         timestamp: TimestampMicros,
     ) -> Result<Option<Partition>, PlanError> {
-        if !self.guards().all(|guard| guard.holds(&self.table, current, now)) {
-            return Ok(None);
+        for guard in self.guards() {
+            if !guard.holds(&self.table, current, now)? {
+                return Ok(None);
+            }
         }
         let at = WriteAt { timestamp, now };
         // Of lists whose elements are told by their places, no more is known than what the condition was judged by.
@@ -322,16 +324,26 @@ impl BoundGuard {
         }
     }
 
-    fn holds(&self, table: &TableDef, current: &Partition, now: GcSeconds) -> bool {
+    fn holds(
+        &self,
+        table: &TableDef,
+        current: &Partition,
+        now: GcSeconds,
+    ) -> Result<bool, PlanError> {
         let is_live = |row: &Row| rows::is_live(table, row, now);
         let exists = |target: &Target| target.find(current).is_some_and(is_live);
         match self {
-            BoundGuard::NotExists(target) => !exists(target),
-            BoundGuard::Exists(target) => exists(target),
+            BoundGuard::NotExists(target) => Ok(!exists(target)),
+            BoundGuard::Exists(target) => Ok(exists(target)),
             BoundGuard::Columns(target, tests) => {
                 let static_row = current.static_row.as_ref();
                 let view = RowView::new(table, &[], &[], static_row, target.find(current), now);
-                tests.iter().all(|test| test.holds(view.value(test.column.at).as_ref()))
+                for test in tests {
+                    if !test.holds(&view)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
             }
         }
     }

@@ -93,10 +93,12 @@ impl Expr {
         };
         match env.values.get(*index) {
             None => invalid(format!("no value was bound for {name}")),
-            Some(Value::Bytes(bytes)) => match ty.check(bytes) {
-                Ok(()) => Ok(Value::Bytes(bytes.clone())),
-                Err(error) => invalid(error.for_column(name)),
-            },
+            Some(Value::Bytes(bytes)) => {
+                match ty.check(bytes).and_then(|()| collection::sorted(ty, bytes)) {
+                    Ok(bytes) => Ok(Value::Bytes(bytes)),
+                    Err(error) => invalid(error.for_column(name)),
+                }
+            }
             Some(other) => Ok(other.clone()),
         }
     }

@@ -1,5 +1,8 @@
 //! `IF …`: its names are looked up, its markers get their types, and it is bound. What holds when is
 //! `cql::condition`'s affair, and of which rows it is asked `plan::conditional`'s.
+//!
+//! A condition judges what a reader would be shown: of a collection or a user-defined type that is not frozen, the value that
+//! its elements come to. So `l[1]` counts the elements that live, and nothing here knows how a value is kept.
 
 use crate::cql::ast::{ConditionTest, If, InValues, Operator, Place, Term};
 use crate::cql::collection::{Elements, Pairs, Parts};
@@ -10,6 +13,7 @@ use crate::cql::plan::column::{self, At, Column};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::resolve::{Resolver, Wanted, whole};
+use crate::cql::plan::rows::RowView;
 use crate::cql::plan::source::Source;
 use crate::cql::types::CqlType;
 use bytes::Bytes;
@@ -107,7 +111,18 @@ impl ColumnTest {
             Test::Compare { op, value: wanted } => {
                 Condition::Compare { op: *op, wanted: value(wanted)? }
             }
-            Test::In(list) => Condition::In(list.iter().map(value).collect::<Result<_, _>>()?),
+            Test::In(list) => {
+                let mut wanted = Vec::with_capacity(list.len());
+                for expr in list {
+                    match expr.value(env)? {
+                        Value::Bytes(bytes) => wanted.push(Some(bytes)),
+                        Value::Null => wanted.push(None),
+                        // One that is left unset is none of the values, as in Cassandra.
+                        Value::Unset => {}
+                    }
+                }
+                Condition::In(wanted)
+            }
             Test::InAll(list) => {
                 let Some(list) = value(list)? else {
                     return invalid(format!("Invalid null list in IN condition for {name}"));
@@ -162,10 +177,14 @@ impl BoundPart {
 }
 
 impl BoundTest {
-    /// Whether it holds of the column's value; `None` is null.
-    pub(in crate::cql::plan) fn holds(&self, found: Option<&Bytes>) -> bool {
-        let found = found.and_then(|value| self.part.of(value));
-        self.condition.holds(&self.ty, found.as_deref())
+    /// Whether it holds of the row.
+    ///
+    /// # Errors
+    /// Elements that are none of their type: what is stored is damaged.
+    pub(in crate::cql::plan) fn holds(&self, row: &RowView<'_>) -> Result<bool, PlanError> {
+        let found = row.column(self.column.at, &self.column.ty)?;
+        let found = found.and_then(|value| self.part.of(&value));
+        Ok(self.condition.holds(&self.ty, found.as_deref()))
     }
 }
 
@@ -182,13 +201,10 @@ pub(super) fn resolve(
     let mut tests = Vec::with_capacity(conditions.len());
     for condition in conditions {
         let column = column::find(resolver.table, condition.column.as_str())?;
-        let (name, ty) = (&column.name, &column.ty);
         if !matches!(column.at, At::Cell { .. }) {
-            return invalid(format!("PRIMARY KEY column '{name}' cannot have IF conditions"));
-        }
-        if ty.is_multicell() {
             return invalid(format!(
-                "conditions on column {name} of type {ty}, which is not frozen, are not supported"
+                "PRIMARY KEY column '{}' cannot have IF conditions",
+                column.name
             ));
         }
         let (part, name, ty) = part(&condition.place, &column, resolver)?;
@@ -235,10 +251,21 @@ fn part(
         (Place::Field(field), CqlType::User { of, .. }) => {
             let fields = (0..).zip(&of.fields);
             match fields.into_iter().find(|(_, (known, _))| known == field.as_str()) {
-                Some((at, (_, ty))) => Ok((Part::Field(at), format!("{name}.{field}"), ty.clone())),
-                None => invalid(format!("{name} of type {ty} has no field {field}")),
+                // A field is one value, however its type was declared.
+                Some((at, (_, ty))) => {
+                    Ok((Part::Field(at), format!("{name}.{field}"), ty.freeze()))
+                }
+                None => invalid(format!("Unknown field {field} for column {name}")),
             }
         }
-        (_, ty) => invalid(format!("column {name} of type {ty} has no such parts")),
+        (Place::Element(_), CqlType::Set { .. }) => {
+            invalid(format!("Invalid element access syntax for set column {name}"))
+        }
+        (Place::Element(_), _) => {
+            invalid(format!("Invalid element access syntax for non-collection column {name}"))
+        }
+        (Place::Field(_), ty) => {
+            invalid(format!("Invalid field access syntax for column {name} of type {ty}"))
+        }
     }
 }
