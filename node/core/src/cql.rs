@@ -7,6 +7,7 @@
 
 // What a statement says.
 pub mod ast;
+mod words;
 mod lexer;
 mod parser;
 mod error;

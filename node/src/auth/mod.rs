@@ -178,14 +178,16 @@ impl Auth {
         }
     }
 
-    async fn hash(&self, password: String) -> Result<String, RoleError> {
+    /// What is kept of a password, if one is given.
+    async fn hash(&self, password: Option<String>) -> Result<Option<String>, RoleError> {
+        let Some(password) = password else { return Ok(None) };
         let place = self.place().ok_or(RoleError::Overloaded)?;
         let hash = move || {
             let hashed = Hasher::hash(&password);
             drop(place);
             hashed
         };
-        Ok(background::run(&*self.background, Lane::Auth, 0, hash).await??)
+        Ok(Some(background::run(&*self.background, Lane::Auth, 0, hash).await??))
     }
 
     /// Makes a role. Without a password nobody can log in as it.
@@ -200,10 +202,7 @@ impl Auth {
         if self.role(name).await?.is_some() {
             return Err(RoleError::Exists(name.to_owned()));
         }
-        let salted_hash = match password {
-            None => None,
-            Some(password) => Some(self.hash(password).await?),
-        };
+        let salted_hash = self.hash(password).await?;
         let (can_login, is_superuser) = (Some(can_login), Some(false));
         let columns = Columns { can_login, is_superuser, salted_hash };
         Ok(self.write_role(name, &columns, true).await?)
@@ -218,10 +217,7 @@ impl Auth {
     ) -> Result<(), RoleError> {
         check_password(password.as_deref())?;
         self.must_exist(name).await?;
-        let salted_hash = match password {
-            None => None,
-            Some(password) => Some(self.hash(password).await?),
-        };
+        let salted_hash = self.hash(password).await?;
         let columns = Columns { can_login, salted_hash, ..Columns::default() };
         Ok(self.write_role(name, &columns, false).await?)
     }

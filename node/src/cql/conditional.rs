@@ -4,7 +4,6 @@ use super::Front;
 use super::answer::Unlogged;
 use super::execute::not_planned;
 use super::failure::{Refusal, invalid};
-use super::statements::specs;
 use super::system::is_system;
 use crate::coordinator::{CasRequest, RequestError, Trace};
 use helenus_core::cql::plan::{Conditional, Keys, PlanError};
@@ -75,7 +74,7 @@ impl Front {
             refused.map_err(|error| not_planned(&error))?
         };
         // Its columns differ from answer to answer, so they are described in each, whatever the client asks for.
-        let metadata = RowsMetadata::new(specs(&answer.columns));
+        let metadata = RowsMetadata::new(answer.columns.as_slice().into());
         Ok(Response::Rows(Rows { metadata, rows: answer.rows }))
     }
 

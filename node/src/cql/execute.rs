@@ -40,8 +40,7 @@ impl Catalog for View<'_> {
         if is_system(keyspace) {
             return self.front.tables.table(keyspace, name);
         }
-        let schema = &self.schema.schema;
-        schema.table(keyspace, name).map(|def| Arc::new(schema.resolve(def)))
+        self.schema.table_named(keyspace, name).cloned()
     }
 
     fn has_keyspace(&self, keyspace: &str) -> bool {
@@ -166,7 +165,7 @@ impl Front {
         let answer = match &planned {
             Some(planned) => Prepared {
                 id: id.clone(),
-                result_metadata_id: is_v5.then(|| planned.metadata_id.clone()),
+                result_metadata_id: is_v5.then(|| planned.metadata_id().clone()),
                 markers: Arc::clone(&planned.markers),
                 pk_indexes: planned.plan.partition_key_markers(),
                 result: planned.columns.clone().map_or(RowsMetadata::none(), RowsMetadata::new),

@@ -234,7 +234,7 @@ impl Front {
         }
         let columns = planned.columns.clone().unwrap_or_else(|| Arc::from([]));
         let changed = version >= Version::V5
-            && known_metadata.is_some_and(|known| known != planned.metadata_id);
+            && known_metadata.is_some_and(|known| known != *planned.metadata_id());
         let columns = if parameters.skip_metadata && !changed {
             Columns::Counted(u32::try_from(columns.len()).unwrap_or(u32::MAX))
         } else {
@@ -244,7 +244,7 @@ impl Front {
         let metadata = RowsMetadata {
             columns,
             paging_state: next.map(|place| place.encode()),
-            new_metadata_id: changed.then(|| planned.metadata_id.clone()),
+            new_metadata_id: changed.then(|| planned.metadata_id().clone()),
         };
         Ok(Response::Rows(Rows { metadata, rows }))
     }

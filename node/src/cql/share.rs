@@ -53,10 +53,17 @@ impl Share {
     /// It holds so many now, if there is room for them; otherwise as many as before. Where nobody else holds anything there
     /// always is: what one may hold has a bound of its own.
     pub(super) fn try_set(&mut self, bytes: usize) -> bool {
-        let others = self.pool.bytes.load(Ordering::Relaxed) - self.bytes;
-        let fits = bytes <= self.bytes || others == 0 || others + bytes <= self.pool.max;
+        let (own, max) = (self.bytes, self.pool.max);
+        // One step, or two threads that both saw the last of the room would both take it.
+        let grown = |all: usize| {
+            let others = all.saturating_sub(own);
+            let after = others.checked_add(bytes)?;
+            (bytes <= own || others == 0 || after <= max).then_some(after)
+        };
+        let fits =
+            self.pool.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
         if fits {
-            self.set(bytes);
+            self.bytes = bytes;
         }
         fits
     }
@@ -89,6 +96,25 @@ mod tests {
         assert!(pool.admit(2).is_none());
         assert!(pool.admit(1).is_some());
         assert_eq!(share.bytes(), 9);
+    }
+
+    #[test]
+    fn threads_that_ask_at_once_do_not_pass_the_bound() {
+        const THREADS: usize = 4;
+        let pool = Pool::new(10);
+        let begin = std::sync::Barrier::new(THREADS);
+        // More than is there is asked for again and again; what is held together is looked at by each who got its share.
+        let most = std::thread::scope(|threads| {
+            let ask = || {
+                begin.wait();
+                let seen = |_| pool.admit(4).map_or(0, |_share| pool.bytes.load(Ordering::Relaxed));
+                (0..20_000).map(seen).max().unwrap_or_default()
+            };
+            let asking: Vec<_> = (0..THREADS).map(|_| threads.spawn(ask)).collect();
+            asking.into_iter().map(|asks| asks.join().expect("it does not panic")).max()
+        });
+        assert!((4..=10).contains(&most.unwrap_or_default()), "{most:?}");
+        assert_eq!(pool.bytes.load(Ordering::Relaxed), 0, "all was given back");
     }
 
     #[test]

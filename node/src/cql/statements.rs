@@ -44,32 +44,28 @@ pub(super) struct Planned {
     pub(super) markers: Arc<[ColumnSpec]>,
     /// Of the result; none if it has no rows.
     pub(super) columns: Option<Arc<[ColumnSpec]>>,
-    /// Names `columns`.
-    pub(super) metadata_id: Bytes,
+    /// Names `columns`, once somebody asks.
+    metadata_id: OnceLock<Bytes>,
 }
 
 impl Planned {
     pub(super) fn new(schema: Arc<SchemaView>, plan: Plan) -> Planned {
-        let markers = specs(plan.markers());
+        let markers = Arc::clone(plan.shared_markers());
         let columns = match &plan {
-            Plan::Select(select) => Some(specs(select.columns())),
+            Plan::Select(select) => Some(Arc::clone(select.shared_columns())),
             Plan::Modify(_) | Plan::Batch(_) => None,
         };
-        let described = format!("{columns:?}");
-        let metadata_id = Bytes::copy_from_slice(&xxh3_128(described.as_bytes()).to_be_bytes());
-        Planned { schema, plan, markers, columns, metadata_id }
+        Planned { schema, plan, markers, columns, metadata_id: OnceLock::new() }
     }
-}
 
-/// Columns as they travel.
-pub(super) fn specs(columns: &[helenus_core::cql::plan::ColumnSpec]) -> Arc<[ColumnSpec]> {
-    let spec = |column: &helenus_core::cql::plan::ColumnSpec| ColumnSpec {
-        keyspace: Arc::from(column.keyspace.as_str()),
-        table: Arc::from(column.table.as_str()),
-        name: column.name.clone(),
-        ty: column.ty.clone(),
-    };
-    columns.iter().map(spec).collect()
+    /// The name of the result's columns: of v5, where clients say which description of them they hold. Whoever sends a
+    /// statement's text holds none.
+    pub(super) fn metadata_id(&self) -> &Bytes {
+        self.metadata_id.get_or_init(|| {
+            let described = format!("{:?}", self.columns);
+            Bytes::copy_from_slice(&xxh3_128(described.as_bytes()).to_be_bytes())
+        })
+    }
 }
 
 /// All that are known.

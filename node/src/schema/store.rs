@@ -57,12 +57,25 @@ pub struct SchemaView {
     /// Its content's hash: equal on nodes that agree.
     pub version: String,
     by_id: BTreeMap<TableId, (String, String)>,
+    /// By keyspace and name, with what their types are made of. Made here, once, and not for each statement about them.
+    by_name: BTreeMap<String, BTreeMap<String, Arc<TableDef>>>,
 }
 
 impl SchemaView {
     fn new(schema: Schema) -> SchemaView {
         let by_id = schema.live_tables().map(|t| (t.id, (t.keyspace.clone(), t.name.clone())));
-        SchemaView { version: schema.version().to_string(), by_id: by_id.collect(), schema }
+        let mut by_name: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for table in schema.live_tables() {
+            let of_keyspace = by_name.entry(table.keyspace.clone()).or_default();
+            of_keyspace.insert(table.name.clone(), Arc::new(schema.resolve(table)));
+        }
+        let (version, by_id) = (schema.version().to_string(), by_id.collect());
+        SchemaView { version, by_id, by_name, schema }
+    }
+
+    /// The table of this name, with its user-defined types resolved, unless it or its keyspace was dropped.
+    pub fn table_named(&self, keyspace: &str, name: &str) -> Option<&Arc<TableDef>> {
+        self.by_name.get(keyspace)?.get(name)
     }
 
     /// The table with this id, unless it was dropped; also one that every node knows from the start.

@@ -15,8 +15,9 @@ use super::types::{read_type, write_type};
 use super::version::Version;
 use super::write::{EncodeError, Writer};
 use bytes::{BufMut, Bytes};
-use helenus_core::cql::CqlType;
 use std::sync::Arc;
+
+pub use helenus_core::cql::plan::ColumnSpec;
 
 const GLOBAL_TABLES_SPEC: i32 = 0x0001;
 const HAS_MORE_PAGES: i32 = 0x0002;
@@ -24,19 +25,6 @@ const NO_METADATA: i32 = 0x0004;
 const METADATA_CHANGED: i32 = 0x0008;
 
 const SPECS: &str = "the columns";
-
-/// A column of a result, or a marker of a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ColumnSpec {
-    /// The keyspace of its table.
-    pub keyspace: Arc<str>,
-    /// Its table.
-    pub table: Arc<str>,
-    /// Its name, or what the marker stands for.
-    pub name: String,
-    /// The type of its values.
-    pub ty: CqlType,
-}
 
 /// The columns of a result: described, or only counted.
 #[derive(Debug, Clone, PartialEq, Eq)]

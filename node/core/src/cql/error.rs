@@ -63,6 +63,15 @@ impl fmt::Display for Found {
     }
 }
 
+/// What every rule of the parser gives. The error is boxed, so that what is right, which is nearly all, stays small.
+pub(super) type Outcome<T> = Result<T, Box<SyntaxError>>;
+
+impl From<Box<SyntaxError>> for SyntaxError {
+    fn from(boxed: Box<SyntaxError>) -> SyntaxError {
+        *boxed
+    }
+}
+
 /// Why a text is not a statement of CQL. Clients are told with the protocol's error 0x2000.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SyntaxError {

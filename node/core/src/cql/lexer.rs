@@ -5,12 +5,15 @@
 //!
 //! Source: the lexical rules of CQL 3.4.6.
 
-use super::error::{Found, Position, SyntaxError};
+use super::error::{Found, Outcome, Position, SyntaxError};
+use super::words::Word;
 
 /// A piece of the text: `text[start..end]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) kind: Kind,
+    /// Of a [`Kind::Word`]: which one of CQL's it is, if it is one.
+    pub(super) word: Option<Word>,
     pub(super) start: usize,
     pub(super) end: usize,
 }
@@ -53,6 +56,11 @@ macro_rules! signs {
             pub(super) fn expected(self) -> &'static str {
                 match self { $(Sign::$name => concat!("`", $written, "`"),)* }
             }
+
+            /// What it begins with.
+            pub(super) fn first_byte(self) -> Option<u8> {
+                match self { $(Sign::$name => $written.as_bytes().first().copied(),)* }
+            }
         }
     };
 }
@@ -85,21 +93,23 @@ impl<'a> Lexer<'a> {
         Position::of(self.text, offset)
     }
 
-    /// Whether neither a word nor a number nor anything in quotes follows. Quicker than to read it, if it is only to be known.
-    pub(super) fn at_sign_byte(&mut self) -> bool {
-        let quoted_or_word = |byte: u8| byte.is_ascii_alphanumeric() || b"'\"$".contains(&byte);
-        self.skip_blanks().is_ok() && !self.byte(0).is_some_and(quoted_or_word)
+    /// What the next token begins with. Quicker than to read it, if that is enough to know that it is not the one.
+    pub(super) fn next_byte(&mut self) -> Option<u8> {
+        self.skip_blanks().ok()?;
+        self.byte(0)
     }
 
     /// The next token; at the end, [`Kind::End`] again and again.
-    pub(super) fn next(&mut self) -> Result<Token, SyntaxError> {
+    pub(super) fn next(&mut self) -> Outcome<Token> {
         self.skip_blanks()?;
         let start = self.at;
         let kind = match self.byte(0) {
             None => Kind::End,
             Some(first) => self.token(first)?,
         };
-        Ok(Token { kind, start, end: self.at })
+        let token = Token { kind, word: None, start, end: self.at };
+        let word = if kind == Kind::Word { Word::of(self.text(token).as_bytes()) } else { None };
+        Ok(Token { word, ..token })
     }
 
     fn byte(&self, ahead: usize) -> Option<u8> {
@@ -111,7 +121,7 @@ impl<'a> Lexer<'a> {
         self.text.as_bytes().get(self.at + ahead..).unwrap_or_default()
     }
 
-    fn token(&mut self, first: u8) -> Result<Kind, SyntaxError> {
+    fn token(&mut self, first: u8) -> Outcome<Kind> {
         match first {
             b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' if self.at_uuid() => {
                 self.at += UUID.len();
@@ -132,29 +142,39 @@ impl<'a> Lexer<'a> {
     }
 
     /// Past blanks and comments.
-    fn skip_blanks(&mut self) -> Result<(), SyntaxError> {
+    fn skip_blanks(&mut self) -> Outcome<()> {
         loop {
-            match (self.byte(0), self.byte(1)) {
-                (Some(b' ' | b'\t' | b'\n' | b'\r'), _) => self.at += 1,
-                (Some(b'-'), Some(b'-')) | (Some(b'/'), Some(b'/')) => {
-                    let rest = self.rest(0);
-                    let line = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-                    self.at += line.unwrap_or(rest.len());
-                }
-                (Some(b'/'), Some(b'*')) => {
-                    let inside = self.rest(2);
-                    let Some(length) = inside.windows(2).position(|two| two == b"*/") else {
-                        return Err(self.unterminated("the comment", "*/"));
-                    };
-                    self.at += length + 4;
-                }
+            match self.byte(0) {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                Some(b'-' | b'/') if self.skip_comment()? => {}
                 _ => return Ok(()),
             }
         }
     }
 
-    fn unterminated(&self, what: &'static str, until: &'static str) -> SyntaxError {
-        SyntaxError::Unterminated { at: self.position(self.at), what, until }
+    /// Past a comment, if one begins here.
+    fn skip_comment(&mut self) -> Outcome<bool> {
+        match (self.byte(0), self.byte(1)) {
+            (Some(b'-'), Some(b'-')) | (Some(b'/'), Some(b'/')) => {
+                let rest = self.rest(0);
+                let line = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                self.at += line.unwrap_or(rest.len());
+                Ok(true)
+            }
+            (Some(b'/'), Some(b'*')) => {
+                let inside = self.rest(2);
+                let Some(length) = inside.windows(2).position(|two| two == b"*/") else {
+                    return Err(self.unterminated("the comment", "*/"));
+                };
+                self.at += length + 4;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn unterminated(&self, what: &'static str, until: &'static str) -> Box<SyntaxError> {
+        Box::new(SyntaxError::Unterminated { at: self.position(self.at), what, until })
     }
 
     fn word(&mut self, first: u8) -> Kind {
@@ -163,14 +183,14 @@ impl<'a> Lexer<'a> {
             return Kind::Duration;
         }
         let rest = self.rest(0);
-        let length = rest.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+        let length = rest.iter().position(|byte| !is_word_byte(*byte));
         let length = length.unwrap_or(rest.len());
         self.at += length;
         let word = rest.get(..length).unwrap_or_default();
         if first == b'P' && is_iso_duration(word) { Kind::Duration } else { Kind::Word }
     }
 
-    fn number(&mut self, first: u8) -> Result<Kind, SyntaxError> {
+    fn number(&mut self, first: u8) -> Outcome<Kind> {
         if first == b'0' && matches!(self.byte(1), Some(b'x' | b'X')) {
             return self.blob();
         }
@@ -198,7 +218,7 @@ impl<'a> Lexer<'a> {
         Ok(kind)
     }
 
-    fn blob(&mut self) -> Result<Kind, SyntaxError> {
+    fn blob(&mut self) -> Outcome<Kind> {
         let start = self.at;
         let digits = self.rest(2);
         let length = digits.iter().position(|byte| !byte.is_ascii_hexdigit());
@@ -208,7 +228,7 @@ impl<'a> Lexer<'a> {
             return Ok(Kind::Blob);
         }
         let found = Found::text(self.text.get(start..self.at).unwrap_or_default());
-        Err(SyntaxError::OddBlob { at: self.position(start), found })
+        Err(Box::new(SyntaxError::OddBlob { at: self.position(start), found }))
     }
 
     /// Text between two quotes; two quotes within it stand for one.
@@ -218,7 +238,7 @@ impl<'a> Lexer<'a> {
         kind: Kind,
         what: &'static str,
         until: &'static str,
-    ) -> Result<Kind, SyntaxError> {
+    ) -> Outcome<Kind> {
         let mut inside = 1;
         loop {
             let Some(length) = self.rest(inside).iter().position(|byte| *byte == quote) else {
@@ -232,13 +252,13 @@ impl<'a> Lexer<'a> {
         }
         if kind == Kind::QuotedName && inside == 2 {
             let why = "a name cannot be empty".to_owned();
-            return Err(SyntaxError::Refused { at: self.position(self.at), why });
+            return Err(Box::new(SyntaxError::Refused { at: self.position(self.at), why }));
         }
         self.at += inside;
         Ok(kind)
     }
 
-    fn dollar_string(&mut self) -> Result<Kind, SyntaxError> {
+    fn dollar_string(&mut self) -> Outcome<Kind> {
         let Some(length) = self.rest(2).windows(2).position(|two| two == b"$$") else {
             return Err(self.unterminated("the string", "$$"));
         };
@@ -246,7 +266,7 @@ impl<'a> Lexer<'a> {
         Ok(Kind::DollarString)
     }
 
-    fn sign(&mut self, first: u8) -> Result<Sign, SyntaxError> {
+    fn sign(&mut self, first: u8) -> Outcome<Sign> {
         let equals = self.byte(1) == Some(b'=');
         let (sign, length) = match first {
             b'(' => (Sign::ParenOpen, 1),
@@ -277,12 +297,17 @@ impl<'a> Lexer<'a> {
             _ => {
                 let rest = self.text.get(self.at..).unwrap_or_default();
                 let found = rest.chars().next().unwrap_or_default();
-                return Err(SyntaxError::Character { at: self.position(self.at), found });
+                return Err(Box::new(SyntaxError::Character { at: self.position(self.at), found }));
             }
         };
         self.at += length;
         Ok(sign)
     }
+}
+
+/// Whether a word may have this in it.
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// `0` is a hexadecimal digit, other characters are themselves.

@@ -14,9 +14,10 @@ mod selectors;
 mod terms;
 mod types;
 
-use super::ast::{Ident, IntValue, Marker, QualifiedName, Statement, Unsupported, is_reserved};
-use super::error::{Found, SyntaxError};
+use super::ast::{Ident, IntValue, Marker, QualifiedName, Statement, Unsupported};
+use super::error::{Found, Outcome, SyntaxError};
 use super::lexer::{Kind, Lexer, Sign, Token};
+use super::words::Word;
 
 /// Bind markers of a statement; the protocol counts values with 16 bits.
 pub const MARKERS_MAX: usize = 65_535;
@@ -66,13 +67,11 @@ pub fn parse_within(text: &str, limits: Limits) -> Result<Parsed, SyntaxError> {
     let statement = parser.statement()?;
     while parser.eat_sign(Sign::Semicolon)? {}
     if parser.token.kind != Kind::End {
-        return Err(parser.unexpected("the end of the statement (one statement is read at a time)"));
+        let error = parser.unexpected("the end of the statement (one statement is read at a time)");
+        return Err(*error);
     }
     Ok(Parsed { statement, markers: parser.markers })
 }
-
-/// What every rule gives.
-type Outcome<T> = Result<T, SyntaxError>;
 
 /// Where the parser is.
 struct Parser<'a> {
@@ -103,32 +102,32 @@ impl<'a> Parser<'a> {
     }
 
     fn statement(&mut self) -> Outcome<Statement> {
-        if self.at_word("SELECT") {
+        if self.at_word(Word::Select) {
             return Ok(Statement::Select(Box::new(self.select()?)));
         }
         if let Some(modification) = self.modification()? {
             return Ok(Statement::Modify(modification));
         }
-        if self.eat_word("BEGIN")? {
+        if self.eat_word(Word::Begin)? {
             return self.batch().map(Statement::Batch);
         }
-        if self.eat_word("USE")? {
+        if self.eat_word(Word::Use)? {
             return self.ident("the name of a keyspace").map(Statement::Use);
         }
-        if self.eat_word("TRUNCATE")? {
+        if self.eat_word(Word::Truncate)? {
             let _ = self.eat_table_word()?;
             return self.qualified_name("the name of a table").map(Statement::Truncate);
         }
-        if self.eat_word("CREATE")? {
+        if self.eat_word(Word::Create)? {
             return self.create();
         }
-        if self.eat_word("ALTER")? {
+        if self.eat_word(Word::Alter)? {
             return self.alter();
         }
-        if self.eat_word("DROP")? {
+        if self.eat_word(Word::Drop)? {
             return self.drop();
         }
-        if self.eat_word("DESCRIBE")? || self.eat_word("DESC")? {
+        if self.eat_word(Word::Describe)? || self.eat_word(Word::Desc)? {
             return self.describe().map(Statement::Describe);
         }
         self.of_roles()
@@ -136,28 +135,30 @@ impl<'a> Parser<'a> {
 
     /// `LIST`, `GRANT`, `REVOKE`, `ADD IDENTITY`; or no statement at all.
     fn of_roles(&mut self) -> Outcome<Statement> {
-        if self.eat_word("LIST")? {
+        if self.eat_word(Word::List)? {
             let what = match () {
-                () if self.at_word("ROLES") || self.at_word("SUPERUSERS") => Unsupported::Role,
-                () if self.at_word("USERS") => Unsupported::User,
+                () if self.at_word(Word::Roles) || self.at_word(Word::Superusers) => {
+                    Unsupported::Role
+                }
+                () if self.at_word(Word::Users) => Unsupported::User,
                 () => Unsupported::Permission,
             };
             return self.unsupported("LIST", what);
         }
-        for verb in ["GRANT", "REVOKE"] {
+        for verb in [Word::Grant, Word::Revoke] {
             if self.eat_word(verb)? {
-                return self.unsupported(verb, Unsupported::Permission);
+                return self.unsupported(verb.written(), Unsupported::Permission);
             }
         }
-        if self.at_word("ADD") && self.peek_is_word("IDENTITY") {
+        if self.at_word(Word::Add) && self.peek_is_word(Word::Identity) {
             return self.unsupported("ADD", Unsupported::Identity);
         }
         let at = self.lexer.position(self.token.start);
         if self.token.kind == Kind::End {
-            return Err(SyntaxError::Empty { at });
+            return Err(Box::new(SyntaxError::Empty { at }));
         }
         let nearest = nearest(&self.text().to_ascii_uppercase());
-        Err(SyntaxError::NoStatement { at, found: self.found(), nearest })
+        Err(Box::new(SyntaxError::NoStatement { at, found: self.found(), nearest }))
     }
 
     /// A statement that is known and not served: what is left of it is passed over.
@@ -192,7 +193,7 @@ impl<'a> Parser<'a> {
         self.tokens += 1;
         if self.tokens > self.limits.tokens {
             let (at, tokens_max) = (self.lexer.position(self.token.start), self.limits.tokens);
-            return Err(SyntaxError::TooManyTokens { at, tokens_max });
+            return Err(Box::new(SyntaxError::TooManyTokens { at, tokens_max }));
         }
         let next = self.lexer.next()?;
         Ok(std::mem::replace(&mut self.token, next))
@@ -200,7 +201,8 @@ impl<'a> Parser<'a> {
 
     /// The token behind the current one. What is wrong with it is told when it is reached.
     fn peek(&self) -> Kind {
-        self.peek_two().0
+        let mut ahead = self.lexer;
+        ahead.next().map_or(Kind::End, |token| token.kind)
     }
 
     /// The two tokens behind the current one.
@@ -212,24 +214,18 @@ impl<'a> Parser<'a> {
 
     fn peek_is_sign(&self, sign: Sign) -> bool {
         let mut ahead = self.lexer;
-        ahead.at_sign_byte() && ahead.next().is_ok_and(|token| token.kind == Kind::Sign(sign))
+        ahead.next_byte() == sign.first_byte()
+            && ahead.next().is_ok_and(|token| token.kind == Kind::Sign(sign))
     }
 
-    fn peek_is_word(&self, word: &str) -> bool {
+    fn peek_is_word(&self, word: Word) -> bool {
         let mut ahead = self.lexer;
-        ahead.next().is_ok_and(|token| self.is_word(token, word))
+        ahead.next().is_ok_and(|token| token.word == Some(word))
     }
 
     #[inline]
-    fn is_word(&self, token: Token, word: &str) -> bool {
-        token.kind == Kind::Word
-            && token.end - token.start == word.len()
-            && self.lexer.text(token).eq_ignore_ascii_case(word)
-    }
-
-    #[inline]
-    fn at_word(&self, word: &str) -> bool {
-        self.is_word(self.token, word)
+    fn at_word(&self, word: Word) -> bool {
+        self.token.word == Some(word)
     }
 
     #[inline]
@@ -238,7 +234,7 @@ impl<'a> Parser<'a> {
     }
 
     #[inline]
-    fn eat_word(&mut self, word: &str) -> Outcome<bool> {
+    fn eat_word(&mut self, word: Word) -> Outcome<bool> {
         let there = self.at_word(word);
         if there {
             self.advance()?;
@@ -255,13 +251,12 @@ impl<'a> Parser<'a> {
         Ok(there)
     }
 
-    /// This word, in capitals as it is told when it is missing.
-    fn expect_word(&mut self, word: &'static str) -> Outcome<()> {
-        if self.eat_word(word)? { Ok(()) } else { Err(self.unexpected(word)) }
+    fn expect_word(&mut self, word: Word) -> Outcome<()> {
+        if self.eat_word(word)? { Ok(()) } else { Err(self.unexpected(word.written())) }
     }
 
-    fn expect_words(&mut self, words: &[&'static str]) -> Outcome<()> {
-        words.iter().try_for_each(|word| self.expect_word(word))
+    fn expect_words(&mut self, words: &[Word]) -> Outcome<()> {
+        words.iter().try_for_each(|word| self.expect_word(*word))
     }
 
     fn expect_sign(&mut self, sign: Sign) -> Outcome<()> {
@@ -283,13 +278,13 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn unexpected(&self, expected: &'static str) -> SyntaxError {
+    fn unexpected(&self, expected: &'static str) -> Box<SyntaxError> {
         let at = self.lexer.position(self.token.start);
-        SyntaxError::Unexpected { at, found: self.found(), expected }
+        Box::new(SyntaxError::Unexpected { at, found: self.found(), expected })
     }
 
-    fn refused(&self, at: Token, why: impl Into<String>) -> SyntaxError {
-        SyntaxError::Refused { at: self.lexer.position(at.start), why: why.into() }
+    fn refused(&self, at: Token, why: impl Into<String>) -> Box<SyntaxError> {
+        Box::new(SyntaxError::Refused { at: self.lexer.position(at.start), why: why.into() })
     }
 }
 
@@ -318,24 +313,12 @@ impl Parser<'_> {
             return Ok(());
         }
         let (at, depth_max) = (self.lexer.position(self.token.start), self.limits.depth);
-        Err(SyntaxError::TooDeep { at, depth_max })
+        Err(Box::new(SyntaxError::TooDeep { at, depth_max }))
     }
 
     /// Whether the current token is a name, quoted or not.
     fn at_ident(&self) -> bool {
-        self.is_ident(self.token)
-    }
-
-    /// Whether a token is a name. `true` and `false` are constants, although no keyword is reserved for them.
-    fn is_ident(&self, token: Token) -> bool {
-        match token.kind {
-            Kind::QuotedName => true,
-            Kind::Word => {
-                let word = self.lexer.text(token);
-                !(is_reserved(word) || self.is_word(token, "true") || self.is_word(token, "false"))
-            }
-            _ => false,
-        }
+        is_ident(self.token)
     }
 
     /// A name. What it names is told if it is missing.
@@ -375,37 +358,39 @@ impl Parser<'_> {
 
     /// `(a, b)`, at least one; the parenthesis is open.
     fn idents_to_close(&mut self, expected: &'static str) -> Outcome<Vec<Ident>> {
-        let mut idents = vec![self.ident(expected)?];
-        while self.goes_on(Sign::ParenClose, "`,` or `)`")? {
+        let mut idents = Vec::new();
+        loop {
             idents.push(self.ident(expected)?);
+            if !self.goes_on(Sign::ParenClose, "`,` or `)`")? {
+                return Ok(idents);
+            }
         }
-        Ok(idents)
     }
 
     fn if_not_exists(&mut self) -> Outcome<bool> {
-        let there = self.eat_word("IF")?;
+        let there = self.eat_word(Word::If)?;
         if there {
-            self.expect_words(&["NOT", "EXISTS"])?;
+            self.expect_words(&[Word::Not, Word::Exists])?;
         }
         Ok(there)
     }
 
     fn if_exists(&mut self) -> Outcome<bool> {
-        let there = self.eat_word("IF")?;
+        let there = self.eat_word(Word::If)?;
         if there {
-            self.expect_word("EXISTS")?;
+            self.expect_word(Word::Exists)?;
         }
         Ok(there)
     }
 
     /// `TABLE`, or `COLUMNFAMILY` as it was called once.
     fn eat_table_word(&mut self) -> Outcome<bool> {
-        Ok(self.eat_word("TABLE")? || self.eat_word("COLUMNFAMILY")?)
+        Ok(self.eat_word(Word::Table)? || self.eat_word(Word::Columnfamily)?)
     }
 
     /// `KEYSPACE`, or `SCHEMA`, which is the same word.
     fn eat_keyspace_word(&mut self) -> Outcome<bool> {
-        Ok(self.eat_word("KEYSPACE")? || self.eat_word("SCHEMA")?)
+        Ok(self.eat_word(Word::Keyspace)? || self.eat_word(Word::Schema)?)
     }
 
     /// `?` or `:name`, if one stands here: its number.
@@ -420,7 +405,7 @@ impl Parser<'_> {
         let number = self.markers.len();
         if number == MARKERS_MAX {
             let (at, markers_max) = (self.lexer.position(self.token.start), MARKERS_MAX);
-            return Err(SyntaxError::TooManyMarkers { at, markers_max });
+            return Err(Box::new(SyntaxError::TooManyMarkers { at, markers_max }));
         }
         self.markers.push(Marker { name });
         Ok(Some(number))
@@ -437,16 +422,27 @@ impl Parser<'_> {
     /// A whole number of 64 bits.
     fn integer(&mut self, expected: &'static str) -> Outcome<i64> {
         let start = self.token.start;
-        let minus = if self.eat_sign(Sign::Minus)? { "-" } else { "" };
+        let minus = self.eat_sign(Sign::Minus)?;
         if self.token.kind != Kind::Integer {
             return Err(self.unexpected(expected));
         }
         let token = self.advance()?;
-        let written = format!("{minus}{}", self.lexer.text(token));
+        let digits = self.lexer.text(token);
+        let written = if minus { &format!("-{digits}") } else { digits };
         written.parse().map_err(|_| {
             let at = self.lexer.position(start);
-            SyntaxError::Integer { at, found: Found::text(&written) }
+            Box::new(SyntaxError::Integer { at, found: Found::text(written) })
         })
+    }
+}
+
+/// Whether a token is a name, quoted or not. `true` and `false` are constants, although no keyword is reserved for them.
+fn is_ident(token: Token) -> bool {
+    let constant = |word| matches!(word, Word::True | Word::False);
+    match token.kind {
+        Kind::QuotedName => true,
+        Kind::Word => !token.word.is_some_and(|word| word.is_reserved() || constant(word)),
+        _ => false,
     }
 }
 

@@ -67,10 +67,10 @@ pub trait Catalog {
 /// A column of an answer, or what a marker stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnSpec {
-    /// The table's keyspace.
-    pub keyspace: String,
+    /// The table's keyspace. Shared by all columns of a statement about one table, as the table's name is.
+    pub keyspace: Arc<str>,
     /// The table.
-    pub table: String,
+    pub table: Arc<str>,
     /// The column, or what Cassandra calls the expression.
     pub name: String,
     /// Its type.
@@ -123,10 +123,15 @@ pub enum Plan {
 impl Plan {
     /// What each marker stands for, in the order in which they are bound.
     pub fn markers(&self) -> &[ColumnSpec] {
+        self.shared_markers()
+    }
+
+    /// [`Plan::markers`], to be kept.
+    pub fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
         match self {
-            Plan::Select(plan) => plan.markers(),
-            Plan::Modify(plan) => plan.markers(),
-            Plan::Batch(plan) => plan.markers(),
+            Plan::Select(plan) => plan.shared_markers(),
+            Plan::Modify(plan) => plan.shared_markers(),
+            Plan::Batch(plan) => plan.shared_markers(),
         }
     }
 

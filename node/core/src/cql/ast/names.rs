@@ -1,5 +1,6 @@
 //! Names: of keyspaces, tables, columns, types, fields.
 
+use crate::cql::words::Word;
 use std::borrow::Borrow;
 use std::fmt;
 
@@ -95,30 +96,7 @@ impl fmt::Display for QualifiedName {
     }
 }
 
-/// Whether this word, in capitals or not, is a name only in quotes. The list is Cassandra 4.1's; all other words of CQL
-/// (`key`, `ttl`, `type`, `timestamp`, …) are names too.
+/// Whether this word, in capitals or not, is a name only in quotes.
 pub fn is_reserved(word: &str) -> bool {
-    let by_length: &[&str] = match word.len() {
-        2 => &["by", "if", "in", "is", "of", "on", "or", "to"],
-        3 => &["add", "and", "asc", "nan", "not", "set", "use"],
-        4 => &["desc", "drop", "from", "full", "into", "null", "view", "with"],
-        5 => &[
-            "allow", "alter", "apply", "batch", "begin", "grant", "index", "limit", "order",
-            "table", "token", "using", "where",
-        ],
-        6 => &[
-            "create", "delete", "insert", "modify", "rename", "revoke", "schema", "select",
-            "update",
-        ],
-        7 => &["entries", "execute", "primary"],
-        8 => &["describe", "infinity", "keyspace", "truncate", "unlogged"],
-        9 => &["authorize"],
-        11 => &["norecursive"],
-        12 => &["columnfamily", "materialized"],
-        _ => &[],
-    };
-    // The parser asks this of every name: nearly all are told by their first letter.
-    let first = word.as_bytes().first().map(u8::to_ascii_lowercase);
-    let same_first = |known: &&&str| known.as_bytes().first().copied() == first;
-    by_length.iter().filter(same_first).any(|known| known.eq_ignore_ascii_case(word))
+    Word::of(word.as_bytes()).is_some_and(Word::is_reserved)
 }

@@ -1,6 +1,6 @@
 //! Statements that change the schema.
 
-use super::{Kind, Outcome, Parser, Sign, Token};
+use super::{Kind, Outcome, Parser, Sign, Token, Word};
 use crate::cql::Constant;
 use crate::cql::ast::{
     AlterKeyspace, AlterTable, AlterType, ColumnDef, CreateKeyspace, CreateTable, CreateType,
@@ -15,7 +15,7 @@ impl Parser<'_> {
         if self.eat_keyspace_word()? {
             let if_not_exists = self.if_not_exists()?;
             let keyspace = self.ident("the name of a keyspace")?;
-            self.expect_word("WITH")?;
+            self.expect_word(Word::With)?;
             let properties = self.properties()?;
             let create = CreateKeyspace { keyspace, if_not_exists, properties };
             return Ok(Statement::CreateKeyspace(create));
@@ -23,7 +23,7 @@ impl Parser<'_> {
         if self.eat_table_word()? {
             return self.create_table().map(|create| Statement::CreateTable(Box::new(create)));
         }
-        if self.eat_word("TYPE")? {
+        if self.eat_word(Word::Type)? {
             return self.create_type().map(Statement::CreateType);
         }
         self.other("CREATE", "KEYSPACE, TABLE or TYPE")
@@ -34,7 +34,7 @@ impl Parser<'_> {
         if self.eat_keyspace_word()? {
             let if_exists = self.if_exists()?;
             let keyspace = self.ident("the name of a keyspace")?;
-            self.expect_word("WITH")?;
+            self.expect_word(Word::With)?;
             let properties = self.properties()?;
             return Ok(Statement::AlterKeyspace(AlterKeyspace { keyspace, if_exists, properties }));
         }
@@ -44,7 +44,7 @@ impl Parser<'_> {
             let change = self.table_change()?;
             return Ok(Statement::AlterTable(AlterTable { table, if_exists, change }));
         }
-        if self.eat_word("TYPE")? {
+        if self.eat_word(Word::Type)? {
             let if_exists = self.if_exists()?;
             let name = self.qualified_name("the name of a type")?;
             let change = self.type_change()?;
@@ -65,7 +65,7 @@ impl Parser<'_> {
             let table = self.qualified_name("the name of a table")?;
             return Ok(Statement::DropTable(DropTable { table, if_exists }));
         }
-        if self.eat_word("TYPE")? {
+        if self.eat_word(Word::Type)? {
             let if_exists = self.if_exists()?;
             let name = self.qualified_name("the name of a type")?;
             return Ok(Statement::DropType(DropType { name, if_exists }));
@@ -75,22 +75,22 @@ impl Parser<'_> {
 
     /// What Cassandra can create, alter and drop besides.
     fn other(&mut self, verb: &'static str, expected: &'static str) -> Outcome<Statement> {
-        if verb == "CREATE" && self.at_word("OR") && self.peek_is_word("REPLACE") {
+        if verb == "CREATE" && self.at_word(Word::Or) && self.peek_is_word(Word::Replace) {
             self.advance()?;
             self.advance()?;
         }
         let others = [
-            ("INDEX", Unsupported::Index),
-            ("CUSTOM", Unsupported::Index),
-            ("MATERIALIZED", Unsupported::MaterializedView),
-            ("FUNCTION", Unsupported::Function),
-            ("AGGREGATE", Unsupported::Aggregate),
-            ("TRIGGER", Unsupported::Trigger),
-            ("ROLE", Unsupported::Role),
-            ("USER", Unsupported::User),
-            ("IDENTITY", Unsupported::Identity),
+            (Word::Index, Unsupported::Index),
+            (Word::Custom, Unsupported::Index),
+            (Word::Materialized, Unsupported::MaterializedView),
+            (Word::Function, Unsupported::Function),
+            (Word::Aggregate, Unsupported::Aggregate),
+            (Word::Trigger, Unsupported::Trigger),
+            (Word::Role, Unsupported::Role),
+            (Word::User, Unsupported::User),
+            (Word::Identity, Unsupported::Identity),
         ];
-        match others.into_iter().find(|(word, _)| self.at_word(word)) {
+        match others.into_iter().find(|(word, _)| self.at_word(*word)) {
             Some((_, what)) => self.unsupported(verb, what),
             None => Err(self.unexpected(expected)),
         }
@@ -101,7 +101,7 @@ impl Parser<'_> {
         let mut properties = Properties::default();
         loop {
             self.property(&mut properties)?;
-            if !self.eat_word("AND")? {
+            if !self.eat_word(Word::And)? {
                 return Ok(properties.list);
             }
         }
@@ -132,7 +132,7 @@ impl Parser<'_> {
 
     /// A constant, but not null. There are no bind markers here: a schema has no values to be bound later.
     fn property_constant(&mut self, expected: &'static str) -> Outcome<Constant> {
-        if self.at_word("null") {
+        if self.at_word(Word::Null) {
             return Err(self.unexpected(expected));
         }
         self.constant()?.ok_or_else(|| self.unexpected(expected))
@@ -190,10 +190,10 @@ impl Parser<'_> {
             properties: Vec::new(),
         };
         let mut properties = Properties::default();
-        let mut more = self.eat_word("WITH")?;
+        let mut more = self.eat_word(Word::With)?;
         while more {
             self.table_property(&mut table, &mut properties)?;
-            more = self.eat_word("AND")?;
+            more = self.eat_word(Word::And)?;
         }
         table.properties = properties.list;
         Ok(table)
@@ -206,15 +206,15 @@ impl Parser<'_> {
         primary_key: &mut Option<PrimaryKey>,
     ) -> Outcome<()> {
         let at = self.token;
-        if self.eat_word("PRIMARY")? {
-            self.expect_word("KEY")?;
+        if self.eat_word(Word::Primary)? {
+            self.expect_word(Word::Key)?;
             let key = self.primary_key()?;
             return self.only_key(at, primary_key, key);
         }
         let column = self.column_def("a column or PRIMARY KEY")?;
         let at = self.token;
-        if self.eat_word("PRIMARY")? {
-            self.expect_word("KEY")?;
+        if self.eat_word(Word::Primary)? {
+            self.expect_word(Word::Key)?;
             let key = PrimaryKey { partition: vec![column.name.clone()], clustering: Vec::new() };
             self.only_key(at, primary_key, key)?;
         }
@@ -250,7 +250,7 @@ impl Parser<'_> {
     fn column_def(&mut self, expected: &'static str) -> Outcome<ColumnDef> {
         let name = self.ident(expected)?;
         let of = self.type_name()?;
-        Ok(ColumnDef { name, of, is_static: self.eat_word("STATIC")? })
+        Ok(ColumnDef { name, of, is_static: self.eat_word(Word::Static)? })
     }
 
     /// `COMPACT STORAGE`, `CLUSTERING ORDER BY (…)` or a property.
@@ -260,17 +260,17 @@ impl Parser<'_> {
         properties: &mut Properties,
     ) -> Outcome<()> {
         let at = self.token;
-        if self.at_word("COMPACT") && self.peek_is_word("STORAGE") {
+        if self.at_word(Word::Compact) && self.peek_is_word(Word::Storage) {
             self.advance()?;
             self.advance()?;
             table.compact_storage = true;
             return Ok(());
         }
-        if !(self.at_word("CLUSTERING") && self.peek_is_word("ORDER")) {
+        if !(self.at_word(Word::Clustering) && self.peek_is_word(Word::Order)) {
             return self.property(properties);
         }
         self.advance()?;
-        self.expect_words(&["ORDER", "BY"])?;
+        self.expect_words(&[Word::Order, Word::By])?;
         let order = self.clustering_order()?;
         if !table.clustering_order.is_empty() {
             return Err(self.refused(at, "CLUSTERING ORDER BY is said twice"));
@@ -296,31 +296,31 @@ impl Parser<'_> {
     }
 
     fn table_change(&mut self) -> Outcome<TableChange> {
-        if self.eat_word("ADD")? {
+        if self.eat_word(Word::Add)? {
             let if_not_exists = self.if_not_exists()?;
             let columns = self.one_or_many(|parser| parser.column_def("a column"))?;
             return Ok(TableChange::Add { if_not_exists, columns });
         }
-        if self.eat_word("DROP")? {
+        if self.eat_word(Word::Drop)? {
             return self.dropped_columns();
         }
-        if self.eat_word("RENAME")? {
+        if self.eat_word(Word::Rename)? {
             let (if_exists, renames) = self.renames("a column")?;
             return Ok(TableChange::Rename { if_exists, renames });
         }
-        if self.eat_word("ALTER")? {
+        if self.eat_word(Word::Alter)? {
             let column = self.ident("a column")?;
-            self.expect_word("TYPE")?;
+            self.expect_word(Word::Type)?;
             return Ok(TableChange::AlterType { column, to: self.type_name()? });
         }
-        if self.eat_word("WITH")? {
+        if self.eat_word(Word::With)? {
             return self.properties().map(TableChange::With);
         }
         Err(self.unexpected("ADD, DROP, RENAME, ALTER or WITH"))
     }
 
     fn dropped_columns(&mut self) -> Outcome<TableChange> {
-        if self.at_word("COMPACT") && self.peek_is_word("STORAGE") {
+        if self.at_word(Word::Compact) && self.peek_is_word(Word::Storage) {
             self.advance()?;
             self.advance()?;
             return Ok(TableChange::DropCompactStorage);
@@ -328,8 +328,8 @@ impl Parser<'_> {
         let if_exists = self.if_exists()?;
         let columns = self.one_or_many(|parser| parser.ident("a column"))?;
         let mut timestamp = None;
-        if self.eat_word("USING")? {
-            self.expect_word("TIMESTAMP")?;
+        if self.eat_word(Word::Using)? {
+            self.expect_word(Word::Timestamp)?;
             timestamp = Some(self.integer("a whole number")?);
         }
         Ok(TableChange::Drop { if_exists, columns, timestamp })
@@ -354,9 +354,9 @@ impl Parser<'_> {
         let mut renames = Vec::new();
         loop {
             let from = self.ident(expected)?;
-            self.expect_word("TO")?;
+            self.expect_word(Word::To)?;
             renames.push((from, self.ident("the new name")?));
-            if !self.eat_word("AND")? {
+            if !self.eat_word(Word::And)? {
                 return Ok((if_exists, renames));
             }
         }
@@ -384,17 +384,17 @@ impl Parser<'_> {
     }
 
     fn type_change(&mut self) -> Outcome<TypeChange> {
-        if self.eat_word("ADD")? {
+        if self.eat_word(Word::Add)? {
             let if_not_exists = self.if_not_exists()?;
             return Ok(TypeChange::Add { if_not_exists, field: self.field_def()? });
         }
-        if self.eat_word("RENAME")? {
+        if self.eat_word(Word::Rename)? {
             let (if_exists, renames) = self.renames("a field")?;
             return Ok(TypeChange::Rename { if_exists, renames });
         }
-        if self.eat_word("ALTER")? {
+        if self.eat_word(Word::Alter)? {
             let field = self.ident("a field")?;
-            self.expect_word("TYPE")?;
+            self.expect_word(Word::Type)?;
             return Ok(TypeChange::AlterType { field, to: self.type_name()? });
         }
         Err(self.unexpected("ADD, RENAME or ALTER"))

@@ -1,6 +1,6 @@
 //! `INSERT`, `UPDATE`, `DELETE`, and batches of them.
 
-use super::{Kind, Outcome, Parser, Sign};
+use super::{Kind, Outcome, Parser, Sign, Word};
 use crate::cql::Constant;
 use crate::cql::ast::{
     Assignment, Batch, BatchKind, Condition, ConditionTest, Delete, Deletion, Ident, If, Insert,
@@ -10,11 +10,11 @@ use crate::cql::ast::{
 impl Parser<'_> {
     /// `INSERT`, `UPDATE` or `DELETE`, if one begins here.
     pub(super) fn modification(&mut self) -> Outcome<Option<Modification>> {
-        let modification = if self.eat_word("INSERT")? {
+        let modification = if self.eat_word(Word::Insert)? {
             Modification::Insert(self.insert()?)
-        } else if self.eat_word("UPDATE")? {
+        } else if self.eat_word(Word::Update)? {
             Modification::Update(self.update()?)
-        } else if self.eat_word("DELETE")? {
+        } else if self.eat_word(Word::Delete)? {
             Modification::Delete(self.delete()?)
         } else {
             return Ok(None);
@@ -23,18 +23,24 @@ impl Parser<'_> {
     }
 
     fn insert(&mut self) -> Outcome<Insert> {
-        self.expect_word("INTO")?;
+        self.expect_word(Word::Into)?;
         let table = self.qualified_name("the name of a table")?;
-        let values = if self.eat_word("JSON")? {
+        let values = if self.eat_word(Word::Json)? {
             self.insert_json()?
         } else if self.eat_sign(Sign::ParenOpen)? {
             let columns = self.idents_to_close("a column")?;
-            self.expect_word("VALUES")?;
+            self.expect_word(Word::Values)?;
             self.expect_sign(Sign::ParenOpen)?;
             if self.at_sign(Sign::ParenClose) {
                 return Err(self.unexpected("a value for each column"));
             }
-            let values = self.terms_to_close(Sign::ParenClose, "`,` or `)`")?;
+            let mut values = Vec::with_capacity(columns.len());
+            loop {
+                values.push(self.term()?);
+                if !self.goes_on(Sign::ParenClose, "`,` or `)`")? {
+                    break;
+                }
+            }
             InsertValues::Columns { columns, values }
         } else {
             return Err(self.unexpected("`(` and the names of columns, or JSON"));
@@ -52,9 +58,9 @@ impl Parser<'_> {
             _ => return Err(self.unexpected("a string of JSON or a bind marker")),
         };
         let mut default_unset = false;
-        if self.eat_word("DEFAULT")? {
-            default_unset = self.eat_word("UNSET")?;
-            if !default_unset && !self.eat_word("NULL")? {
+        if self.eat_word(Word::Default)? {
+            default_unset = self.eat_word(Word::Unset)?;
+            if !default_unset && !self.eat_word(Word::Null)? {
                 return Err(self.unexpected("NULL or UNSET"));
             }
         }
@@ -64,14 +70,14 @@ impl Parser<'_> {
     /// `USING TIMESTAMP … AND TTL …` in either order, or nothing.
     fn using(&mut self, ttl_too: bool) -> Outcome<Using> {
         let mut using = Using::default();
-        if !self.eat_word("USING")? {
+        if !self.eat_word(Word::Using)? {
             return Ok(using);
         }
         loop {
             let at = self.token;
-            let twice = if self.eat_word("TIMESTAMP")? {
+            let twice = if self.eat_word(Word::Timestamp)? {
                 using.timestamp.replace(self.int_value()?).is_some()
-            } else if ttl_too && self.eat_word("TTL")? {
+            } else if ttl_too && self.eat_word(Word::Ttl)? {
                 using.ttl.replace(self.int_value()?).is_some()
             } else if ttl_too {
                 return Err(self.unexpected("TIMESTAMP or TTL"));
@@ -81,7 +87,7 @@ impl Parser<'_> {
             if twice {
                 return Err(self.refused(at, format!("{} is said twice", self.lexer.text(at))));
             }
-            if !self.eat_word("AND")? {
+            if !self.eat_word(Word::And)? {
                 return Ok(using);
             }
         }
@@ -90,12 +96,15 @@ impl Parser<'_> {
     fn update(&mut self) -> Outcome<Update> {
         let table = self.qualified_name("the name of a table")?;
         let using = self.using(true)?;
-        self.expect_word("SET")?;
-        let mut assignments = vec![self.assignment()?];
-        while self.eat_sign(Sign::Comma)? {
+        self.expect_word(Word::Set)?;
+        let mut assignments = Vec::new();
+        loop {
             assignments.push(self.assignment()?);
+            if !self.eat_sign(Sign::Comma)? {
+                break;
+            }
         }
-        if !self.eat_word("WHERE")? {
+        if !self.eat_word(Word::Where)? {
             return Err(self.unexpected("`,` or WHERE"));
         }
         let relations = self.relations()?;
@@ -172,7 +181,7 @@ impl Parser<'_> {
 
     fn delete(&mut self) -> Outcome<Delete> {
         let mut deletions = Vec::new();
-        if !self.at_word("FROM") {
+        if !self.at_word(Word::From) {
             loop {
                 let column = self.ident("a column or FROM")?;
                 deletions.push(Deletion { column, place: self.place()? });
@@ -181,12 +190,12 @@ impl Parser<'_> {
                 }
             }
         }
-        if !self.eat_word("FROM")? {
+        if !self.eat_word(Word::From)? {
             return Err(self.unexpected("`,`, `[`, `.` or FROM"));
         }
         let table = self.qualified_name("the name of a table")?;
         let using = self.using(false)?;
-        self.expect_word("WHERE")?;
+        self.expect_word(Word::Where)?;
         let relations = self.relations()?;
         Ok(Delete { deletions, table, using, relations, condition: self.condition()? })
     }
@@ -206,21 +215,21 @@ impl Parser<'_> {
 
     /// `IF …`, or nothing.
     fn condition(&mut self) -> Outcome<If> {
-        if !self.eat_word("IF")? {
+        if !self.eat_word(Word::If)? {
             return Ok(If::Always);
         }
         // A column may be called `exists`; then something to compare it with follows.
         let compared = match self.peek() {
             Kind::Sign(sign) => sign != Sign::Semicolon,
-            Kind::Word => self.peek_is_word("IN"),
+            Kind::Word => self.peek_is_word(Word::In),
             _ => false,
         };
-        if self.at_word("EXISTS") && !compared {
+        if self.at_word(Word::Exists) && !compared {
             self.advance()?;
             return Ok(If::Exists);
         }
         let mut conditions = vec![self.one_condition()?];
-        while self.eat_word("AND")? {
+        while self.eat_word(Word::And)? {
             conditions.push(self.one_condition()?);
         }
         Ok(If::All(conditions))
@@ -229,7 +238,7 @@ impl Parser<'_> {
     fn one_condition(&mut self) -> Outcome<Condition> {
         let column = self.ident("EXISTS or a column")?;
         let place = self.place()?;
-        if self.eat_word("IN")? {
+        if self.eat_word(Word::In)? {
             let test = ConditionTest::In(self.in_values()?);
             return Ok(Condition { column, place, test });
         }
@@ -240,26 +249,26 @@ impl Parser<'_> {
 
     /// What stands behind `BEGIN`.
     pub(super) fn batch(&mut self) -> Outcome<Batch> {
-        let kind = if self.eat_word("UNLOGGED")? {
+        let kind = if self.eat_word(Word::Unlogged)? {
             BatchKind::Unlogged
-        } else if self.eat_word("COUNTER")? {
+        } else if self.eat_word(Word::Counter)? {
             BatchKind::Counter
         } else {
             // Not in the grammar of Cassandra, but what the documentation of batches calls the default.
-            let _ = self.eat_word("LOGGED")?;
+            let _ = self.eat_word(Word::Logged)?;
             BatchKind::Logged
         };
-        self.expect_word("BATCH")?;
+        self.expect_word(Word::Batch)?;
         let using = self.using(true)?;
         let mut statements = Vec::new();
-        while !self.eat_word("APPLY")? {
+        while !self.eat_word(Word::Apply)? {
             let Some(statement) = self.modification()? else {
                 return Err(self.unexpected("INSERT, UPDATE, DELETE or APPLY BATCH"));
             };
             statements.push(statement);
             while self.eat_sign(Sign::Semicolon)? {}
         }
-        self.expect_word("BATCH")?;
+        self.expect_word(Word::Batch)?;
         Ok(Batch { kind, using, statements })
     }
 }

@@ -1,6 +1,6 @@
 //! `SELECT`, and the relations of a `WHERE`.
 
-use super::{Kind, Outcome, Parser, Sign};
+use super::{Kind, Outcome, Parser, Sign, Word};
 use crate::cql::ast::{
     Ident, InValues, Operator, Order, Ordering, Relation, Select, Selector, Selectors, Term,
 };
@@ -9,18 +9,18 @@ const OPERATORS: &str = "=, !=, <, <=, >, >=, IN, CONTAINS, LIKE or IS NOT NULL"
 
 impl Parser<'_> {
     pub(super) fn select(&mut self) -> Outcome<Select> {
-        self.expect_word("SELECT")?;
-        let json = self.eat_flag("JSON")?;
-        let distinct = self.eat_flag("DISTINCT")?;
+        self.expect_word(Word::Select)?;
+        let json = self.eat_flag(Word::Json)?;
+        let distinct = self.eat_flag(Word::Distinct)?;
         let selectors = self.selectors()?;
-        if !self.eat_word("FROM")? {
+        if !self.eat_word(Word::From)? {
             return Err(self.unexpected("`,`, AS, an operator or FROM"));
         }
         let table = self.qualified_name("the name of a table")?;
-        let relations = if self.eat_word("WHERE")? { self.relations()? } else { Vec::new() };
+        let relations = if self.eat_word(Word::Where)? { self.relations()? } else { Vec::new() };
         let mut group_by = Vec::new();
-        if self.eat_word("GROUP")? {
-            self.expect_word("BY")?;
+        if self.eat_word(Word::Group)? {
+            self.expect_word(Word::By)?;
             group_by.push(self.selectable()?);
             while self.eat_sign(Sign::Comma)? {
                 group_by.push(self.selectable()?);
@@ -28,14 +28,14 @@ impl Parser<'_> {
         }
         let order_by = self.order_by()?;
         let mut per_partition_limit = None;
-        if self.eat_word("PER")? {
-            self.expect_words(&["PARTITION", "LIMIT"])?;
+        if self.eat_word(Word::Per)? {
+            self.expect_words(&[Word::Partition, Word::Limit])?;
             per_partition_limit = Some(self.int_value()?);
         }
-        let limit = if self.eat_word("LIMIT")? { Some(self.int_value()?) } else { None };
-        let allow_filtering = self.eat_word("ALLOW")?;
+        let limit = if self.eat_word(Word::Limit)? { Some(self.int_value()?) } else { None };
+        let allow_filtering = self.eat_word(Word::Allow)?;
         if allow_filtering {
-            self.expect_word("FILTERING")?;
+            self.expect_word(Word::Filtering)?;
         }
 
         Ok(Select {
@@ -53,12 +53,12 @@ impl Parser<'_> {
     }
 
     /// `JSON` or `DISTINCT`, which are columns' names too: they are meant as words if something to select follows.
-    fn eat_flag(&mut self, word: &str) -> Outcome<bool> {
+    fn eat_flag(&mut self, word: Word) -> Outcome<bool> {
         if !self.at_word(word) {
             return Ok(false);
         }
         let flag = match self.peek() {
-            Kind::Word => !self.peek_is_word("FROM") && !self.peek_is_word("AS"),
+            Kind::Word => !self.peek_is_word(Word::From) && !self.peek_is_word(Word::As),
             Kind::Sign(sign) => matches!(
                 sign,
                 Sign::Star | Sign::ParenOpen | Sign::BraceOpen | Sign::Question | Sign::Colon
@@ -76,25 +76,27 @@ impl Parser<'_> {
         if self.eat_sign(Sign::Star)? {
             return Ok(Selectors::All);
         }
-        let mut list = vec![self.selector()?];
-        while self.eat_sign(Sign::Comma)? {
+        let mut list = Vec::new();
+        loop {
             list.push(self.selector()?);
+            if !self.eat_sign(Sign::Comma)? {
+                return Ok(Selectors::List(list));
+            }
         }
-        Ok(Selectors::List(list))
     }
 
     fn selector(&mut self) -> Outcome<Selector> {
         let of = self.selectable()?;
-        let alias = if self.eat_word("AS")? { Some(self.ident("an alias")?) } else { None };
+        let alias = if self.eat_word(Word::As)? { Some(self.ident("an alias")?) } else { None };
         Ok(Selector { of, alias })
     }
 
     fn order_by(&mut self) -> Outcome<Vec<Ordering>> {
         let mut order_by = Vec::new();
-        if !self.eat_word("ORDER")? {
+        if !self.eat_word(Word::Order)? {
             return Ok(order_by);
         }
-        self.expect_word("BY")?;
+        self.expect_word(Word::By)?;
         loop {
             let column = self.ident("a column")?;
             let order = self.eat_order()?.unwrap_or(Order::Asc);
@@ -107,23 +109,25 @@ impl Parser<'_> {
 
     /// `ASC` or `DESC`, if one stands here.
     pub(super) fn eat_order(&mut self) -> Outcome<Option<Order>> {
-        if self.eat_word("ASC")? {
+        if self.eat_word(Word::Asc)? {
             return Ok(Some(Order::Asc));
         }
-        Ok(if self.eat_word("DESC")? { Some(Order::Desc) } else { None })
+        Ok(if self.eat_word(Word::Desc)? { Some(Order::Desc) } else { None })
     }
 
     /// What stands behind `WHERE`.
     pub(super) fn relations(&mut self) -> Outcome<Vec<Relation>> {
-        let mut relations = vec![self.relation()?];
-        while self.eat_word("AND")? {
+        let mut relations = Vec::new();
+        loop {
             relations.push(self.relation()?);
+            if !self.eat_word(Word::And)? {
+                return Ok(relations);
+            }
         }
-        Ok(relations)
     }
 
     fn relation(&mut self) -> Outcome<Relation> {
-        if self.at_word("TOKEN") && self.peek_is_sign(Sign::ParenOpen) {
+        if self.at_word(Word::Token) && self.peek_is_sign(Sign::ParenOpen) {
             self.advance()?;
             self.advance()?;
             let columns = self.idents_to_close("a column")?;
@@ -155,16 +159,16 @@ impl Parser<'_> {
             let op = self.comparison("=, !=, <, <=, > or >=")?;
             return Ok(Relation::Entry { column, key, op, value: self.term()? });
         }
-        if self.eat_word("IN")? {
+        if self.eat_word(Word::In)? {
             return Ok(Relation::In { column, values: self.in_values()? });
         }
-        if self.eat_word("IS")? {
-            self.expect_words(&["NOT", "NULL"])?;
+        if self.eat_word(Word::Is)? {
+            self.expect_words(&[Word::Not, Word::Null])?;
             return Ok(Relation::IsNotNull { column });
         }
-        let op = if self.eat_word("CONTAINS")? {
-            if self.eat_word("KEY")? { Operator::ContainsKey } else { Operator::Contains }
-        } else if self.eat_word("LIKE")? {
+        let op = if self.eat_word(Word::Contains)? {
+            if self.eat_word(Word::Key)? { Operator::ContainsKey } else { Operator::Contains }
+        } else if self.eat_word(Word::Like)? {
             Operator::Like
         } else {
             self.comparison(OPERATORS)?
@@ -177,7 +181,7 @@ impl Parser<'_> {
         let columns = self.idents_to_close("a column")?;
         let at = self.token;
         let is_tuple = |term: &Term| matches!(term, Term::Tuple(_) | Term::Marker(_));
-        if self.eat_word("IN")? {
+        if self.eat_word(Word::In)? {
             let values = self.in_values()?;
             return match &values {
                 InValues::List(terms) if !terms.iter().all(is_tuple) => Err(self.refused(

@@ -1,6 +1,6 @@
 //! What a `SELECT` gives: columns, their parts, functions of them, and what may stand beside them.
 
-use super::{Kind, Outcome, Parser, Sign, Token};
+use super::{Kind, Outcome, Parser, Sign, Token, Word, is_ident};
 use crate::cql::ast::{ArithmeticOp, Selectable, StoredFact, Term};
 
 const EXPECTED: &str = "a column, a function or a value";
@@ -104,12 +104,13 @@ impl Parser<'_> {
 
     /// A call; of some functions only the parser knows what they take.
     fn selected_call(&mut self) -> Outcome<Selectable> {
-        let facts = [
-            ("writetime", StoredFact::Writetime),
-            ("maxwritetime", StoredFact::MaxWritetime),
-            ("ttl", StoredFact::Ttl),
-        ];
-        if let Some((_, fact)) = facts.into_iter().find(|(name, _)| self.at_word(name)) {
+        let fact = match self.token.word {
+            Some(Word::Writetime) => Some(StoredFact::Writetime),
+            Some(Word::Maxwritetime) => Some(StoredFact::MaxWritetime),
+            Some(Word::Ttl) => Some(StoredFact::Ttl),
+            _ => None,
+        };
+        if let Some(fact) = fact {
             self.advance()?;
             self.expect_sign(Sign::ParenOpen)?;
             let column = self.ident("a column")?;
@@ -117,16 +118,16 @@ impl Parser<'_> {
             self.expect_sign(Sign::ParenClose)?;
             return Ok(Selectable::Stored { fact, of });
         }
-        if self.at_word("CAST") {
+        if self.at_word(Word::Cast) {
             self.advance()?;
             self.expect_sign(Sign::ParenOpen)?;
             let of = Box::new(self.selectable()?);
-            self.expect_word("AS")?;
+            self.expect_word(Word::As)?;
             let to = self.native_type()?;
             self.expect_sign(Sign::ParenClose)?;
             return Ok(Selectable::Cast { of, to });
         }
-        if self.at_word("COUNT") && self.peek_two().1 == Kind::Sign(Sign::Star) {
+        if self.at_word(Word::Count) && self.peek_two().1 == Kind::Sign(Sign::Star) {
             self.advance()?;
             self.advance()?;
             self.advance()?;
@@ -215,23 +216,25 @@ impl Parser<'_> {
         }
         self.at_ident()
             && second.kind == Kind::Sign(Sign::ParenClose)
-            && next().is_some_and(|token| self.can_be_hinted(token))
+            && next().is_some_and(can_be_hinted)
     }
+}
 
-    /// Whether what begins with this token can have a type said of it that is one name.
-    fn can_be_hinted(&self, token: Token) -> bool {
-        let constants = ["null", "true", "false", "NaN", "Infinity", "TOKEN"];
-        match token.kind {
-            Kind::Word => {
-                (self.is_ident(token) && !self.is_word(token, "AS"))
-                    || constants.into_iter().any(|word| self.is_word(token, word))
-            }
-            // `(a)[0]` is an element of a column: a list has no type that is one name.
-            Kind::Sign(sign) => {
-                matches!(sign, Sign::ParenOpen | Sign::BraceOpen | Sign::Question | Sign::Colon)
-            }
-            Kind::End => false,
-            _ => true,
+/// Whether what begins with this token can have a type said of it that is one name.
+fn can_be_hinted(token: Token) -> bool {
+    match token.kind {
+        Kind::Word => match token.word {
+            Some(Word::As) => false,
+            Some(
+                Word::Null | Word::True | Word::False | Word::Nan | Word::Infinity | Word::Token,
+            ) => true,
+            _ => is_ident(token),
+        },
+        // `(a)[0]` is an element of a column: a list has no type that is one name.
+        Kind::Sign(sign) => {
+            matches!(sign, Sign::ParenOpen | Sign::BraceOpen | Sign::Question | Sign::Colon)
         }
+        Kind::End => false,
+        _ => true,
     }
 }

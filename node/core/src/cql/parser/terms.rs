@@ -1,6 +1,6 @@
 //! Terms: what stands where a value is wanted.
 
-use super::{Kind, Lexer, Outcome, Parser, Sign, Token, undoubled};
+use super::{Kind, Lexer, Outcome, Parser, Sign, Token, Word, is_ident, undoubled};
 use crate::cql::Constant;
 use crate::cql::ast::{ArithmeticOp, QualifiedName, Term};
 
@@ -82,11 +82,11 @@ impl<'a> Parser<'a> {
             }
             Kind::Sign(Sign::BraceOpen) => self.braces(),
             Kind::Sign(Sign::ParenOpen) => self.parens(),
-            Kind::Word if self.at_word("CAST") && self.peek_is_sign(Sign::ParenOpen) => {
+            Kind::Word if self.at_word(Word::Cast) && self.peek_is_sign(Sign::ParenOpen) => {
                 self.advance()?;
                 self.advance()?;
                 let term = Box::new(self.term()?);
-                self.expect_word("AS")?;
+                self.expect_word(Word::As)?;
                 let to = self.native_type()?;
                 self.expect_sign(Sign::ParenClose)?;
                 Ok(Term::Cast { term, to })
@@ -116,11 +116,13 @@ impl<'a> Parser<'a> {
         if self.eat_sign(close)? {
             return Ok(Vec::new());
         }
-        let mut terms = vec![self.term()?];
-        while self.goes_on(close, expected)? {
+        let mut terms = Vec::new();
+        loop {
             terms.push(self.term()?);
+            if !self.goes_on(close, expected)? {
+                return Ok(terms);
+            }
         }
-        Ok(terms)
     }
 
     /// `{…}`: a value of a user-defined type if a bare name stands first, else a set or a map.
@@ -160,7 +162,7 @@ impl<'a> Parser<'a> {
     /// `(type) term` or `(a, b)`. No term is a bare name, so a name behind the parenthesis begins a type.
     fn parens(&mut self) -> Outcome<Term> {
         self.advance()?;
-        let at_type = self.at_ident() || self.at_word("SET");
+        let at_type = self.at_ident() || self.at_word(Word::Set);
         if at_type && !self.at_call() {
             let of = self.type_name()?;
             self.expect_sign(Sign::ParenClose)?;
@@ -175,23 +177,7 @@ impl<'a> Parser<'a> {
 
     /// Whether a function's name and its parenthesis stand here: `f(`, `ks.f(`, `token(`.
     pub(super) fn at_call(&self) -> bool {
-        self.is_call(self.token, self.lexer)
-    }
-
-    /// Whether this token begins a call; the lexer stands behind it.
-    fn is_call(&self, token: Token, mut ahead: Lexer<'_>) -> bool {
-        if !ahead.at_sign_byte() || !(self.is_ident(token) || self.is_word(token, "TOKEN")) {
-            return false;
-        }
-        let mut next = || ahead.next().map_or(Kind::End, |token| token.kind);
-        match next() {
-            Kind::Sign(Sign::ParenOpen) => true,
-            Kind::Sign(Sign::Point) => {
-                matches!(next(), Kind::Word | Kind::QuotedName)
-                    && next() == Kind::Sign(Sign::ParenOpen)
-            }
-            _ => false,
-        }
+        is_call(self.token, self.lexer)
     }
 
     /// The name of a function, of which [`Parser::at_call`] is true.
@@ -202,7 +188,7 @@ impl<'a> Parser<'a> {
         }
         let keyspace = Some(name);
         // The one reserved word that names a function.
-        let name = match self.at_word("TOKEN") {
+        let name = match self.at_word(Word::Token) {
             true => self.any_word()?,
             false => self.ident("the name of a function")?,
         };
@@ -212,7 +198,7 @@ impl<'a> Parser<'a> {
     /// Whether a column stands behind the plus that is the current token.
     fn column_follows(&self) -> bool {
         let mut ahead = self.lexer;
-        ahead.next().is_ok_and(|token| self.is_ident(token) && !self.is_call(token, ahead))
+        ahead.next().is_ok_and(|token| is_ident(token) && !is_call(token, ahead))
     }
 
     /// A constant, if one stands here; a minus before a number belongs to it.
@@ -238,21 +224,15 @@ impl<'a> Parser<'a> {
 
     /// `null`, `true`, `false`, `NaN`, `Infinity`; of them the last two may have a minus, which is behind.
     fn constant_word(&mut self, minus: &str) -> Outcome<Option<Constant>> {
-        let constant = if self.at_word("NaN") {
+        let constant = match self.token.word {
             // A negative one is no other number.
-            Constant::Float("NaN".to_owned())
-        } else if self.at_word("Infinity") {
-            Constant::Float(format!("{minus}Infinity"))
-        } else if !minus.is_empty() {
-            return Ok(None);
-        } else if self.at_word("null") {
-            Constant::Null
-        } else if self.at_word("true") {
-            Constant::Boolean(true)
-        } else if self.at_word("false") {
-            Constant::Boolean(false)
-        } else {
-            return Ok(None);
+            Some(Word::Nan) => Constant::Float("NaN".to_owned()),
+            Some(Word::Infinity) => Constant::Float(format!("{minus}Infinity")),
+            _ if !minus.is_empty() => return Ok(None),
+            Some(Word::Null) => Constant::Null,
+            Some(Word::True) => Constant::Boolean(true),
+            Some(Word::False) => Constant::Boolean(false),
+            _ => return Ok(None),
         };
         self.advance()?;
         Ok(Some(constant))
@@ -262,7 +242,7 @@ impl<'a> Parser<'a> {
     fn negative_constant(&mut self) -> Outcome<Option<Constant>> {
         let numeric = match self.peek() {
             Kind::Integer | Kind::Float | Kind::Duration => true,
-            Kind::Word => self.peek_is_word("NaN") || self.peek_is_word("Infinity"),
+            Kind::Word => self.peek_is_word(Word::Nan) || self.peek_is_word(Word::Infinity),
             _ => false,
         };
         if !numeric {
@@ -297,8 +277,8 @@ impl<'a> Parser<'a> {
 
     fn uuid(&mut self) -> Outcome<u128> {
         let token = self.advance()?;
-        let digits = self.lexer.text(token).chars().filter_map(|c| c.to_digit(16));
-        Ok(digits.fold(0, |id, digit| id << 4 | u128::from(digit)))
+        let digits = self.lexer.text(token).bytes().filter(|byte| *byte != b'-');
+        Ok(digits.fold(0, |id, digit| id << 4 | u128::from(hex(digit))))
     }
 
     fn blob(&mut self) -> Outcome<Vec<u8>> {
@@ -308,6 +288,23 @@ impl<'a> Parser<'a> {
             .chunks_exact(2)
             .map(|two| two.iter().fold(0, |byte, digit| byte << 4 | hex(*digit)))
             .collect())
+    }
+}
+
+/// Whether this token begins a call; the lexer stands behind it.
+fn is_call(token: Token, mut ahead: Lexer<'_>) -> bool {
+    if !(is_ident(token) || token.word == Some(Word::Token)) {
+        return false;
+    }
+    match ahead.next_byte() {
+        Some(b'(') => true,
+        Some(b'.') => {
+            let mut next = || ahead.next().map_or(Kind::End, |token| token.kind);
+            next() == Kind::Sign(Sign::Point)
+                && matches!(next(), Kind::Word | Kind::QuotedName)
+                && next() == Kind::Sign(Sign::ParenOpen)
+        }
+        _ => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names of types.
 
-use super::{Kind, Outcome, Parser, Sign};
+use super::{Kind, Outcome, Parser, Sign, Word};
 use crate::cql::ast::{NATIVE_TYPES, TypeName, name_of_a_type};
 
 const EXPECTED: &str = "a type";
@@ -66,16 +66,17 @@ impl Parser<'_> {
 
     /// `list` alone: what it should be.
     fn lacks_parameters(&self) -> Option<String> {
-        let generic = [
-            ("list", "list<int>"),
-            ("set", "set<int>"),
-            ("map", "map<text, int>"),
-            ("tuple", "tuple<text, int>"),
-            ("frozen", "frozen<list<int>>"),
-        ];
-        let (name, example) = generic
-            .into_iter()
-            .find(|(name, _)| self.at_word(name) && !self.peek_is_sign(Sign::Point))?;
+        let (name, example) = match self.token.word? {
+            Word::List => ("list", "list<int>"),
+            Word::Set => ("set", "set<int>"),
+            Word::Map => ("map", "map<text, int>"),
+            Word::Tuple => ("tuple", "tuple<text, int>"),
+            Word::Frozen => ("frozen", "frozen<list<int>>"),
+            _ => return None,
+        };
+        if self.peek_is_sign(Sign::Point) {
+            return None;
+        }
         Some(format!("the type {name} wants the types of what is in it, as in {example}"))
     }
 
@@ -84,33 +85,34 @@ impl Parser<'_> {
         let word = self.advance()?;
         let written = self.lexer.text(word);
         self.expect_sign(Sign::Lt)?;
-        let is = |name: &str| written.eq_ignore_ascii_case(name);
-        let of = if is("map") {
-            let key = Box::new(self.type_name()?);
-            self.expect_sign(Sign::Comma)?;
-            TypeName::Map(key, Box::new(self.type_name()?))
-        } else if is("tuple") {
-            let mut of = vec![self.type_name()?];
-            while self.eat_sign(Sign::Comma)? {
-                of.push(self.type_name()?);
+        let of = match word.word {
+            Some(Word::Map) => {
+                let key = Box::new(self.type_name()?);
+                self.expect_sign(Sign::Comma)?;
+                TypeName::Map(key, Box::new(self.type_name()?))
             }
-            TypeName::Tuple(of)
-        } else if is("list") {
-            TypeName::List(Box::new(self.type_name()?))
-        } else if is("set") {
-            TypeName::Set(Box::new(self.type_name()?))
-        } else if is("frozen") {
-            TypeName::Frozen(Box::new(self.type_name()?))
-        } else if is("vector") {
-            return Err(self.refused(
-                word,
-                "vectors are of CQL 5.0 and are not supported: use frozen<list<float>>",
-            ));
-        } else {
-            let why = format!(
-                "`{written}` has no parameters: only list, set, map, tuple and frozen have"
-            );
-            return Err(self.refused(word, why));
+            Some(Word::Tuple) => {
+                let mut of = vec![self.type_name()?];
+                while self.eat_sign(Sign::Comma)? {
+                    of.push(self.type_name()?);
+                }
+                TypeName::Tuple(of)
+            }
+            Some(Word::List) => TypeName::List(Box::new(self.type_name()?)),
+            Some(Word::Set) => TypeName::Set(Box::new(self.type_name()?)),
+            Some(Word::Frozen) => TypeName::Frozen(Box::new(self.type_name()?)),
+            Some(Word::Vector) => {
+                return Err(self.refused(
+                    word,
+                    "vectors are of CQL 5.0 and are not supported: use frozen<list<float>>",
+                ));
+            }
+            _ => {
+                let why = format!(
+                    "`{written}` has no parameters: only list, set, map, tuple and frozen have"
+                );
+                return Err(self.refused(word, why));
+            }
         };
         self.expect_sign(Sign::Gt)?;
         Ok(of)

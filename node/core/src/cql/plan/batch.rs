@@ -62,7 +62,7 @@ impl BatchPlan {
                 return invalid("a batch without statements has no use for a timestamp marker");
             }
         };
-        let markers = markers.finish()?.into();
+        let markers = markers.finish()?;
         Ok(BatchPlan { kind: batch.kind, changes: changes.into(), timestamp, markers })
     }
 
@@ -98,6 +98,10 @@ impl BatchPlan {
 
     /// What each marker stands for.
     pub fn markers(&self) -> &[ColumnSpec] {
+        &self.markers
+    }
+
+    pub(super) fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
         &self.markers
     }
 

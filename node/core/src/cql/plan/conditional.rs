@@ -254,8 +254,8 @@ impl Conditional {
     }
 
     fn spec(&self, name: String, ty: CqlType) -> ColumnSpec {
-        let (keyspace, table) = (self.table.keyspace.clone(), self.table.name.clone());
-        ColumnSpec { keyspace, table, name, ty }
+        let keyspace = self.table.keyspace.as_str().into();
+        ColumnSpec { keyspace, table: self.table.name.as_str().into(), name, ty }
     }
 
     /// The columns behind `[applied]`, and whether their values are shown or only their names.

@@ -35,7 +35,7 @@ impl ModifyPlan {
         names: &Names<'_>,
     ) -> Result<ModifyPlan, PlanError> {
         let change = Change::new(modification, &mut markers, names)?;
-        Ok(ModifyPlan { change: Arc::new(change), markers: markers.finish()?.into() })
+        Ok(ModifyPlan { change: Arc::new(change), markers: markers.finish()? })
     }
 
     /// The table that is written.
@@ -75,6 +75,10 @@ impl ModifyPlan {
 
     /// What each marker stands for.
     pub fn markers(&self) -> &[ColumnSpec] {
+        &self.markers
+    }
+
+    pub(super) fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
         &self.markers
     }
 

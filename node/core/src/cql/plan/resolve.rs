@@ -2,12 +2,12 @@
 
 mod parts;
 
-use super::column::{self, At, Column};
+use super::column::{self, At, Named};
 use super::error::invalid;
 use super::expr::{Expr, Typed};
 use super::function::{self, Function, Takes};
 use super::markers::Markers;
-use super::source::{Shape, Source, name_of};
+use super::source::{Shape, Source, Sources, name_of};
 use super::{PlanError, Value};
 use crate::cql::Constant;
 use crate::cql::ast::{ArithmeticOp, Ident, QualifiedName, StoredFact, TypeName};
@@ -15,7 +15,6 @@ use crate::cql::functions::{self, AggregateKind, Operator};
 use crate::cql::types::CqlType;
 use crate::schema::TableDef;
 use bytes::Bytes;
-use std::collections::BTreeSet;
 
 /// What is wanted of an expression.
 #[derive(Clone, Copy)]
@@ -52,19 +51,13 @@ pub(super) struct Resolver<'a, 'm> {
     pub(super) markers: &'a mut Markers<'m>,
     pub(super) columns: Columns,
     pub(super) slots: Vec<Slot>,
-    /// The columns that were named so far.
-    pub(super) named: BTreeSet<At>,
+    /// The columns that were named so far, each as often as it was, if anybody wants to know.
+    pub(super) named: Option<Vec<At>>,
 }
 
 impl<'a, 'm> Resolver<'a, 'm> {
     pub(super) fn new(table: &'a TableDef, markers: &'a mut Markers<'m>) -> Resolver<'a, 'm> {
-        Resolver {
-            table,
-            markers,
-            columns: Columns::None,
-            slots: Vec::new(),
-            named: BTreeSet::new(),
-        }
+        Resolver { table, markers, columns: Columns::None, slots: Vec::new(), named: None }
     }
 
     /// The expression as a value of the wanted type.
@@ -97,7 +90,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
                 let of = Typed { ty: CqlType::Blob, expr: Expr::Constant(Some(Bytes::new())) };
                 self.slot(Some(AggregateKind::Count), of, CqlType::Bigint, "count")?
             }
-            Shape::Function { name, args } => self.function(name, &args)?,
+            Shape::Function { name, args } => self.function(name, args)?,
             Shape::Stored { fact, of } => self.stored(fact, of)?,
             Shape::Cast { of, to } => self.cast(of, to)?,
             Shape::TypeHint { to, of } => {
@@ -148,7 +141,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
     fn collection(
         &mut self,
         source: Source<'_>,
-        of: Vec<Source<'_>>,
+        of: Sources<'_>,
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
         let Some(Wanted { name, ty }) = wanted else { return unknown_type(source) };
@@ -162,11 +155,11 @@ impl<'a, 'm> Resolver<'a, 'm> {
                 let elements = self.values(of, &inner, element)?;
                 Expr::Set { of: CqlType::clone(element), elements }
             }
-            CqlType::Map { key, .. } if !is_list && of.is_empty() => {
+            CqlType::Map { key, .. } if !is_list && of.len() == 0 => {
                 Expr::Map { key: CqlType::clone(key), pairs: Vec::new() }
             }
             // Of a user-defined type without any field said.
-            CqlType::User { .. } if !is_list && of.is_empty() => Expr::Tuple(Vec::new()),
+            CqlType::User { .. } if !is_list && of.len() == 0 => Expr::Tuple(Vec::new()),
             _ => {
                 let what = if is_list { "list" } else { "set" };
                 return invalid(format!("Invalid {what} literal for {name} of type {ty}"));
@@ -177,11 +170,15 @@ impl<'a, 'm> Resolver<'a, 'm> {
 
     fn values(
         &mut self,
-        of: Vec<Source<'_>>,
+        of: Sources<'_>,
         name: &str,
         ty: &CqlType,
     ) -> Result<Vec<Expr>, PlanError> {
-        of.into_iter().map(|source| self.value(source, Wanted { name, ty })).collect()
+        let mut values = Vec::with_capacity(of.len());
+        for source in of.iter() {
+            values.push(self.value(source, Wanted { name, ty })?);
+        }
+        Ok(values)
     }
 
     fn map(
@@ -234,10 +231,10 @@ impl<'a, 'm> Resolver<'a, 'm> {
     fn tuple(
         &mut self,
         source: Source<'_>,
-        of: Vec<Source<'_>>,
+        of: Sources<'_>,
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
-        match (of.as_slice(), wanted) {
+        match (of.only(), wanted) {
             (_, Some(Wanted { name, ty: ty @ CqlType::Tuple(types) })) => {
                 if of.len() > types.len() {
                     return invalid(format!(
@@ -247,14 +244,14 @@ impl<'a, 'm> Resolver<'a, 'm> {
                     ));
                 }
                 let mut parts = Vec::with_capacity(of.len());
-                for (place, (part, ty)) in of.into_iter().zip(types.iter()).enumerate() {
+                for (place, (part, ty)) in of.iter().zip(types.iter()).enumerate() {
                     let name = format!("{name}[{place}]");
                     parts.push(self.value(part, Wanted { name: &name, ty })?);
                 }
                 Ok(Typed { ty: ty.clone(), expr: Expr::Tuple(parts) })
             }
             // Parentheses.
-            ([only], wanted) => self.resolve(*only, wanted),
+            (Some(only), wanted) => self.resolve(only, wanted),
             (_, Some(Wanted { name, ty })) => {
                 invalid(format!("Invalid tuple literal for {name} of type {ty}"))
             }
@@ -263,13 +260,19 @@ impl<'a, 'm> Resolver<'a, 'm> {
     }
 
     fn column(&mut self, name: &Ident) -> Result<Typed, PlanError> {
-        let column = column::find(self.table, name.as_str())?;
-        self.of_row(&column)
+        let column = column::named(self.table, name.as_str())?;
+        self.of_row(column)
+    }
+
+    fn note(&mut self, at: At) {
+        if let Some(named) = &mut self.named {
+            named.push(at);
+        }
     }
 
     /// The column's value in the row.
-    pub(super) fn of_row(&mut self, column: &Column) -> Result<Typed, PlanError> {
-        self.named.insert(column.at);
+    pub(super) fn of_row(&mut self, column: Named<'_>) -> Result<Typed, PlanError> {
+        self.note(column.at);
         let ty = column.ty.clone();
         let expr = match column.at {
             At::Cell { id, is_static } if ty.is_complex() => {
@@ -278,7 +281,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
             at => Expr::Column(at),
         };
         let typed = Typed { ty, expr };
-        self.leaf(typed, &column.name)
+        self.leaf(typed, column.name)
     }
 
     /// What is read from a row.
@@ -314,7 +317,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
         Typed { ty: gives, expr: Expr::Call { function, args, number: self.markers.call() } }
     }
 
-    fn function(&mut self, name: &QualifiedName, args: &[Source<'_>]) -> Result<Typed, PlanError> {
+    fn function(&mut self, name: &QualifiedName, args: Sources<'_>) -> Result<Typed, PlanError> {
         if let Some(kind) = function::aggregate_kind(name) {
             return self.aggregate(kind, name, args);
         }
@@ -326,8 +329,10 @@ impl<'a, 'm> Resolver<'a, 'm> {
                 key.iter().map(|column| column.ty.clone()).collect()
             }
             Takes::OneOf(types) => {
-                let [arg] = args else { return wrong_number(name, 1, args.len()) };
-                let arg = self.resolve(*arg, None)?;
+                let Some(arg) = args.only() else {
+                    return wrong_number(name, 1, args.len());
+                };
+                let arg = self.resolve(arg, None)?;
                 if !types.is_empty() && !types.contains(&arg.ty) {
                     return invalid(format!(
                         "Invalid call to function {name}: it takes no {}",
@@ -343,7 +348,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
         let mut given = Vec::with_capacity(args.len());
         for (place, (arg, ty)) in args.iter().zip(&wanted).enumerate() {
             let of = format!("arg{place}(system.{})", name.name.as_str());
-            given.push(self.resolve(*arg, Some(Wanted { name: &of, ty }))?);
+            given.push(self.resolve(arg, Some(Wanted { name: &of, ty }))?);
         }
         Ok(self.call(signature.function, given, signature.gives))
     }
@@ -352,16 +357,16 @@ impl<'a, 'm> Resolver<'a, 'm> {
         &mut self,
         kind: AggregateKind,
         name: &QualifiedName,
-        args: &[Source<'_>],
+        args: Sources<'_>,
     ) -> Result<Typed, PlanError> {
-        let [arg] = args else { return wrong_number(name, 1, args.len()) };
+        let Some(arg) = args.only() else { return wrong_number(name, 1, args.len()) };
         if self.columns != Columns::Group {
             return invalid(format!(
                 "aggregate functions cannot be used as arguments of aggregate functions, nor in a value: {name}"
             ));
         }
         self.columns = Columns::RowOfAggregate;
-        let of = self.resolve(*arg, None);
+        let of = self.resolve(arg, None);
         self.columns = Columns::Group;
         let of = of?;
         match functions::aggregate_type(kind, &of.ty) {
@@ -379,13 +384,13 @@ impl<'a, 'm> Resolver<'a, 'm> {
         let Shape::Column(name) = of.shape() else {
             return invalid(format!("{word} of a part of a column is not supported here"));
         };
-        let column = column::find(self.table, name.as_str())?;
+        let column = column::named(self.table, name.as_str())?;
         let At::Cell { id, is_static } = column.at else {
             return invalid(format!(
                 "Cannot use selection function {word} on PRIMARY KEY part {name}"
             ));
         };
-        self.named.insert(column.at);
+        self.note(column.at);
         if column.ty.is_multicell() {
             return invalid(format!(
                 "Cannot use selection function {word} on non-frozen {} {name}: its {} have one each",

@@ -8,7 +8,7 @@ mod gather;
 
 pub(super) use gather::gather;
 
-use super::column::{At, Column};
+use super::column::{At, Named};
 use super::error::invalid;
 use super::expr::{Env, Expr};
 use super::filter::Filter;
@@ -22,8 +22,7 @@ use crate::data::Key;
 use crate::token;
 use crate::types::Token;
 use bytes::Bytes;
-use std::collections::BTreeSet;
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 
 /// How many keys the `IN`s of one statement may come to.
 pub(super) const COMBINATIONS_MAX: usize = 1 << 16;
@@ -31,16 +30,35 @@ pub(super) const COMBINATIONS_MAX: usize = 1 << 16;
 /// A value, or one for each of several columns.
 #[derive(Debug, Clone)]
 pub(super) enum Tuple {
+    One(Expr),
     Parts(Vec<Expr>),
     /// One marker for all.
     Whole(Expr),
+}
+
+/// What columns are called: nearly always it is one.
+#[derive(Debug, Clone)]
+pub(super) enum Called {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Deref for Called {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        match self {
+            Called::One(name) => std::slice::from_ref(name),
+            Called::Several(names) => names,
+        }
+    }
 }
 
 /// What columns may be equal to.
 #[derive(Debug, Clone)]
 pub(super) struct Choice {
     /// The columns' names.
-    pub(super) names: Vec<String>,
+    pub(super) names: Called,
     pub(super) of: Of,
 }
 
@@ -57,7 +75,7 @@ pub(super) enum Of {
 /// An end of a slice.
 #[derive(Debug, Clone)]
 pub(super) struct Limit {
-    pub(super) names: Vec<String>,
+    pub(super) names: Called,
     pub(super) tuple: Tuple,
     pub(super) inclusive: bool,
 }
@@ -93,7 +111,7 @@ pub(super) struct Restrictions {
     pub(super) steps: Vec<Step>,
     pub(super) filters: Vec<Filter>,
     /// The columns that have one value.
-    pub(super) equal: BTreeSet<At>,
+    pub(super) equal: Vec<At>,
     /// Whether anything is said of clustering columns, or of cells of rows: then rows are asked for, and a partition without
     /// rows gives none.
     pub(super) about_rows: bool,
@@ -103,6 +121,10 @@ impl Tuple {
     /// The values, one for each column.
     fn bind(&self, env: &Env<'_>, names: &[String]) -> Result<Vec<Bytes>, PlanError> {
         match self {
+            Tuple::One(value) => {
+                let value = value.value(env)?;
+                names.iter().take(1).map(|name| not_null(value.clone(), name)).collect()
+            }
             Tuple::Parts(parts) => {
                 let named = parts.iter().zip(names);
                 named.map(|(part, name)| not_null(part.value(env)?, name)).collect()
@@ -145,9 +167,8 @@ impl Choice {
 
     /// The marker that alone says the value.
     pub(super) fn marker(&self) -> Option<u16> {
-        let Of::One(Tuple::Parts(parts)) = &self.of else { return None };
-        match parts.as_slice() {
-            [Expr::Marker { index, .. }] => u16::try_from(*index).ok(),
+        match &self.of {
+            Of::One(Tuple::One(Expr::Marker { index, .. })) => u16::try_from(*index).ok(),
             _ => None,
         }
     }
@@ -300,8 +321,8 @@ pub(super) fn tokens(
 
 /// What is gathered of one column.
 #[derive(Debug)]
-pub(super) struct Rule {
-    column: Column,
+pub(super) struct Rule<'a> {
+    column: Named<'a>,
     choice: Option<Choice>,
     low: Option<Limit>,
     high: Option<Limit>,

@@ -32,7 +32,7 @@ pub struct SelectPlan {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) table: Arc<TableDef>,
-    markers: Vec<ColumnSpec>,
+    markers: Arc<[ColumnSpec]>,
     pub(super) selection: Selection,
     pub(super) restrictions: Restrictions,
     /// The types of the clustering columns, with `true` for `DESC`.
@@ -92,8 +92,9 @@ impl SelectPlan {
         let aggregate = selection::has_aggregate(&select.selectors);
         let grouped = aggregate || !select.group_by.is_empty();
         let mut resolver = Resolver::new(&table, &mut markers);
+        resolver.named = select.distinct.then(Vec::new);
         let selection = selection::select(&select.selectors, grouped, &mut resolver)?;
-        let named = std::mem::take(&mut resolver.named);
+        let named = resolver.named.take();
         let restrictions = restrict::gather(&select.relations, &mut resolver)?;
         let limit = number(&mut resolver, select.limit, "[limit]", &CqlType::Int)?;
         let per_partition_limit = number(
@@ -102,8 +103,8 @@ impl SelectPlan {
             "[per_partition_limit]",
             &CqlType::Int,
         )?;
-        if select.distinct {
-            check_distinct(select, &table, &restrictions, &named.into_iter().collect::<Vec<_>>())?;
+        if let Some(named) = named {
+            check_distinct(select, &table, &restrictions, &named)?;
         }
         if per_partition_limit.is_some() && aggregate && select.group_by.is_empty() {
             return invalid("PER PARTITION LIMIT is not allowed with aggregate queries.");
@@ -131,6 +132,11 @@ impl SelectPlan {
 
     /// The columns of the answer.
     pub fn columns(&self) -> &[ColumnSpec] {
+        self.shared_columns()
+    }
+
+    /// [`SelectPlan::columns`], to be kept.
+    pub fn shared_columns(&self) -> &Arc<[ColumnSpec]> {
         &self.inner.selection.columns
     }
 
@@ -141,6 +147,10 @@ impl SelectPlan {
 
     /// What each marker stands for.
     pub fn markers(&self) -> &[ColumnSpec] {
+        &self.inner.markers
+    }
+
+    pub(super) fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
         &self.inner.markers
     }
 
@@ -319,7 +329,7 @@ fn reversed(
     let mut columns = table.columns.clustering.iter().enumerate();
     let mut reversed = None;
     for Ordering { column: name, order } in order_by {
-        let column = column::find(table, name.as_str())?;
+        let column = column::named(table, name.as_str())?;
         let At::Clustering(wanted) = column.at else {
             return invalid(format!(
                 "Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}"
@@ -362,7 +372,7 @@ fn group_by(
                 "GROUP BY a function is not supported: only columns of the PRIMARY KEY",
             );
         };
-        let column = column::find(table, name.as_str())?;
+        let column = column::named(table, name.as_str())?;
         if matches!(column.at, At::Cell { .. }) {
             return invalid(format!(
                 "Group by is currently only supported on the columns of the PRIMARY KEY, got {name}"

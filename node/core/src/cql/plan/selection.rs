@@ -2,19 +2,18 @@
 
 use super::column;
 use super::error::invalid;
-use super::expr::Expr;
+use super::expr::{Expr, Typed};
 use super::resolve::{Columns, Resolver, Slot};
 use super::source::{Source, name_of};
 use super::{ColumnSpec, PlanError};
 use crate::cql::ast::Selectors;
-use crate::cql::types::CqlType;
-use crate::schema::TableDef;
+use std::sync::Arc;
 
 /// What is selected.
 #[derive(Debug, Clone)]
 pub(super) struct Selection {
     /// The columns of the answer.
-    pub(super) columns: Vec<ColumnSpec>,
+    pub(super) columns: Arc<[ColumnSpec]>,
     /// One for each.
     pub(super) exprs: Vec<Expr>,
     /// What is gathered over rows; only of groups.
@@ -30,14 +29,27 @@ pub(super) fn select(
     resolver.columns = if grouped { Columns::Group } else { Columns::Row };
     let table = resolver.table;
     let (mut columns, mut exprs) = (Vec::new(), Vec::new());
+    let (of_keyspace, of_table) = resolver.markers.names(table);
+    let spec = |name, ty| ColumnSpec {
+        keyspace: Arc::clone(&of_keyspace),
+        table: Arc::clone(&of_table),
+        name,
+        ty,
+    };
     match selectors {
         Selectors::All => {
-            for column in column::all(table) {
-                exprs.push(resolver.of_row(&column)?.expr);
-                columns.push(spec(table, column.name, column.ty));
+            let all = column::each(table);
+            columns.reserve_exact(all.len());
+            exprs.reserve_exact(all.len());
+            for column in all {
+                let Typed { ty, expr } = resolver.of_row(column)?;
+                columns.push(spec(column.name.to_owned(), ty));
+                exprs.push(expr);
             }
         }
         Selectors::List(list) => {
+            columns.reserve_exact(list.len());
+            exprs.reserve_exact(list.len());
             for selector in list {
                 let source = Source::Selectable(&selector.of);
                 let typed = resolver.resolve(source, None)?;
@@ -45,7 +57,7 @@ pub(super) fn select(
                     Some(alias) => alias.as_str().to_owned(),
                     None => name_of(source),
                 };
-                columns.push(spec(table, name, typed.ty));
+                columns.push(spec(name, typed.ty));
                 exprs.push(typed.expr);
             }
         }
@@ -54,11 +66,7 @@ pub(super) fn select(
     if columns.len() > usize::from(u16::MAX) {
         return invalid(format!("{} columns are selected, 65535 are allowed", columns.len()));
     }
-    Ok(Selection { columns, exprs, slots: std::mem::take(&mut resolver.slots) })
-}
-
-fn spec(table: &TableDef, name: String, ty: CqlType) -> ColumnSpec {
-    ColumnSpec { keyspace: table.keyspace.clone(), table: table.name.clone(), name, ty }
+    Ok(Selection { columns: columns.into(), exprs, slots: std::mem::take(&mut resolver.slots) })
 }
 
 /// Whether an aggregate is selected.

@@ -11,6 +11,35 @@ pub(super) enum Source<'a> {
     Selectable(&'a Selectable),
 }
 
+/// Several expressions, where they stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sources<'a> {
+    Terms(&'a [Term]),
+    Selectables(&'a [Selectable]),
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn len(self) -> usize {
+        match self {
+            Sources::Terms(of) => of.len(),
+            Sources::Selectables(of) => of.len(),
+        }
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Source<'a>> {
+        let (terms, selectables) = match self {
+            Sources::Terms(of) => (of, Default::default()),
+            Sources::Selectables(of) => (Default::default(), of),
+        };
+        terms.iter().map(Source::Term).chain(selectables.iter().map(Source::Selectable))
+    }
+
+    /// The only one.
+    pub(super) fn only(self) -> Option<Source<'a>> {
+        if self.len() == 1 { self.iter().next() } else { None }
+    }
+}
+
 /// What an expression is at its top.
 pub(super) enum Shape<'a> {
     Constant(&'a Constant),
@@ -19,7 +48,7 @@ pub(super) enum Shape<'a> {
     CountRows,
     Function {
         name: &'a QualifiedName,
-        args: Vec<Source<'a>>,
+        args: Sources<'a>,
     },
     Stored {
         fact: StoredFact,
@@ -33,11 +62,11 @@ pub(super) enum Shape<'a> {
         to: &'a TypeName,
         of: Source<'a>,
     },
-    List(Vec<Source<'a>>),
-    Set(Vec<Source<'a>>),
+    List(Sources<'a>),
+    Set(Sources<'a>),
     Map(Vec<(Source<'a>, Source<'a>)>),
     User(Vec<(&'a Ident, Source<'a>)>),
-    Tuple(Vec<Source<'a>>),
+    Tuple(Sources<'a>),
     Negative(Source<'a>),
     Arithmetic {
         op: ArithmeticOp,
@@ -60,14 +89,6 @@ pub(super) enum Shape<'a> {
     },
 }
 
-fn terms(terms: &[Term]) -> Vec<Source<'_>> {
-    terms.iter().map(Source::Term).collect()
-}
-
-fn selectables(of: &[Selectable]) -> Vec<Source<'_>> {
-    of.iter().map(Source::Selectable).collect()
-}
-
 impl<'a> Source<'a> {
     pub(super) fn shape(self) -> Shape<'a> {
         match self {
@@ -82,7 +103,7 @@ impl<'a> Source<'a> {
             Shape::CountRows => true,
             Shape::Function { name, args } => {
                 super::function::aggregate_kind(name).is_some()
-                    || args.into_iter().any(Source::has_aggregate)
+                    || args.iter().any(Source::has_aggregate)
             }
             Shape::Cast { of, .. }
             | Shape::TypeHint { of, .. }
@@ -90,7 +111,7 @@ impl<'a> Source<'a> {
             | Shape::Element { of, .. }
             | Shape::Field { of, .. } => of.has_aggregate(),
             Shape::List(of) | Shape::Set(of) | Shape::Tuple(of) => {
-                of.into_iter().any(Source::has_aggregate)
+                of.iter().any(Source::has_aggregate)
             }
             Shape::Map(of) => of.into_iter().any(|(k, v)| k.has_aggregate() || v.has_aggregate()),
             Shape::Arithmetic { left, right, .. } => left.has_aggregate() || right.has_aggregate(),
@@ -103,16 +124,16 @@ fn of_term(term: &Term) -> Shape<'_> {
     match term {
         Term::Constant(constant) => Shape::Constant(constant),
         Term::Marker(index) => Shape::Marker(*index),
-        Term::List(of) => Shape::List(terms(of)),
-        Term::Set(of) => Shape::Set(terms(of)),
-        Term::Tuple(of) => Shape::Tuple(terms(of)),
+        Term::List(of) => Shape::List(Sources::Terms(of)),
+        Term::Set(of) => Shape::Set(Sources::Terms(of)),
+        Term::Tuple(of) => Shape::Tuple(Sources::Terms(of)),
         Term::Map(of) => {
             Shape::Map(of.iter().map(|(k, v)| (Source::Term(k), Source::Term(v))).collect())
         }
         Term::User(of) => {
             Shape::User(of.iter().map(|(field, value)| (field, Source::Term(value))).collect())
         }
-        Term::Function { name, args } => Shape::Function { name, args: terms(args) },
+        Term::Function { name, args } => Shape::Function { name, args: Sources::Terms(args) },
         Term::TypeHint { of, term } => Shape::TypeHint { to: of, of: Source::Term(term) },
         Term::Cast { term, to } => Shape::Cast { of: Source::Term(term), to },
         Term::Negative(of) => Shape::Negative(Source::Term(of)),
@@ -127,7 +148,9 @@ fn of_selectable(selectable: &Selectable) -> Shape<'_> {
         Selectable::Column(name) => Shape::Column(name),
         Selectable::Term(term) => of_term(term),
         Selectable::CountRows => Shape::CountRows,
-        Selectable::Function { name, args } => Shape::Function { name, args: selectables(args) },
+        Selectable::Function { name, args } => {
+            Shape::Function { name, args: Sources::Selectables(args) }
+        }
         Selectable::Stored { fact, of } => {
             Shape::Stored { fact: *fact, of: Source::Selectable(of) }
         }
@@ -142,12 +165,12 @@ fn of_selectable(selectable: &Selectable) -> Shape<'_> {
             from: from.as_ref().map(Source::Term),
             to: to.as_ref().map(Source::Term),
         },
-        Selectable::List(of) => Shape::List(selectables(of)),
-        Selectable::Set(of) => Shape::Set(selectables(of)),
+        Selectable::List(of) => Shape::List(Sources::Selectables(of)),
+        Selectable::Set(of) => Shape::Set(Sources::Selectables(of)),
         Selectable::Map(of) => Shape::Map(
             of.iter().map(|(k, v)| (Source::Selectable(k), Source::Selectable(v))).collect(),
         ),
-        Selectable::Tuple(of) => Shape::Tuple(selectables(of)),
+        Selectable::Tuple(of) => Shape::Tuple(Sources::Selectables(of)),
         Selectable::Negative(of) => Shape::Negative(Source::Selectable(of)),
         Selectable::Arithmetic { op, left, right } => Shape::Arithmetic {
             op: *op,
@@ -164,9 +187,9 @@ pub(super) fn name_of(source: Source<'_>) -> String {
     out
 }
 
-fn write_all(out: &mut String, open: &str, of: Vec<Source<'_>>, close: &str) {
+fn write_all<'a>(out: &mut String, open: &str, of: impl Iterator<Item = Source<'a>>, close: &str) {
     out.push_str(open);
-    for (nth, of) in of.into_iter().enumerate() {
+    for (nth, of) in of.enumerate() {
         if nth > 0 {
             out.push_str(", ");
         }
@@ -187,7 +210,7 @@ fn write_name(out: &mut String, source: Source<'_>) {
         Shape::Function { name, args } => {
             let keyspace = name.keyspace.as_ref().map_or("system", |keyspace| keyspace.as_str());
             let _ = write!(out, "{keyspace}.{}", name.name.as_str());
-            write_all(out, "(", args, ")");
+            write_all(out, "(", args.iter(), ")");
         }
         Shape::Stored { fact, of } => {
             out.push_str(match fact {
@@ -207,9 +230,9 @@ fn write_name(out: &mut String, source: Source<'_>) {
             let _ = write!(out, "({to})");
             write_name(out, of);
         }
-        Shape::List(of) => write_all(out, "[", of, "]"),
-        Shape::Set(of) => write_all(out, "{", of, "}"),
-        Shape::Tuple(of) => write_all(out, "(", of, ")"),
+        Shape::List(of) => write_all(out, "[", of.iter(), "]"),
+        Shape::Set(of) => write_all(out, "{", of.iter(), "}"),
+        Shape::Tuple(of) => write_all(out, "(", of.iter(), ")"),
         Shape::Map(of) => write_pairs(out, of),
         Shape::User(of) => {
             out.push('{');
@@ -230,7 +253,7 @@ fn write_name(out: &mut String, source: Source<'_>) {
         }
         Shape::Element { of, key } => {
             write_name(out, of);
-            write_all(out, "[", vec![key], "]");
+            write_all(out, "[", std::iter::once(key), "]");
         }
         Shape::Field { of, field } => {
             write_name(out, of);
@@ -238,8 +261,8 @@ fn write_name(out: &mut String, source: Source<'_>) {
         }
         Shape::Slice { of, from, to } => {
             write_name(out, of);
-            write_all(out, "[", from.into_iter().collect(), "..");
-            write_all(out, "", to.into_iter().collect(), "]");
+            write_all(out, "[", from.into_iter(), "..");
+            write_all(out, "", to.into_iter(), "]");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::markers::Markers;
 use crate::cql::plan::resolve::{Resolver, Wanted, whole};
 use crate::cql::plan::restrict::{
-    self, COMBINATIONS_MAX, Choice, Of, Partitions, Restrictions, Step, Tuple,
+    self, COMBINATIONS_MAX, Called, Choice, Of, Partitions, Restrictions, Step, Tuple,
 };
 use crate::cql::plan::select::{missing_before, number};
 use crate::cql::plan::source::Source;
@@ -32,7 +32,7 @@ use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
 use cells::{Target, What};
 use guarded::{check_no_timestamp, check_whole_key};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The longest TTL: twenty years, as in Cassandra.
@@ -125,21 +125,21 @@ impl Change {
             ));
         }
         let mut resolver = Resolver::new(&table, markers);
-        let mut keys = BTreeMap::new();
-        let mut cells = Vec::new();
+        let mut keys = Vec::new();
+        let mut cells = Vec::with_capacity(columns.len());
         let mut seen = Vec::with_capacity(columns.len());
         for (name, value) in columns.iter().zip(values) {
-            let column = column::find(&table, name.as_str())?;
+            let column = column::named(&table, name.as_str())?;
             seen.push((column.at, name, true));
-            let wanted = Wanted { name: &column.name, ty: &column.ty };
+            let wanted = Wanted { name: column.name, ty: column.ty };
             let value = resolver.value(Source::Term(value), wanted)?;
             match column.at {
                 At::Cell { id, is_static } => {
-                    cells.push(Target { id, is_static, what: What::value(&column, value) });
+                    cells.push(Target { id, is_static, what: What::value(column, value) });
                 }
                 at => {
-                    let of = Of::One(Tuple::Parts(vec![value]));
-                    keys.insert(at, Choice { names: vec![column.name], of });
+                    let names = Called::One(column.name.to_owned());
+                    keys.push((at, Choice { names, of: Of::One(Tuple::One(value)) }));
                 }
             }
         }
@@ -186,7 +186,7 @@ impl Change {
             | Assignment::Subtract { column: name, .. }
             | Assignment::SetElement { column: name, .. }
             | Assignment::SetField { column: name, .. }) = assignment;
-            let column = column::find(&table, name.as_str())?;
+            let column = column::named(&table, name.as_str())?;
             let alone = column.ty.is_counter() || matches!(assignment, Assignment::Set { .. });
             seen.push((column.at, name, alone));
             if let Assignment::SetField { field, .. } = assignment
@@ -199,13 +199,13 @@ impl Change {
             };
             let what = match assignment {
                 counted if column.ty.is_counter() => {
-                    What::Counter(Increment::new(&column, counted, &mut resolver)?)
+                    What::Counter(Increment::new(&column.kept(), counted, &mut resolver)?)
                 }
                 Assignment::Set { value, .. } => {
-                    let wanted = Wanted { name: &column.name, ty: &column.ty };
-                    What::value(&column, resolver.value(Source::Term(value), wanted)?)
+                    let wanted = Wanted { name: column.name, ty: column.ty };
+                    What::value(column, resolver.value(Source::Term(value), wanted)?)
                 }
-                other => What::Elements(Elements::change(&column, other, &mut resolver)?),
+                other => What::Elements(Elements::change(&column.kept(), other, &mut resolver)?),
             };
             cells.push(Target { id, is_static, what });
         }
@@ -239,7 +239,7 @@ impl Change {
         let mut cells = Vec::with_capacity(delete.deletions.len());
         for deletion in &delete.deletions {
             let name = &deletion.column;
-            let column = column::find(&table, name.as_str())?;
+            let column = column::named(&table, name.as_str())?;
             let At::Cell { id, is_static } = column.at else {
                 return invalid(format!(
                     "Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"
@@ -248,7 +248,7 @@ impl Change {
             let what = if deletion.place == Place::Whole && !column.ty.is_complex() {
                 What::Cell(Expr::Constant(None))
             } else {
-                What::Elements(Elements::delete(&column, &deletion.place, &mut resolver)?)
+                What::Elements(Elements::delete(&column.kept(), &deletion.place, &mut resolver)?)
             };
             cells.push(Target { id, is_static, what });
         }
@@ -472,14 +472,17 @@ fn missing(columns: &[&str], what: &str) -> PlanError {
     PlanError::Invalid(format!("Some {what} are missing: {}", columns.join(", ")))
 }
 
+/// What was said of the column here.
+fn take(keys: &mut Vec<(At, Choice)>, at: At) -> Option<Choice> {
+    let place = keys.iter().position(|(of, _)| *of == at)?;
+    Some(keys.swap_remove(place).1)
+}
+
 /// The choices of the partition key's columns, all of which must be there.
-fn partition_key(
-    table: &TableDef,
-    keys: &mut BTreeMap<At, Choice>,
-) -> Result<Vec<Choice>, PlanError> {
+fn partition_key(table: &TableDef, keys: &mut Vec<(At, Choice)>) -> Result<Vec<Choice>, PlanError> {
     let (mut choices, mut absent) = (Vec::new(), Vec::new());
     for (place, column) in table.columns.partition_key.iter().enumerate() {
-        match keys.remove(&At::Partition(place)) {
+        match take(keys, At::Partition(place)) {
             Some(choice) => choices.push(choice),
             None => absent.push(column.name.as_str()),
         }
@@ -487,13 +490,10 @@ fn partition_key(
     if absent.is_empty() { Ok(choices) } else { Err(missing(&absent, "partition key parts")) }
 }
 
-fn clustering_key(
-    table: &TableDef,
-    keys: &mut BTreeMap<At, Choice>,
-) -> Result<Vec<Step>, PlanError> {
+fn clustering_key(table: &TableDef, keys: &mut Vec<(At, Choice)>) -> Result<Vec<Step>, PlanError> {
     let (mut steps, mut absent) = (Vec::new(), Vec::new());
     for (place, column) in table.columns.clustering.iter().enumerate() {
-        match keys.remove(&At::Clustering(place)) {
+        match take(keys, At::Clustering(place)) {
             Some(choice) => steps.push(Step::Choice(choice)),
             None => absent.push(column.name.as_str()),
         }

@@ -1,9 +1,9 @@
 //! Relations are gathered by column, and then put in the order of the key.
 
-use super::{Choice, Limit, Of, Partitions, Restrictions, Rule, Step, Tuple};
+use super::{Called, Choice, Limit, Of, Partitions, Restrictions, Rule, Step, Tuple};
 use crate::cql::ast::{Ident, InValues, Operator, Relation, Term};
 use crate::cql::plan::PlanError;
-use crate::cql::plan::column::{self, At, Column};
+use crate::cql::plan::column::{self, At, Named};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::Expr;
 use crate::cql::plan::filter::{Filter, Test};
@@ -11,12 +11,12 @@ use crate::cql::plan::resolve::{Resolver, Wanted};
 use crate::cql::plan::source::{Shape, Source};
 use crate::cql::types::CqlType;
 use crate::schema::TableDef;
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What is said of several clustering columns together.
-struct Multi {
-    columns: Vec<Column>,
+struct Multi<'a> {
+    columns: Vec<Named<'a>>,
     choice: Option<Choice>,
     low: Option<Limit>,
     high: Option<Limit>,
@@ -24,9 +24,9 @@ struct Multi {
 
 struct Gather<'r, 'a, 'm> {
     resolver: &'r mut Resolver<'a, 'm>,
-    /// Of key columns, by where they are.
-    rules: BTreeMap<At, Rule>,
-    multis: Vec<Multi>,
+    /// Of key columns, one for each: they are few.
+    rules: Vec<Rule<'a>>,
+    multis: Vec<Multi<'a>>,
     low_token: Option<(Expr, bool)>,
     high_token: Option<(Expr, bool)>,
     filters: Vec<Filter>,
@@ -40,7 +40,7 @@ pub(in crate::cql::plan) fn gather(
 ) -> Result<Restrictions, PlanError> {
     let mut gather = Gather {
         resolver,
-        rules: BTreeMap::new(),
+        rules: Vec::new(),
         multis: Vec::new(),
         low_token: None,
         high_token: None,
@@ -64,7 +64,7 @@ fn limit_of(op: Operator) -> Option<(bool, bool)> {
     }
 }
 
-impl Gather<'_, '_, '_> {
+impl<'a> Gather<'_, 'a, '_> {
     fn relation(&mut self, relation: &Relation) -> Result<(), PlanError> {
         match relation {
             Relation::Column { column, op, value } => self.column(column, *op, value),
@@ -79,8 +79,8 @@ impl Gather<'_, '_, '_> {
         }
     }
 
-    fn find(&mut self, name: &Ident) -> Result<Column, PlanError> {
-        let column = column::find(self.resolver.table, name.as_str())?;
+    fn find(&mut self, name: &Ident) -> Result<Named<'a>, PlanError> {
+        let column = column::named(self.resolver.table, name.as_str())?;
         self.about_rows |=
             matches!(column.at, At::Clustering(_) | At::Cell { is_static: false, .. });
         Ok(column)
@@ -88,7 +88,7 @@ impl Gather<'_, '_, '_> {
 
     fn column(&mut self, name: &Ident, op: Operator, value: &Term) -> Result<(), PlanError> {
         let column = self.find(name)?;
-        let ty = &column.ty;
+        let ty = column.ty;
         let element = match (op, ty) {
             (Operator::NotEq | Operator::Like, _) => {
                 return invalid(format!(
@@ -100,7 +100,7 @@ impl Gather<'_, '_, '_> {
                 Operator::Contains,
                 CqlType::List { of, .. } | CqlType::Set { of, .. } | CqlType::Map { value: of, .. },
             )
-            | (Operator::ContainsKey, CqlType::Map { key: of, .. }) => Some(CqlType::clone(of)),
+            | (Operator::ContainsKey, CqlType::Map { key: of, .. }) => Some(&**of),
             (Operator::Contains, _) => {
                 return invalid(format!("Cannot use CONTAINS on non-collection column {name}"));
             }
@@ -122,18 +122,18 @@ impl Gather<'_, '_, '_> {
             _ => None,
         };
         let inner = match op {
-            Operator::Contains => format!("value({})", name.as_str()),
-            Operator::ContainsKey => format!("key({})", name.as_str()),
-            _ => name.as_str().to_owned(),
+            Operator::Contains => Cow::Owned(format!("value({})", name.as_str())),
+            Operator::ContainsKey => Cow::Owned(format!("key({})", name.as_str())),
+            _ => Cow::Borrowed(name.as_str()),
         };
-        let wanted = Wanted { name: &inner, ty: element.as_ref().unwrap_or(ty) };
+        let wanted = Wanted { name: &inner, ty: element.unwrap_or(ty) };
         let value = self.resolver.value(Source::Term(value), wanted)?;
         if element.is_some() || matches!(column.at, At::Cell { .. }) {
-            self.filters.push(Filter { column, test: Test::Compare { op, value } });
+            self.filters.push(Filter { column: column.kept(), test: Test::Compare { op, value } });
             return Ok(());
         }
-        let names = vec![column.name.clone()];
-        let tuple = Tuple::Parts(vec![value]);
+        let names = Called::One(column.name.to_owned());
+        let tuple = Tuple::One(value);
         match limit_of(op) {
             None => self.choose(column, Choice { names, of: Of::One(tuple) }),
             Some((upper, inclusive)) => {
@@ -142,13 +142,29 @@ impl Gather<'_, '_, '_> {
         }
     }
 
-    fn rule(&mut self, column: Column) -> &mut Rule {
-        self.rules.entry(column.at).or_insert(Rule { column, choice: None, low: None, high: None })
+    /// What is gathered of the column here, if anything is.
+    fn rule(&self, at: At) -> Option<&Rule<'a>> {
+        self.rules.iter().find(|rule| rule.column.at == at)
     }
 
-    fn choose(&mut self, column: Column, choice: Choice) -> Result<(), PlanError> {
-        let name = column.name.clone();
-        let rule = self.rule(column);
+    fn take_rule(&mut self, at: At) -> Option<Rule<'a>> {
+        let place = self.rules.iter().position(|rule| rule.column.at == at)?;
+        Some(self.rules.swap_remove(place))
+    }
+
+    /// The same; nothing is, if it is the first that is said of it.
+    fn rule_of(&mut self, column: Named<'a>) -> Option<&mut Rule<'a>> {
+        let found = self.rules.iter().position(|rule| rule.column.at == column.at);
+        let place = found.unwrap_or(self.rules.len());
+        if found.is_none() {
+            self.rules.push(Rule { column, choice: None, low: None, high: None });
+        }
+        self.rules.get_mut(place)
+    }
+
+    fn choose(&mut self, column: Named<'a>, choice: Choice) -> Result<(), PlanError> {
+        let name = column.name;
+        let Some(rule) = self.rule_of(column) else { return Ok(()) };
         if rule.choice.is_some() || rule.low.is_some() || rule.high.is_some() {
             let what = if choice.is_one() { "an Equal" } else { "a IN" };
             return invalid(format!(
@@ -159,36 +175,36 @@ impl Gather<'_, '_, '_> {
         Ok(())
     }
 
-    fn limit(&mut self, column: Column, upper: bool, limit: Limit) -> Result<(), PlanError> {
-        let name = column.name.clone();
-        let rule = self.rule(column);
+    fn limit(&mut self, column: Named<'a>, upper: bool, limit: Limit) -> Result<(), PlanError> {
+        let name = column.name;
+        let Some(rule) = self.rule_of(column) else { return Ok(()) };
         if rule.choice.is_some() {
             return invalid(format!(
                 "{name} cannot be restricted by more than one relation if it includes an Equal"
             ));
         }
         let end = if upper { &mut rule.high } else { &mut rule.low };
-        set_once(end, limit, upper, &name)
+        set_once(end, limit, upper, name)
     }
 
     fn is_in(&mut self, name: &Ident, values: &InValues) -> Result<(), PlanError> {
         let column = self.find(name)?;
-        if let ty @ CqlType::User { frozen: false, .. } = &column.ty {
+        if let ty @ CqlType::User { frozen: false, .. } = column.ty {
             return not_restricted(name, ty);
         }
         if column.ty.is_multicell() {
-            let ty = &column.ty;
+            let ty = column.ty;
             return invalid(format!(
                 "Collection column '{name}' ({ty}) cannot be restricted by a 'IN' relation"
             ));
         }
         let of = match values {
             InValues::List(terms) => {
-                let wanted = Wanted { name: name.as_str(), ty: &column.ty };
+                let wanted = Wanted { name: name.as_str(), ty: column.ty };
                 let mut each = Vec::with_capacity(terms.len());
                 for term in terms {
                     let value = self.resolver.value(Source::Term(term), wanted)?;
-                    each.push(Tuple::Parts(vec![value]));
+                    each.push(Tuple::One(value));
                 }
                 Of::Each(each)
             }
@@ -197,9 +213,9 @@ impl Gather<'_, '_, '_> {
                 Of::All { list, tuples: false }
             }
         };
-        let choice = Choice { names: vec![column.name.clone()], of };
+        let choice = Choice { names: Called::One(column.name.to_owned()), of };
         if matches!(column.at, At::Cell { .. }) {
-            self.filters.push(Filter { column, test: Test::In(choice) });
+            self.filters.push(Filter { column: column.kept(), test: Test::In(choice) });
             return Ok(());
         }
         self.choose(column, choice)
@@ -220,7 +236,7 @@ impl Gather<'_, '_, '_> {
         value: &Term,
     ) -> Result<(), PlanError> {
         let column = self.find(name)?;
-        let CqlType::Map { key: key_ty, value: value_ty, .. } = &column.ty else {
+        let CqlType::Map { key: key_ty, value: value_ty, .. } = column.ty else {
             return invalid(format!("Column {name} cannot be used as a map"));
         };
         if op != Operator::Eq {
@@ -234,13 +250,13 @@ impl Gather<'_, '_, '_> {
         let key = self.resolver.value(Source::Term(key), Wanted { name: &of_key, ty: key_ty })?;
         let value =
             self.resolver.value(Source::Term(value), Wanted { name: &of_value, ty: value_ty })?;
-        self.filters.push(Filter { column, test: Test::Entry { key, op, value } });
+        self.filters.push(Filter { column: column.kept(), test: Test::Entry { key, op, value } });
         Ok(())
     }
 
     /// The columns of a relation of several: clustering columns that follow one another.
-    fn together(&mut self, names: &[Ident]) -> Result<Vec<Column>, PlanError> {
-        let mut columns: Vec<Column> = Vec::with_capacity(names.len());
+    fn together(&mut self, names: &[Ident]) -> Result<Vec<Named<'a>>, PlanError> {
+        let mut columns: Vec<Named<'a>> = Vec::with_capacity(names.len());
         for name in names {
             let column = self.find(name)?;
             let At::Clustering(place) = column.at else {
@@ -264,7 +280,7 @@ impl Gather<'_, '_, '_> {
     }
 
     /// A tuple for these columns: written out, or one marker.
-    fn tuple_of(&mut self, columns: &[Column], value: &Term) -> Result<Tuple, PlanError> {
+    fn tuple_of(&mut self, columns: &[Named<'a>], value: &Term) -> Result<Tuple, PlanError> {
         if let Shape::Tuple(parts) = Source::Term(value).shape() {
             if parts.len() != columns.len() {
                 return invalid(format!(
@@ -274,8 +290,8 @@ impl Gather<'_, '_, '_> {
                 ));
             }
             let mut exprs = Vec::with_capacity(parts.len());
-            for (part, column) in parts.into_iter().zip(columns) {
-                let wanted = Wanted { name: &column.name, ty: &column.ty };
+            for (part, column) in parts.iter().zip(columns) {
+                let wanted = Wanted { name: column.name, ty: column.ty };
                 exprs.push(self.resolver.value(part, wanted)?);
             }
             return Ok(Tuple::Parts(exprs));
@@ -288,7 +304,7 @@ impl Gather<'_, '_, '_> {
     fn tuple(&mut self, names: &[Ident], op: Operator, value: &Term) -> Result<(), PlanError> {
         let columns = self.together(names)?;
         let tuple = self.tuple_of(&columns, value)?;
-        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        let names = called(&columns);
         match (op, limit_of(op)) {
             (Operator::Eq, _) => {
                 let choice = Choice { names, of: Of::One(tuple) };
@@ -325,7 +341,7 @@ impl Gather<'_, '_, '_> {
                 Of::All { list: self.list_marker(*index, &name, ty)?, tuples: true }
             }
         };
-        let names = columns.iter().map(|column| column.name.clone()).collect();
+        let names = called(&columns);
         let choice = Choice { names, of };
         self.multis.push(Multi { columns, choice: Some(choice), low: None, high: None });
         Ok(())
@@ -372,23 +388,25 @@ impl Gather<'_, '_, '_> {
         let partitions = self.partitions(table)?;
         let steps = self.steps(table)?;
         // What no key says is a filter.
-        for rule in std::mem::take(&mut self.rules).into_values() {
+        let mut left = std::mem::take(&mut self.rules);
+        left.sort_unstable_by_key(|rule| rule.column.at);
+        for rule in left {
             self.filters.extend(filters_of(rule));
         }
         let (filters, about_rows) = (self.filters, self.about_rows);
         Ok(Restrictions { partitions, steps, filters, equal, about_rows })
     }
 
-    fn equal(&self) -> BTreeSet<At> {
+    fn equal(&self) -> Vec<At> {
         let is_one = |choice: &Option<Choice>| choice.as_ref().is_some_and(Choice::is_one);
-        let single = self.rules.values().filter(|rule| is_one(&rule.choice)).map(|r| r.column.at);
+        let single = self.rules.iter().filter(|rule| is_one(&rule.choice)).map(|r| r.column.at);
         let several = self.multis.iter().filter(|multi| is_one(&multi.choice));
         single.chain(several.flat_map(|multi| multi.columns.iter().map(|c| c.at))).collect()
     }
 
     fn partitions(&mut self, table: &TableDef) -> Result<Partitions, PlanError> {
         let places = 0..table.columns.partition_key.len();
-        let restricted = |place: &usize| self.rules.contains_key(&At::Partition(*place));
+        let restricted = |place: &usize| self.rule(At::Partition(*place)).is_some();
         if self.low_token.is_some() || self.high_token.is_some() {
             if let Some(key) = places
                 .clone()
@@ -403,14 +421,17 @@ impl Gather<'_, '_, '_> {
             let (low, high) = (self.low_token.take(), self.high_token.take());
             return Ok(Partitions::Tokens { low, high });
         }
-        let whole = places.clone().all(|place| {
-            self.rules.get(&At::Partition(place)).is_some_and(|rule| rule.choice.is_some())
-        });
+        let whole = places
+            .clone()
+            .all(|place| self.rule(At::Partition(place)).is_some_and(|rule| rule.choice.is_some()));
         if !whole {
             return Ok(Partitions::All);
         }
-        let rules = places.filter_map(|place| self.rules.remove(&At::Partition(place)));
-        Ok(Partitions::Keys(rules.filter_map(|rule| rule.choice).collect()))
+        let mut choices = Vec::with_capacity(places.len());
+        for place in places {
+            choices.extend(self.take_rule(At::Partition(place)).and_then(|rule| rule.choice));
+        }
+        Ok(Partitions::Keys(choices))
     }
 
     /// As many clustering columns as have a value, then a slice.
@@ -426,9 +447,9 @@ impl Gather<'_, '_, '_> {
                 let Multi { columns, choice, .. } = self.multis.remove(found);
                 steps.extend(choice.map(Step::Choice));
                 place += columns.len();
-            } else if let Some(choice) = self.rules.get_mut(&at).and_then(|r| r.choice.take()) {
-                self.rules.remove(&at);
-                steps.push(Step::Choice(choice));
+            } else if self.rule(at).is_some_and(|rule| rule.choice.is_some()) {
+                let rule = self.take_rule(at);
+                steps.extend(rule.and_then(|rule| rule.choice).map(Step::Choice));
                 place += 1;
             } else {
                 steps.extend(self.slice(at)?);
@@ -437,7 +458,7 @@ impl Gather<'_, '_, '_> {
         }
         // What is said of several columns together has no other place.
         if let Some(left) = self.multis.first() {
-            let names: Vec<_> = left.columns.iter().map(|column| column.name.as_str()).collect();
+            let names: Vec<_> = left.columns.iter().map(|column| column.name).collect();
             return invalid(format!(
                 "Columns ({}) cannot be restricted together: they, or columns before them, are restricted otherwise or not at all",
                 names.join(", ")
@@ -448,7 +469,7 @@ impl Gather<'_, '_, '_> {
 
     fn slice(&mut self, at: At) -> Result<Option<Step>, PlanError> {
         let (mut low, mut high) = (None, None);
-        if let Some(rule) = self.rules.remove(&at) {
+        if let Some(rule) = self.take_rule(at) {
             (low, high) = (rule.low, rule.high);
         }
         let multis = std::mem::take(&mut self.multis);
@@ -469,7 +490,7 @@ impl Gather<'_, '_, '_> {
     }
 }
 
-fn starts(multi: &Multi, at: At) -> bool {
+fn starts(multi: &Multi<'_>, at: At) -> bool {
     multi.columns.first().is_some_and(|column| column.at == at)
 }
 
@@ -488,31 +509,29 @@ fn set_once(
     Ok(())
 }
 
+fn called(columns: &[Named<'_>]) -> Called {
+    Called::Several(columns.iter().map(|column| column.name.to_owned()).collect())
+}
+
 /// The name and the type of a marker that stands for several columns.
-fn tuple_type(columns: &[Column]) -> (String, CqlType) {
-    let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+fn tuple_type(columns: &[Named<'_>]) -> (String, CqlType) {
+    let names: Vec<_> = columns.iter().map(|column| column.name).collect();
     let types = columns.iter().map(|column| column.ty.clone()).collect();
     (format!("({})", names.join(",")), CqlType::Tuple(types))
 }
 
-fn filters_of(rule: Rule) -> Vec<Filter> {
+fn filters_of(rule: Rule<'_>) -> Vec<Filter> {
     let Rule { column, choice, low, high } = rule;
     let mut filters = Vec::new();
     if let Some(choice) = choice {
-        filters.push(Filter { column: column.clone(), test: Test::In(choice) });
+        filters.push(Filter { column: column.kept(), test: Test::In(choice) });
     }
     for (limit, open, closed) in
         [(low, Operator::Gt, Operator::GtEq), (high, Operator::Lt, Operator::LtEq)]
     {
-        if let Some(Limit { tuple: Tuple::Parts(parts), inclusive, .. }) = limit {
+        if let Some(Limit { tuple: Tuple::One(value), inclusive, .. }) = limit {
             let op = if inclusive { closed } else { open };
-            let values = parts.into_iter();
-            filters.extend(
-                values.map(|value| Filter {
-                    column: column.clone(),
-                    test: Test::Compare { op, value },
-                }),
-            );
+            filters.push(Filter { column: column.kept(), test: Test::Compare { op, value } });
         }
     }
     filters
