@@ -7,6 +7,7 @@ use crate::coordinator::{
     BatchChance, Coordinator, CoordinatorParts, RequestMetrics, Routes, TraceMetrics,
 };
 use crate::cql::{CqlMetrics, Front, FrontParts};
+use crate::decommission::{Decommission, DecommissionParts};
 use crate::handoff::Handoff;
 use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
@@ -239,6 +240,8 @@ struct Node {
     intake: Arc<Intake>,
     cql_metrics: CqlMetrics,
     auth: Arc<Auth>,
+    handoff: Arc<Handoff>,
+    decommission: Arc<Decommission>,
     generation: Generation,
     registry: Arc<Registry>,
     started: Duration,
@@ -315,7 +318,18 @@ impl Node {
             IntakeMetrics::register(&mut registry),
             config.hints.hints_receive_throttle,
         ));
-        let repairs = open_repairs(parts, &coordinator, schema, &mut registry);
+        let repairs = open_repairs(parts, &coordinator, Arc::clone(&schema), &mut registry);
+        let handoff = Arc::new(Handoff::new(Arc::clone(&coordinator)));
+        let generation = identity.generation;
+        let decommission = Arc::new(Decommission::new(DecommissionParts {
+            coordinator: Arc::clone(&coordinator),
+            repairs: Arc::clone(&repairs),
+            handoff: Arc::clone(&handoff),
+            schema,
+            background: Arc::clone(&parts.background),
+            disk: Arc::clone(&parts.disk),
+            identity,
+        }));
         let cql_metrics = CqlMetrics::register(&mut registry);
         ports.tls.register(&mut registry);
         let auth = Arc::new(Auth::new(
@@ -336,7 +350,9 @@ impl Node {
             intake,
             cql_metrics,
             auth,
-            generation: identity.generation,
+            handoff,
+            decommission,
+            generation,
             registry,
             started,
         })
@@ -360,12 +376,7 @@ impl Node {
         self.peers.serve(internode, Arc::new(inbound));
         self.membership.start(&self.tasks.0);
         self.tasks.0.spawn(Arc::clone(&self.keeper).keep_in_agreement());
-        let handoff: Arc<dyn Deliver> = Arc::new(Handoff {
-            peers: Arc::clone(&self.peers),
-            membership: Arc::clone(&self.membership),
-            schema: Arc::clone(&self.keeper.store),
-            timeout: parts.config.write_request_timeout,
-        });
+        let handoff: Arc<dyn Deliver> = Arc::clone(&self.handoff) as Arc<dyn Deliver>;
         self.hints.start(&self.tasks.0, Arc::clone(&handoff));
         self.tasks.0.spawn(batchlog::replay(Arc::clone(&self.coordinator)));
         let kv = KvService { coordinator: Arc::clone(&self.coordinator) };
@@ -379,6 +390,7 @@ impl Node {
             peers: Arc::clone(&self.peers),
             repairs: Arc::clone(&self.repairs),
             auth: Arc::clone(&self.auth),
+            decommission: Arc::clone(&self.decommission),
             started: self.started,
         });
         self.tasks.0.spawn(serve::clients(rpc, kv, admin, parts.config.max_value_size));
@@ -415,6 +427,7 @@ impl Node {
 
     async fn stop(self) -> Result<(), StartError> {
         tracing::info!("stopping");
+        self.decommission.stop();
         // Peers hear it from us rather than from our silence, and stop sending.
         self.membership.announce_shutdown();
         // Or it would fail range by range on links that are closed.

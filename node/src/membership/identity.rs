@@ -75,6 +75,15 @@ pub enum IdentityError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// The node gave all its ranges away and is no member any more.
+    #[error(
+        "{file} says that this node has left the ring (`helenusctl decommission`): what is here belongs to others, and has \
+         missed what was written since. Remove the data directory, and it can join as a new node"
+    )]
+    Left {
+        /// The file.
+        file: String,
+    },
     /// The file is not what was written.
     #[error(
         "{file} is damaged: {problem}. Without it nobody knows which data this node must hold: restore the file from a \
@@ -104,6 +113,9 @@ struct Kept {
     host_id: String,
     generation: u64,
     tokens: Vec<i64>,
+    /// It has left the ring for good.
+    #[serde(default)]
+    left: bool,
 }
 
 const PREFACE: &str = "# Who this node is. Written by Helenus at every start: do not edit it, and do not copy it to another\n\
@@ -130,6 +142,9 @@ impl Identity {
             None => first(config, rng, wall_s)?,
             Some(text) => {
                 let kept: Kept = toml::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+                if kept.left {
+                    return Err(IdentityError::Left { file: file() });
+                }
                 let node: NodeId = kept.host_id.parse().map_err(|e| damaged(format!("{e}")))?;
                 if kept.cluster_name != config.cluster_name {
                     let (theirs, ours) = (kept.cluster_name, config.cluster_name.clone());
@@ -145,17 +160,23 @@ impl Identity {
             }
         };
         identity
-            .keep(disk, &config.cluster_name)
+            .keep(disk, &config.cluster_name, false)
             .map_err(|source| IdentityError::Io { file: file(), source })?;
         Ok(identity)
     }
 
-    fn keep(&self, disk: &dyn Disk, cluster_name: &str) -> io::Result<()> {
+    /// Writes down that the node has left the ring, durably: it never starts on this data directory again.
+    pub(crate) fn leave(&self, disk: &dyn Disk, cluster_name: &str) -> io::Result<()> {
+        self.keep(disk, cluster_name, true)
+    }
+
+    fn keep(&self, disk: &dyn Disk, cluster_name: &str, left: bool) -> io::Result<()> {
         let kept = Kept {
             cluster_name: cluster_name.to_owned(),
             host_id: self.node.to_string(),
             generation: self.generation.0,
             tokens: self.tokens.iter().map(|token| token.0).collect(),
+            left,
         };
         let body = toml::to_string(&kept).map_err(io::Error::other)?;
         text::replace(disk, Path::new(FILE), &format!("{PREFACE}{body}"))
@@ -305,6 +326,22 @@ mod tests {
             refused(Config { num_tokens: 0, ..config() }),
             "num_tokens is 0: choose a number from 1 to 1536"
         );
+    }
+
+    #[test]
+    fn one_that_has_left_never_starts_again_on_its_data() {
+        let disk = SimDisk::new(1, Faults::default());
+        let identity = open(&disk, &config(), NOON).unwrap();
+        identity.leave(&disk, &config().cluster_name).unwrap();
+        disk.crash();
+        let disk = disk.reopen();
+        for _ in 0..2 {
+            let refused = open(&disk, &config(), NOON).unwrap_err().to_string();
+            assert!(
+                refused.starts_with("/data/identity.toml says that this node has left the ring")
+            );
+            assert!(refused.contains("Remove the data directory"), "{refused}");
+        }
     }
 
     #[test]
