@@ -156,6 +156,9 @@ async fn start_and_serve(
     let ready = parts.ready.take();
     let ports = Ports::open(&parts).await?;
     let node = Node::open(&parts, &ports)?;
+    if node.decommission.is_gone() {
+        return node.say_goodbye(&parts.config, ports.internode).await;
+    }
     let ready_at = node.serve(&parts, ports).await?;
     tracing::info!(node = %ready_at.node, rpc = %ready_at.rpc, internode = %ready_at.internode, "ready");
     if let Some(ready) = ready {
@@ -358,10 +361,24 @@ impl Node {
         })
     }
 
-    /// Opens the doors.
-    async fn serve(&self, parts: &Parts, ports: Ports) -> Result<Ready, StartError> {
-        let Ports { internode, rpc, internode_address, rpc_address, native, tls: _ } = ports;
-        let inbound = Inbound {
+    /// It had left the ring, and may not have been able to tell anybody. It does, and ends.
+    async fn say_goodbye(
+        self,
+        config: &Config,
+        internode: Box<dyn Listener>,
+    ) -> Result<(), StartError> {
+        self.peers.serve(internode, Arc::new(self.inbound()));
+        self.membership.start(&self.tasks.0);
+        self.membership.settle(SETTLE).await;
+        if let Err(why) = self.decommission.tell_that_it_left().await {
+            tracing::warn!(why, "start this node again when the others are up: they must hear it");
+        }
+        self.stop().await?;
+        Err(StartError::DataDirectory { message: Identity::is_left(config).to_string() })
+    }
+
+    fn inbound(&self) -> Inbound {
+        Inbound {
             replica: Arc::clone(&self.coordinator.replica),
             acceptors: Arc::clone(&self.coordinator.acceptors),
             membership: Arc::clone(&self.membership),
@@ -372,11 +389,16 @@ impl Node {
             batchlog: Arc::clone(&self.coordinator.batchlog),
             coordinator: Arc::clone(&self.coordinator),
             unwritten: Mutex::default(),
-        };
-        self.peers.serve(internode, Arc::new(inbound));
+        }
+    }
+
+    /// Opens the doors.
+    async fn serve(&self, parts: &Parts, ports: Ports) -> Result<Ready, StartError> {
+        let Ports { internode, rpc, internode_address, rpc_address, native, tls: _ } = ports;
+        self.peers.serve(internode, Arc::new(self.inbound()));
         self.membership.start(&self.tasks.0);
         self.tasks.0.spawn(Arc::clone(&self.keeper).keep_in_agreement());
-        let handoff: Arc<dyn Deliver> = Arc::clone(&self.handoff) as Arc<dyn Deliver>;
+        let handoff = Arc::clone(&self.handoff) as Arc<dyn Deliver>;
         self.hints.start(&self.tasks.0, Arc::clone(&handoff));
         self.tasks.0.spawn(batchlog::replay(Arc::clone(&self.coordinator)));
         let kv = KvService { coordinator: Arc::clone(&self.coordinator) };

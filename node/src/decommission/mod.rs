@@ -18,7 +18,8 @@
 //! Invariants: nothing is streamed before every live member has confirmed that it knows of the leave and what it had sent
 //! before is over, so whatever a stream passes over, the coordinators send to the new owners themselves. That the node has
 //! left is on its disk before anybody hears it: it never starts again on data that others have outgrown. From that moment on
-//! it acknowledges nothing, so nobody counts it as a replica who has not heard yet.
+//! it acknowledges nothing, so nobody counts it as a replica who has not heard yet; a process that ends between the two says it
+//! when it is started again, and does nothing else.
 //!
 //! What fails on the way makes the node NORMAL again, with the reason in the answer; so does an end of the process. Begun
 //! anew, it sends only what the new owners lack. A leave is cancelled by cancelling its stream (`helenusctl repair --cancel`).
@@ -29,7 +30,7 @@
 //! CAVEAT: a member that is down meanwhile (`--force`) hears of it when it comes back, if that is within three days; and what
 //! it wrote alone is not with the new owners until it is repaired.
 //!
-//! Source: Cassandra's `StorageService.decommission`; [ADR 21](../../docs/adr/0021-a-node-leaves.md).
+//! Source: Cassandra's `StorageService.decommission`. Why it is so and not otherwise: ADR 21.
 
 mod obstacles;
 mod progress;
@@ -41,7 +42,7 @@ use progress::Stage;
 use crate::coordinator::Coordinator;
 use crate::handoff::Handoff;
 use crate::hints::HintStore;
-use crate::membership::{Identity, Membership, status};
+use crate::membership::{Identity, Membership, Standing, status};
 use crate::paxos;
 use crate::peers::Body;
 use crate::repair::{Outcome, RepairError, Repairs};
@@ -395,24 +396,42 @@ impl Decommission {
 
     /// The point of no return.
     async fn go(&self, leave: &Leave) -> Result<(), String> {
-        let coordinator = &self.parts.coordinator;
-        let (disk, identity) = (Arc::clone(&self.parts.disk), self.parts.identity.clone());
-        let cluster = coordinator.config.cluster_name.clone();
-        let write = move || identity.leave(&*disk, &cluster);
-        let written = background::run(&*self.parts.background, Lane::Flush, 4096, write).await;
-        let written = written.map_err(|error| error.to_string())?;
-        written
-            .map_err(|error| format!("it cannot be written down that this node left: {error}"))?;
-        coordinator.door.lock();
-        let now_s = u64::try_from(coordinator.clock.wall_micros() / 1_000_000).unwrap_or(0);
-        self.membership().announce_left(now_s + REMEMBERED_S);
+        self.write_down(Standing::Left).await?;
         // It is gone all the same: who has not heard hears it from the others, and gets no acknowledgement here.
-        if let Err(why) = self.heard_by_all(status::LEFT).await {
+        if let Err(why) = self.tell_that_it_left().await {
             tracing::warn!(why, "not everybody has confirmed that this node has left");
             leave.note(|progress| progress.warnings.push(why));
         }
-        self.membership().fall_silent();
         Ok(())
+    }
+
+    async fn write_down(&self, standing: Standing) -> Result<(), String> {
+        let (disk, identity) = (Arc::clone(&self.parts.disk), self.parts.identity.clone());
+        let cluster = self.parts.coordinator.config.cluster_name.clone();
+        let write = move || identity.keep(&*disk, &cluster, standing);
+        let written = background::run(&*self.parts.background, Lane::Flush, 4096, write).await;
+        let written = written.map_err(|error| error.to_string())?;
+        written.map_err(|error| format!("it cannot be written down that this node left: {error}"))
+    }
+
+    /// Whether this node had left before it started, and nobody may know.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.parts.identity.left
+    }
+
+    /// Tells the members that this node is none any more. When they have confirmed it there is nothing more to be said, in
+    /// this life or another.
+    pub(crate) async fn tell_that_it_left(&self) -> Result<(), String> {
+        let coordinator = &self.parts.coordinator;
+        coordinator.door.lock();
+        let now_s = u64::try_from(coordinator.clock.wall_micros() / 1_000_000).unwrap_or(0);
+        self.membership().announce_left(now_s + REMEMBERED_S);
+        if self.membership().live_peers().is_empty() {
+            return Err("no other node is there to be told that this one has left".to_owned());
+        }
+        self.heard_by_all(status::LEFT).await?;
+        self.membership().fall_silent();
+        self.write_down(Standing::LeftAndHeard).await
     }
 }
 

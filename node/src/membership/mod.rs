@@ -29,6 +29,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use identity::Standing;
 pub use identity::{Identity, IdentityError};
 
 use crate::config::Config;
@@ -225,6 +226,7 @@ impl Membership {
         let chance = parts.rng.stream("gossip");
         let mut state = State::new(gossip, detector, known, chance, now);
         // The status last: whoever hears that a node is normal has heard the rest.
+        let standing = if parts.identity.left { status::LEFT } else { status::NORMAL };
         let values = [
             (StateKey::INTERNODE_ADDRESS, parts.internode.to_string()),
             (StateKey::CLIENT_ADDRESS, parts.rpc.to_string()),
@@ -236,7 +238,7 @@ impl Membership {
                 StateKey::NET_VERSION,
                 format!("{}-{}", VersionRange::OURS.min, VersionRange::OURS.max),
             ),
-            (StateKey::STATUS, status::NORMAL.to_owned()),
+            (StateKey::STATUS, standing.to_owned()),
         ];
         for (key, value) in values {
             state.step(Event::SetLocal(key, value), now);
