@@ -63,6 +63,7 @@ async fn hints(cluster: &Cluster, at: usize) -> helenus_client::v1::HintOutcomes
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one leave, from before to afterwards")]
 async fn a_node_leaves_under_writes_and_those_who_stay_have_everything() {
     let mut cluster = Cluster::start_cql_with(4, EXTRA).await;
     cluster.create(3).await;
