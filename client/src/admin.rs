@@ -90,6 +90,11 @@ calls! {
     /// Which nodes hold a key.
     get_endpoints(keyspace: &str, key: Bytes)
         -> v1::GetEndpointsRequest { keyspace: keyspace.to_owned(), key } => GetEndpointsResponse;
+    /// Has this node leave the ring, or asks how far it is. With `force` also where fewer copies would be left, while
+    /// members are down, and with losses that no repair has mended.
+    decommission(force: bool) -> v1::DecommissionRequest { force } => DecommissionReport;
+    /// How far this node's leave is.
+    decommission_status() -> v1::DecommissionStatusRequest {} => DecommissionReport;
     /// Stops delivering hints from this node. They go on being stored.
     pause_handoff() -> v1::PauseHandoffRequest {} => Done;
     /// Delivers hints again.

@@ -6,7 +6,7 @@
 //! coordinator.
 
 use crate::batchlog::Batchlog;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, LEFT};
 use crate::intake::Intake;
 use crate::membership::Membership;
 use crate::paxos::Acceptors;
@@ -17,6 +17,7 @@ use crate::schema::Keeper;
 use crate::seams::probe::ApplyPath;
 use crate::storage::{Applied, RangeStart};
 use crate::tasks::Tasks;
+use crate::{decommission, handoff};
 use helenus_core::batchlog::BatchId;
 use helenus_core::tally::FailureReason;
 use helenus_core::{Key, NodeId, Token};
@@ -43,6 +44,10 @@ pub(crate) struct Inbound {
 
 impl Handler for Inbound {
     fn handle(&self, from: NodeId, message: Body, reply: ReplyTo) {
+        if self.coordinator.door.is_locked() && !matches!(message, Body::Gossip(_)) {
+            // Whoever asks has not heard yet, and must not count this one among the replicas.
+            return reply.send(replica::failed(FailureReason::Unknown, &LEFT));
+        }
         match message {
             Body::Mutation(mutation) => self.mutation(mutation, reply),
             Body::HintPage(page) => self.intake.page(page, reply),
@@ -70,6 +75,14 @@ impl Handler for Inbound {
             Body::RepairPage(page) => self.repair_page(page, reply),
             Body::BatchStore(store) => self.batch_store(&store, reply),
             Body::BatchRemove(remove) => self.batch_remove(&remove, reply),
+            Body::LeaveNotice(notice) => {
+                reply.send(decommission::confirm(&self.membership, from, &notice));
+            }
+            Body::HintHandover(handed) => {
+                let coordinator = Arc::clone(&self.coordinator);
+                self.tasks
+                    .spawn(async move { reply.send(handoff::keep(&coordinator, handed).await) });
+            }
             Body::CounterMutation(increments) => self.lead(increments, reply),
             Body::PaxosPrepare(prepare) => self.acceptors.prepare(&prepare, reply),
             Body::PaxosPropose(proposal) => self.acceptors.propose(&proposal, reply),

@@ -22,6 +22,7 @@ pub mod storage;
 // What is owed.
 pub mod hints;
 mod handoff;
+mod decommission;
 // What a coordinator may leave half done.
 mod batchlog;
 mod own_tables;

@@ -14,6 +14,10 @@
 //! CAVEAT: a decree that nobody finished for so long is forgotten. And an operator who sets a node's clock forward by more
 //! than that makes it forget its promises.
 
+mod unfinished;
+
+pub(crate) use unfinished::unfinished;
+
 use crate::peers::ReplyTo;
 use crate::replica::{self, Replica};
 use crate::seams::probe::ApplyPath;

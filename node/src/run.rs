@@ -7,6 +7,7 @@ use crate::coordinator::{
     BatchChance, Coordinator, CoordinatorParts, RequestMetrics, Routes, TraceMetrics,
 };
 use crate::cql::{CqlMetrics, Front, FrontParts};
+use crate::decommission::{Decommission, DecommissionParts};
 use crate::handoff::Handoff;
 use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
 use crate::inbound::Inbound;
@@ -155,6 +156,9 @@ async fn start_and_serve(
     let ready = parts.ready.take();
     let ports = Ports::open(&parts).await?;
     let node = Node::open(&parts, &ports)?;
+    if node.decommission.is_gone() {
+        return node.say_goodbye(&parts.config, ports.internode).await;
+    }
     let ready_at = node.serve(&parts, ports).await?;
     tracing::info!(node = %ready_at.node, rpc = %ready_at.rpc, internode = %ready_at.internode, "ready");
     if let Some(ready) = ready {
@@ -239,6 +243,8 @@ struct Node {
     intake: Arc<Intake>,
     cql_metrics: CqlMetrics,
     auth: Arc<Auth>,
+    handoff: Arc<Handoff>,
+    decommission: Arc<Decommission>,
     generation: Generation,
     registry: Arc<Registry>,
     started: Duration,
@@ -315,7 +321,18 @@ impl Node {
             IntakeMetrics::register(&mut registry),
             config.hints.hints_receive_throttle,
         ));
-        let repairs = open_repairs(parts, &coordinator, schema, &mut registry);
+        let repairs = open_repairs(parts, &coordinator, Arc::clone(&schema), &mut registry);
+        let handoff = Arc::new(Handoff::new(Arc::clone(&coordinator)));
+        let generation = identity.generation;
+        let decommission = Arc::new(Decommission::new(DecommissionParts {
+            coordinator: Arc::clone(&coordinator),
+            repairs: Arc::clone(&repairs),
+            handoff: Arc::clone(&handoff),
+            schema,
+            background: Arc::clone(&parts.background),
+            disk: Arc::clone(&parts.disk),
+            identity,
+        }));
         let cql_metrics = CqlMetrics::register(&mut registry);
         ports.tls.register(&mut registry);
         let auth = Arc::new(Auth::new(
@@ -336,16 +353,32 @@ impl Node {
             intake,
             cql_metrics,
             auth,
-            generation: identity.generation,
+            handoff,
+            decommission,
+            generation,
             registry,
             started,
         })
     }
 
-    /// Opens the doors.
-    async fn serve(&self, parts: &Parts, ports: Ports) -> Result<Ready, StartError> {
-        let Ports { internode, rpc, internode_address, rpc_address, native, tls: _ } = ports;
-        let inbound = Inbound {
+    /// It had left the ring, and may not have been able to tell anybody. It does, and ends.
+    async fn say_goodbye(
+        self,
+        config: &Config,
+        internode: Box<dyn Listener>,
+    ) -> Result<(), StartError> {
+        self.peers.serve(internode, Arc::new(self.inbound()));
+        self.membership.start(&self.tasks.0);
+        self.membership.settle(SETTLE).await;
+        if let Err(why) = self.decommission.tell_that_it_left().await {
+            tracing::warn!(why, "start this node again when the others are up: they must hear it");
+        }
+        self.stop().await?;
+        Err(StartError::DataDirectory { message: Identity::is_left(config).to_string() })
+    }
+
+    fn inbound(&self) -> Inbound {
+        Inbound {
             replica: Arc::clone(&self.coordinator.replica),
             acceptors: Arc::clone(&self.coordinator.acceptors),
             membership: Arc::clone(&self.membership),
@@ -356,16 +389,16 @@ impl Node {
             batchlog: Arc::clone(&self.coordinator.batchlog),
             coordinator: Arc::clone(&self.coordinator),
             unwritten: Mutex::default(),
-        };
-        self.peers.serve(internode, Arc::new(inbound));
+        }
+    }
+
+    /// Opens the doors.
+    async fn serve(&self, parts: &Parts, ports: Ports) -> Result<Ready, StartError> {
+        let Ports { internode, rpc, internode_address, rpc_address, native, tls: _ } = ports;
+        self.peers.serve(internode, Arc::new(self.inbound()));
         self.membership.start(&self.tasks.0);
         self.tasks.0.spawn(Arc::clone(&self.keeper).keep_in_agreement());
-        let handoff: Arc<dyn Deliver> = Arc::new(Handoff {
-            peers: Arc::clone(&self.peers),
-            membership: Arc::clone(&self.membership),
-            schema: Arc::clone(&self.keeper.store),
-            timeout: parts.config.write_request_timeout,
-        });
+        let handoff = Arc::clone(&self.handoff) as Arc<dyn Deliver>;
         self.hints.start(&self.tasks.0, Arc::clone(&handoff));
         self.tasks.0.spawn(batchlog::replay(Arc::clone(&self.coordinator)));
         let kv = KvService { coordinator: Arc::clone(&self.coordinator) };
@@ -379,6 +412,7 @@ impl Node {
             peers: Arc::clone(&self.peers),
             repairs: Arc::clone(&self.repairs),
             auth: Arc::clone(&self.auth),
+            decommission: Arc::clone(&self.decommission),
             started: self.started,
         });
         self.tasks.0.spawn(serve::clients(rpc, kv, admin, parts.config.max_value_size));
@@ -415,6 +449,7 @@ impl Node {
 
     async fn stop(self) -> Result<(), StartError> {
         tracing::info!("stopping");
+        self.decommission.stop();
         // Peers hear it from us rather than from our silence, and stop sending.
         self.membership.announce_shutdown();
         // Or it would fail range by range on links that are closed.

@@ -187,6 +187,8 @@ pub struct HintOutcomes {
     pub created: u64,
     /// Acknowledged by their targets.
     pub delivered: u64,
+    /// Taken by others in the stead of a target that has left the ring.
+    pub redirected: u64,
     /// Too old.
     pub expired: u64,
     /// Never stored.
@@ -204,7 +206,7 @@ pub struct HintOutcomes {
 impl HintOutcomes {
     /// How far the accounting identity is off; 0 when every hint is accounted for.
     pub fn unaccounted(&self) -> u64 {
-        let ended = self.delivered + self.expired + self.refused + self.evicted;
+        let ended = self.delivered + self.redirected + self.expired + self.refused + self.evicted;
         (ended + self.dead_lettered + self.lost + self.pending).abs_diff(self.created)
     }
 
@@ -212,6 +214,7 @@ impl HintOutcomes {
     pub fn add(&mut self, other: &HintOutcomes) {
         self.created += other.created;
         self.delivered += other.delivered;
+        self.redirected += other.redirected;
         self.expired += other.expired;
         self.refused += other.refused;
         self.evicted += other.evicted;

@@ -213,6 +213,17 @@ impl Cluster {
         cluster
     }
 
+    /// As [`Cluster::start_with`], one node for each token, of which it has no other.
+    pub async fn start_on(tokens: &[i64], extra: &str) -> Cluster {
+        let nodes = u8::try_from(tokens.len()).expect("a test starts a few nodes");
+        let mut cluster = Cluster::of(nodes, extra);
+        for ((spec, _), token) in cluster.nodes.iter_mut().zip(tokens) {
+            spec.extra = format!("initial_token = [{token}]\n{extra}");
+        }
+        cluster.start_missing().await;
+        cluster
+    }
+
     /// Where CQL clients reach a node of [`Cluster::start_cql`].
     pub fn native(&self, nth: usize) -> SocketAddr {
         self.spec(nth).native.expect("the cluster was started with CQL")

@@ -487,4 +487,6 @@ not_mocked! {
     alter_role(AlterRoleRequest) -> Done;
     drop_role(DropRoleRequest) -> Done;
     list_roles(ListRolesRequest) -> ListRolesResponse;
+    decommission(DecommissionRequest) -> DecommissionReport;
+    decommission_status(DecommissionStatusRequest) -> DecommissionReport;
 }

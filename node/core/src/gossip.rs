@@ -258,6 +258,14 @@ impl Gossip {
         self.endpoints.iter().map(|(node, state)| (*node, state))
     }
 
+    /// Forgets a node, which is never this one. It is known again as soon as somebody tells of it, unless it has left and is
+    /// over ([`StateKey::LEFT_UNTIL`]).
+    pub fn forget(&mut self, node: NodeId) {
+        if node != self.local {
+            self.endpoints.remove(&node);
+        }
+    }
+
     /// What was refused or put off so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -455,6 +463,11 @@ impl Gossip {
             return;
         }
         let fresh = known != Some(generation);
+        let left_until = values.iter().find(|(key, _)| *key == StateKey::LEFT_UNTIL);
+        if known.is_none() && state::is_over(left_until.map(|(_, until)| until), wall_s) {
+            // Whoever tells of it has not forgotten it yet, and would else remind everybody for ever.
+            return;
+        }
         if fresh {
             let Some(effect) = self.admit(node, generation, known, wall_s) else { return };
             effects.push(effect);

@@ -10,7 +10,7 @@
 //! The identity, of every target and of the node, after every change:
 //!
 //! ```text
-//! created = delivered + expired + refused + evicted + dead_lettered + lost + pending
+//! created = delivered + redirected + expired + refused + evicted + dead_lettered + lost + pending
 //! ```
 //!
 //! Invariants: the bytes charged never exceed `node_bytes`, nor a target's `target_bytes`; the identity holds. Both are
@@ -327,6 +327,9 @@ pub struct Account {
     pub created: u64,
     /// Acknowledged by the target.
     pub delivered: u64,
+    /// Taken by others in the target's stead: by the replicas of a target that has left the ring, or by another node that
+    /// keeps what this one, leaving the ring, still owed. There it is counted anew.
+    pub redirected: u64,
     /// Too old to be applied.
     pub expired: u64,
     /// Never stored.
@@ -346,6 +349,7 @@ impl Account {
     /// Whether the identity holds.
     pub fn balances(&self) -> bool {
         let settled = self.delivered
+            + self.redirected
             + self.expired
             + self.refused
             + self.evicted
@@ -365,6 +369,7 @@ impl Account {
     pub fn with_dead_letters(mut self, letters: Account) -> Account {
         self.created += letters.created;
         self.delivered += letters.delivered;
+        self.redirected += letters.redirected;
         self.expired += letters.expired;
         self.refused += letters.refused;
         self.evicted += letters.evicted;
@@ -435,6 +440,14 @@ impl Accounts {
         self.change(target, |account| {
             account.take_pending(count);
             account.delivered += count;
+        });
+    }
+
+    /// Pending hints were taken by others than their target.
+    pub fn redirected(&mut self, target: NodeId, count: u64) {
+        self.change(target, |account| {
+            account.take_pending(count);
+            account.redirected += count;
         });
     }
 

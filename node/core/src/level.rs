@@ -7,8 +7,8 @@
 //! Invariant: the arithmetic uses the *configured* replication factor. Copies that the ring is too small to place
 //! count as replicas that never answer: three copies on two nodes still need two for QUORUM, and ALL cannot be met.
 //!
-//! Writes while nodes are joining need one more answer for each pending replica (a node that is about to own the
-//! token), because the quorum of the old owners must overlap with the quorum of the new ones. At LOCAL_ levels only
+//! Writes while a node is leaving need one more answer for each pending replica (a node that is about to own the
+//! token, see `pending`), because the quorum of the old owners must overlap with the quorum of the new ones. At LOCAL_ levels only
 //! the coordinator's data centre counts; ANY asks for nothing more.
 //!
 //! Two quorums of one replica set share a replica, which is why a QUORUM read sees every acknowledged QUORUM write.
@@ -175,6 +175,33 @@ impl Level {
             },
         };
         Ok(Requirement { level: self, scope })
+    }
+
+    /// Who must answer for conditional writes to be decided at QUORUM or LOCAL_QUORUM (any other level is taken for QUORUM).
+    ///
+    /// Without pending replicas it is a quorum. With some, they take part, and so many of all must answer that any two such
+    /// sets meet, and each meets every quorum of the replicas before and of those afterwards. With one pending replica, which
+    /// is what a leaving node makes, that is a quorum of all, as in Cassandra (CASSANDRA-833); with several it is more, where
+    /// Cassandra refuses.
+    pub fn decree(
+        self,
+        replication: &Replication,
+        local_dc: &Dc,
+        pending: &[Replica],
+    ) -> Requirement {
+        let here = pending.iter().filter(|replica| replica.dc == *local_dc).count();
+        let needed = |copies: usize, pending: usize| {
+            let meets_old_and_new = (copies + 1 + pending).saturating_sub(quorum(copies));
+            quorum(copies + pending).max(meets_old_and_new)
+        };
+        let scope = match self {
+            Level::LocalQuorum => {
+                let copies = copies_in(replication, local_dc);
+                Scope::Within(local_dc.clone(), needed(copies, here))
+            }
+            _ => Scope::Anywhere(needed(copies(replication), pending.len())),
+        };
+        Requirement { level: self, scope }
     }
 
     fn names() -> String {

@@ -7,7 +7,7 @@
 //! **Absent on purpose:** tokio, clocks, random numbers, files, sockets, logs. Cargo enforces it: this crate cannot
 //! name them.
 //!
-//! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`), a level
+//! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`; `pending` while somebody leaves), a level
 //! says how many must answer (`level`), a tally counts them (`tally`), conditional writes are agreed on (`paxos`),
 //! versions merge (`data`, `merge`; `counter` for sums), answers are reconciled (`reconcile`; `read` for parts of
 //! partitions), whole ranges are compared (`merkle`), what a replica missed is owed to it (`hint`), and a batch is
@@ -20,6 +20,7 @@ pub mod types;
 pub mod token;
 pub mod ring;
 pub mod placement;
+pub mod pending;
 // How many must answer.
 pub mod level;
 pub mod tally;

@@ -11,7 +11,7 @@
 //! Source: Dynamo §4.2 and Cassandra's `TokenMetadata`.
 
 use crate::types::{Endpoint, NodeId, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A part of the ring: behind `after` (exclusive), up to `until` (inclusive), past the end of the token range and on
 /// from its beginning if `until` is not behind `after`. Equal ends are the whole ring.
@@ -85,6 +85,8 @@ pub struct Ring {
     /// Claimed tokens and their owners' places in `members`. Invariant: sorted by token, unique.
     claims: Vec<(Token, usize)>,
     conflicts: Vec<Conflict>,
+    /// Members that are giving their ranges away. Invariant: sorted, unique.
+    leaving: Vec<NodeId>,
 }
 
 impl Ring {
@@ -112,7 +114,41 @@ impl Ring {
             members: by_node.into_values().map(|(endpoint, _)| endpoint).collect(),
             claims: owners.into_iter().map(|(token, (place, _))| (token, place)).collect(),
             conflicts,
+            leaving: Vec::new(),
         }
+    }
+
+    /// The same ring, of which these members are leaving. Those that are no members are passed over.
+    #[must_use]
+    pub fn with_leaving(mut self, nodes: impl IntoIterator<Item = NodeId>) -> Ring {
+        let leaving: BTreeSet<NodeId> = nodes.into_iter().collect();
+        self.leaving = leaving.into_iter().filter(|node| self.endpoint(*node).is_some()).collect();
+        self
+    }
+
+    /// Members that own their tokens still and are giving them away, in the order of their host ids.
+    pub fn leaving(&self) -> &[NodeId] {
+        &self.leaving
+    }
+
+    /// Whether this member is leaving.
+    pub fn is_leaving(&self, node: NodeId) -> bool {
+        self.leaving.binary_search(&node).is_ok()
+    }
+
+    /// The ring as it will be when these members have left. Who claimed a token of theirs in vain owns it then.
+    pub fn without(&self, nodes: &[NodeId]) -> Ring {
+        let mut claimed: BTreeMap<NodeId, Vec<Token>> = BTreeMap::new();
+        for (token, owner) in self.tokens() {
+            claimed.entry(owner.node).or_default().push(token);
+        }
+        for conflict in &self.conflicts {
+            claimed.entry(conflict.lost).or_default().push(conflict.token);
+        }
+        let stay = self.members.iter().filter(|member| !nodes.contains(&member.node));
+        let stay = stay.map(|m| (m.clone(), claimed.remove(&m.node).unwrap_or_default()));
+        let still = self.leaving.iter().copied().filter(|node| !nodes.contains(node));
+        Ring::new(stay.collect::<Vec<_>>()).with_leaving(still)
     }
 
     /// All members in the order of their host ids, with or without tokens.
@@ -249,6 +285,17 @@ mod tests {
             let (one, other) = (ring(&claims), ring(&backwards));
             prop_assert_eq!(one.members(), other.members());
             prop_assert!(one.tokens().eq(other.tokens()));
+        }
+
+        #[test]
+        fn a_ring_without_somebody_is_the_ring_that_the_others_make(claims in claims(), gone in 1..6_u128) {
+            let whole = ring(&claims).with_leaving([NodeId(gone), NodeId(77)]);
+            prop_assert_eq!(whole.is_leaving(NodeId(gone)), whole.endpoint(NodeId(gone)).is_some());
+            let others: Vec<_> = claims.iter().filter(|(node, _)| *node != gone).cloned().collect();
+            let (left, expected) = (whole.without(&[NodeId(gone)]), ring(&others));
+            prop_assert_eq!(left.members(), expected.members());
+            prop_assert!(left.tokens().eq(expected.tokens()));
+            prop_assert_eq!(left.leaving(), &[]);
         }
 
         #[test]

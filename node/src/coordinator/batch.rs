@@ -175,7 +175,11 @@ impl Coordinator {
     fn keepers(&self, level: Level) -> Result<Vec<NodeId>, RequestError> {
         let ring = self.membership.ring();
         let Some(own) = ring.endpoint(self.id) else { return Ok(vec![self.id]) };
-        let alive = |node| self.is_alive(node);
+        // One that is leaving would have to finish it first: it is asked if nobody else is there.
+        let stays = |node| self.is_alive(node) && !ring.is_leaving(node);
+        let others = ring.members().iter().filter(|it| it.dc == own.dc && it.node != self.id);
+        let any_stays = others.map(|it| it.node).any(stays);
+        let alive = |node| if any_stays { stays(node) } else { self.is_alive(node) };
         let draw = |n| self.batch_chance.below(n);
         Ok(batchlog::keepers(own, ring.members(), level, alive, draw)?)
     }
@@ -284,7 +288,7 @@ impl Coordinator {
         }
     }
 
-    /// A mutation of a batch that another coordinator left: to all of its replicas, with a hint for each that is down or does
+    /// A mutation that another coordinator left (in a batch, or as a hint for a replica that is gone): to all of its replicas, with a hint for each that is down or does
     /// not acknowledge it. An error, in a sentence: no replica has it, and to none it is owed for certain.
     pub(crate) async fn finish(
         self: &Arc<Self>,
@@ -298,7 +302,7 @@ impl Coordinator {
         let token = token::of(&mutation.key.0);
         let write = Write::decode(mutation.table, mutation.key, token, mutation.update)
             .map_err(|error| error.to_string())?;
-        let holders = table.placement.replicas(token);
+        let holders = table.write_targets(token).all;
         let requirement = Level::Any.requirement(Op::Write, &table.replication, &self.dc, &[]);
         let requirement = requirement.map_err(|error| error.to_string())?;
         let mut tally = Tally::new(requirement, holders);

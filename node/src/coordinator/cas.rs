@@ -13,6 +13,9 @@
 //! CAVEAT: Unknown is no rare answer where many write one partition at once: of two proposers that overtake each other
 //! between prepare and propose, the first may have been accepted by one replica. A read at SERIAL settles what became of it.
 //!
+//! While somebody leaves the ring, those who are about to be replicas take part, and one answer more is needed for each
+//! (`Level::decree`): so whatever is decided is known to a quorum of the old replicas and of the new ones.
+//!
 //! Unlike Cassandra, a commit's level that too few replicas are alive for is Unavailable before anything is promised;
 //! there the decree is made, and then a timeout says that it was. A QUORUM of replicas is one of the configured number.
 
@@ -29,6 +32,7 @@ use helenus_core::level::Op;
 use helenus_core::paxos::{
     Accepted, Accepts, Ballot, Next, Prepared, Promises, Proposal, Proposed, SerialLevel, backoff,
 };
+use helenus_core::pending::WriteTargets;
 use helenus_core::placement::Replica as Holder;
 use helenus_core::tally::{FailureReason, Verdict};
 use helenus_core::{
@@ -87,8 +91,8 @@ struct Decree<'a> {
     table: Arc<TableRoute>,
     key: Key,
     serial: SerialLevel,
-    /// All replicas: a commit goes to each.
-    holders: &'a [Holder],
+    /// All replicas, those among them that are pending too: a commit goes to each.
+    targets: WriteTargets<'a>,
     /// Those who are alive and may decide.
     participants: Vec<NodeId>,
     needed: usize,
@@ -133,10 +137,10 @@ impl Coordinator {
     ) -> Result<CasOutcome, RequestError> {
         let CasRequest { keyspace, table, id, key, serial, level, trace } = request;
         let table = self.route_of(&keyspace, &table, id, &key)?;
-        let placement = Arc::clone(&table.placement);
-        let holders = placement.replicas(token::of(&key));
-        let mut decree =
-            Decree::new(self, table, holders, Key(key), Aim { serial, write: true, trace })?;
+        let route = Arc::clone(&table);
+        let targets = route.write_targets(token::of(&key));
+        let aim = Aim { serial, write: true, trace };
+        let mut decree = Decree::new(self, table, targets, Key(key), aim)?;
         decree.check_commit(level)?;
         loop {
             let ballot = decree.begin().await?;
@@ -188,10 +192,10 @@ impl Coordinator {
         trace: &Trace,
     ) -> Result<(), RequestError> {
         let table = self.route_of(keyspace, table, id, &key.0)?;
-        let placement = Arc::clone(&table.placement);
-        let holders = placement.replicas(token::of(&key.0));
+        let route = Arc::clone(&table);
+        let targets = route.write_targets(token::of(&key.0));
         let aim = Aim { serial, write: false, trace: trace.clone() };
-        let mut decree = Decree::new(self, table, holders, key.clone(), aim)?;
+        let mut decree = Decree::new(self, table, targets, key.clone(), aim)?;
         loop {
             let ballot = decree.begin().await?;
             if decree.propose(&Proposal { ballot, update: Bytes::new() }).await? {
@@ -231,13 +235,13 @@ impl<'a> Decree<'a> {
     fn new(
         coordinator: &'a Arc<Coordinator>,
         table: Arc<TableRoute>,
-        holders: &'a [Holder],
+        targets: WriteTargets<'a>,
         key: Key,
         Aim { serial, write, trace }: Aim,
     ) -> Result<Decree<'a>, RequestError> {
         let level = serial.quorum();
-        // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
-        let requirement = level.requirement(Op::Read, &table.replication, &coordinator.dc, &[])?;
+        let WriteTargets { all: holders, pending } = targets;
+        let requirement = level.decree(&table.replication, &coordinator.dc, pending);
         let what = if write { "conditional write" } else { "serial read" };
         let needed = (serial, requirement.block_for());
         coordinator.tell_plan(&trace, (what, token::of(&key.0)), holders, needed);
@@ -257,7 +261,7 @@ impl<'a> Decree<'a> {
             table,
             key,
             serial,
-            holders,
+            targets,
             participants,
             needed: requirement.block_for(),
             newest: None,
@@ -271,8 +275,9 @@ impl<'a> Decree<'a> {
     /// Whether the commit's level can be met, as far as is known.
     fn check_commit(&self, level: Level) -> Result<(), RequestError> {
         let me = self.coordinator;
-        let requirement = level.requirement(Op::Write, &self.table.replication, &me.dc, &[])?;
-        Ok(requirement.check(self.holders, |node| me.is_alive(node))?)
+        let WriteTargets { all, pending } = self.targets;
+        let requirement = level.requirement(Op::Write, &self.table.replication, &me.dc, pending)?;
+        Ok(requirement.check(all, |node| me.is_alive(node))?)
     }
 
     /// A ballot that a quorum has promised, while nothing older is left to finish, and all who promised know the newest
@@ -410,7 +415,7 @@ impl<'a> Decree<'a> {
         level: Level,
     ) -> Result<super::WriteOutcome, RequestError> {
         let message = self.message(proposal);
-        let me = self.coordinator;
+        let (me, targets) = (self.coordinator, self.targets);
         let own = || {
             let applied = me.acceptors.commit(&message).map_err(|refusal| refusal.reason());
             self.trace.tell_in(room::REPLICA, || committed(&applied));
@@ -419,11 +424,16 @@ impl<'a> Decree<'a> {
         // Whoever misses it is owed the update like any other.
         let outgoing = Outgoing {
             owed: me.owed(&self.table, (self.key.clone(), proposal.update.clone()), &self.trace),
-            requirement: level.requirement(Op::Write, &self.table.replication, &me.dc, &[])?,
+            requirement: level.requirement(
+                Op::Write,
+                &self.table.replication,
+                &me.dc,
+                targets.pending,
+            )?,
             timestamp: proposal.ballot.micros,
             timeout: None,
         };
-        me.replicate(outgoing, self.holders, Body::PaxosCommit(message.clone()), own).await
+        me.replicate(outgoing, targets.all, Body::PaxosCommit(message.clone()), own).await
     }
 
     /// Has these replicas learn the newest commit.

@@ -166,7 +166,11 @@ impl Coordinator {
             update: write.encoded.clone(),
             level: wire_level::to_wire(level).into(),
         });
-        for leader in self.nearest_first(holders) {
+        let ring = self.membership.ring();
+        let mut leaders = self.nearest_first(holders);
+        // One that is leaving soon leads nothing any more.
+        leaders.sort_by_key(|leader| ring.is_leaving(leader.node));
+        for leader in leaders {
             if !self.is_alive(leader.node) {
                 continue;
             }

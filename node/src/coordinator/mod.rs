@@ -11,6 +11,7 @@
 mod batch;
 mod cas;
 mod counter;
+mod door;
 pub mod error;
 mod figures;
 mod range;
@@ -23,6 +24,7 @@ mod write;
 pub(crate) use batch::{BatchChance, keep_reason};
 pub use batch::{BatchError, BatchOutcome, BatchRequest, BatchStep};
 pub use cas::{CasOutcome, CasRequest, Judge};
+pub(crate) use door::{Door, LEFT};
 pub(crate) use error::Unlogged;
 pub use error::{CasError, ReplicaFailure, RequestError};
 pub use figures::RequestMetrics;
@@ -72,6 +74,7 @@ pub struct Coordinator {
     pub(crate) batchlog: Arc<Batchlog>,
     pub(crate) batch_chance: BatchChance,
     pub(crate) routes: Routes,
+    pub(crate) door: Door,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: RequestMetrics,
     /// Held from reading a counter's shard until its new total is merged in. On one thread nobody ever waits for it.
@@ -133,6 +136,7 @@ impl Coordinator {
             batchlog: parts.batchlog,
             batch_chance: parts.batch_chance,
             routes: parts.routes,
+            door: Door::default(),
             tasks: parts.tasks,
             metrics: parts.metrics,
             counting: Mutex::new(()),
@@ -147,6 +151,7 @@ impl Coordinator {
 
     /// Takes a place among the requests in flight, or says that there is none.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<InFlight, RequestError> {
+        self.door.check()?;
         let limit = self.config.max_concurrent_requests;
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);

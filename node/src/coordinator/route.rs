@@ -8,9 +8,10 @@ use crate::schema::builtin::{Builtin, TRACES, builtin};
 use crate::schema::{SchemaStore, SchemaView};
 use bytes::Bytes;
 use helenus_core::hint::Overflow;
+use helenus_core::pending::{Pending, WriteTargets};
 use helenus_core::placement::Placement;
 use helenus_core::ring::Ring;
-use helenus_core::{KeyspaceDef, Replication, TableDef, TableId};
+use helenus_core::{KeyspaceDef, Replication, TableDef, TableId, Token};
 use helenus_proto::ids;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -28,6 +29,8 @@ pub struct TableRoute {
     pub hint_overflow: Option<Overflow>,
     /// Who holds what.
     pub placement: Arc<Placement>,
+    /// Who is about to hold what, while somebody leaves the ring.
+    pub pending: Option<Arc<Pending>>,
     /// Its id as it travels.
     pub wire_id: Bytes,
     /// Of a trace, as many copies are written and read as there are: a replica that misses it is owed no hint (whoever traces
@@ -53,6 +56,14 @@ pub enum Shape {
 }
 
 impl TableRoute {
+    /// Where writes of this token go: to its replicas and, while somebody leaves the ring, to those that are about to be.
+    pub(super) fn write_targets(&self, token: Token) -> WriteTargets<'_> {
+        match &self.pending {
+            None => WriteTargets { all: self.placement.replicas(token), pending: &[] },
+            Some(pending) => pending.targets(token),
+        }
+    }
+
     /// Whether the table is of this shape, or a sentence that says why not.
     pub(super) fn check_shape(&self, shape: Shape) -> Result<(), RequestError> {
         match shape {
@@ -136,6 +147,13 @@ impl Routes {
         Placement::new(&self.membership.ring(), replication)
     }
 
+    /// The policy of a table's keyspace for hints that there is no room for; `None`: it has none, or is not known.
+    pub(crate) fn hint_overflow(&self, table: TableId) -> Option<Overflow> {
+        let view = self.schema.current();
+        let def = view.table(table)?;
+        view.schema.keyspace(&def.keyspace)?.hint_overflow
+    }
+
     fn snapshot(&self) -> Arc<Snapshot> {
         let (schema, ring) = (self.schema.current(), self.membership.ring());
         let mut held = self.snapshot.lock().expect("no holder of this lock panics");
@@ -149,8 +167,13 @@ impl Routes {
 impl Snapshot {
     fn new(schema: Arc<SchemaView>, ring: Arc<Ring>) -> Snapshot {
         let mut keyspaces = BTreeMap::new();
-        let mut route = |keyspace: &KeyspaceDef, defs: Vec<&TableDef>, replication: Replication| {
+        // What a keyspace's replication is on so many nodes.
+        type On<'r> = &'r dyn Fn(usize) -> Replication;
+        let mut route = |keyspace: &KeyspaceDef, defs: Vec<&TableDef>, on: On<'_>| {
+            let replication = on(ring.members().len());
             let placement = Arc::new(Placement::new(&ring, &replication));
+            let place = |ring: &Ring| Placement::new(ring, &on(ring.members().len()));
+            let pending = Pending::new(&ring, &placement, place).map(Arc::new);
             let tables = defs.into_iter().map(|def| {
                 let route = TableRoute {
                     def: schema.schema.resolve(def),
@@ -158,6 +181,7 @@ impl Snapshot {
                     replication: replication.clone(),
                     hint_overflow: keyspace.hint_overflow,
                     placement: Arc::clone(&placement),
+                    pending: pending.clone(),
                     wire_id: ids::table_to_wire(def.id),
                     best_effort: keyspace.name == TRACES,
                 };
@@ -167,12 +191,12 @@ impl Snapshot {
         };
         for keyspace in schema.schema.live_keyspaces() {
             let tables = schema.schema.live_tables().filter(|t| t.keyspace == keyspace.name);
-            route(keyspace, tables.collect(), keyspace.replication.clone());
+            route(keyspace, tables.collect(), &|_| keyspace.replication.clone());
         }
         for keyspace in &builtin().keyspaces {
             let tables = builtin().tables.iter().filter(|table| table.keyspace == keyspace.name);
-            let replication = Builtin::replication(keyspace, ring.members().len());
-            route(keyspace, tables.collect(), replication);
+            let on = |nodes| Builtin::replication(keyspace, nodes);
+            route(keyspace, tables.collect(), &on);
         }
         Snapshot { schema, ring, keyspaces }
     }

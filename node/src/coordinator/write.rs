@@ -168,12 +168,12 @@ impl Coordinator {
         })?;
         let (write, timestamp) = self.mutation(&table, key, change, timestamp)?;
         counter::check_level(&table, level)?;
-        // Nobody joins or leaves the ring while it runs yet, so no replica is pending.
-        let requirement = level.requirement(Op::Write, &table.replication, &self.dc, &[])?;
-        let holders = table.placement.replicas(write.token);
+        let targets = table.write_targets(write.token);
+        let requirement =
+            level.requirement(Op::Write, &table.replication, &self.dc, targets.pending)?;
         let needed = (level, requirement.block_for());
-        self.tell_plan(&trace, ("mutation", write.token), holders, needed);
-        requirement.check(holders, |node| self.is_alive(node))?;
+        self.tell_plan(&trace, ("mutation", write.token), targets.all, needed);
+        requirement.check(targets.all, |node| self.is_alive(node))?;
         Ok(PlannedWrite { table, write, timestamp, requirement, timeout, trace })
     }
 
@@ -184,7 +184,7 @@ impl Coordinator {
     ) -> Result<WriteOutcome, RequestError> {
         let counts = planned.counts();
         let PlannedWrite { table, mut write, mut timestamp, requirement, timeout, trace } = planned;
-        let holders = table.placement.replicas(write.token);
+        let holders = table.write_targets(write.token).all;
         let (key, encoded) = (write.key.clone(), write.encoded.clone());
         let mut owed = self.owed(&table, (key, encoded), &trace);
         self.find_room(&owed, holders, timeout).await?;

@@ -237,13 +237,18 @@ impl Session {
     fn look_for_news(&mut self) {
         let mut told = Vec::new();
         let now = self.front.client_nodes();
+        let topology = |change, node| (EventKind::TopologyChange, Event::Topology { change, node });
+        for (node, (address, _)) in &self.nodes {
+            // One of which not everything is known for a moment, since it has restarted, is not gone.
+            if !now.contains_key(node) && self.front.membership.has_left(*node) {
+                told.push(topology(TopologyChange::RemovedNode, *address));
+            }
+        }
         for (node, (address, up)) in &now {
             let known = self.nodes.get(node).copied();
             if known == Some((*address, *up)) {
                 continue;
             }
-            let topology =
-                |change, node| (EventKind::TopologyChange, Event::Topology { change, node });
             let moved = known.is_none_or(|(old, _)| old != *address);
             // It has come back somewhere else: to a driver that is another node.
             if let Some((old, _)) = known.filter(|_| moved) {

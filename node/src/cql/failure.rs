@@ -187,6 +187,8 @@ pub(super) fn not_changed(error: &ChangeError, named: (&str, &str)) -> Refusal {
             ErrorKind::AlreadyExists { keyspace: named.0.to_owned(), table: named.1.to_owned() }
         }
         ChangeError::Schema(_) => ErrorKind::Server,
+        // So that drivers ask another node.
+        ChangeError::Left => ErrorKind::Overloaded,
         // Cassandra wraps Unavailable and a timeout of TRUNCATE in an error of its own.
         ChangeError::NotAllUp { .. } | ChangeError::NotConfirmed { .. } => ErrorKind::Truncate,
         ChangeError::Define(error) if error.is_config() => ErrorKind::Config,

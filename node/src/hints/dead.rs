@@ -169,6 +169,7 @@ impl DeadLetters {
         let account = Account {
             created: after.created - before.created,
             delivered: after.delivered - before.delivered,
+            redirected: after.redirected - before.redirected,
             expired: after.expired - before.expired,
             refused: after.refused - before.refused,
             evicted: after.evicted - before.evicted,

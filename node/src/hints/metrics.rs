@@ -28,9 +28,10 @@ impl HintMetrics {
 /// A column of the accounts.
 type Column = (&'static str, fn(&Account) -> u64);
 /// Those that only grow, under the names of the identity.
-const OUTCOMES: [Column; 6] = [
+const OUTCOMES: [Column; 7] = [
     ("created", |a| a.created),
     ("delivered", |a| a.delivered),
+    ("redirected", |a| a.redirected),
     ("expired", |a| a.expired),
     ("refused", |a| a.refused),
     ("evicted", |a| a.evicted),

@@ -11,7 +11,7 @@
 //! file is gone, so `max_hints_size` bounds what `du` shows plus what is buffered, at every moment. A page that is being
 //! delivered is a copy besides: one a target, of at most 512 KiB or one hint.
 //!
-//! Invariants: the bound; `created = delivered + expired + refused + evicted + dead_lettered + lost + pending` for each
+//! Invariants: the bound; `created = delivered + redirected + expired + refused + evicted + dead_lettered + lost + pending` for each
 //! target and in all, asserted at every change; a hint leaves `pending` only with a reason that is counted and told; one
 //! page a target is on its way; a restart sends at most the page again that was on its way.
 //!

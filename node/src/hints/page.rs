@@ -186,9 +186,11 @@ impl HintStore {
                 // Truncated meanwhile, and counted as that.
                 return Ok(());
             }
-            state.settle(target, &page.settled, page.loss, now_ms);
-            let bytes: u64 = page.hints.iter().map(Hint::record_bytes).sum();
-            *state.delivered_bytes.entry(target).or_default() += bytes;
+            state.settle(target, &page.settled, (page.redirected, page.loss), now_ms);
+            if !page.redirected {
+                let bytes: u64 = page.hints.iter().map(Hint::record_bytes).sum();
+                *state.delivered_bytes.entry(target).or_default() += bytes;
+            }
             let (reason, hints) = (page.loss, page.lost);
             let gone = Gone { target, reason, hints, unread: 0, unread_bytes: 0 };
             state.record_gone(gone, now_ms, &mut lost);
@@ -197,7 +199,10 @@ impl HintStore {
             (position, turn, std::mem::take(&mut state.doomed), ledger)
         };
         let delivered = page.hints.iter().map(|hint| hint.key.clone());
-        self.tell(delivered.map(|key| Event::HintDelivered { target, key }));
+        self.tell(delivered.map(|key| match page.redirected {
+            false => Event::HintDelivered { target, key },
+            true => Event::HintRedirected { target, key },
+        }));
         self.tell(lost);
         let files = self.shared.files.clone();
         let bytes = 64 + ledger.as_ref().map_or(0, |ledger| ledger.len() as u64);
@@ -268,6 +273,8 @@ pub struct Page {
     /// Why they do.
     loss: HintLoss,
     settled: Vec<Settled>,
+    /// Others than the target take them.
+    redirected: bool,
     bytes: u64,
 }
 
@@ -283,7 +290,13 @@ impl std::fmt::Debug for Page {
 
 impl Page {
     fn new(claim: Claim, loss: HintLoss) -> Page {
-        Page { claim, hints: Vec::new(), lost: Vec::new(), loss, settled: Vec::new(), bytes: 0 }
+        let (hints, lost, settled) = (Vec::new(), Vec::new(), Vec::new());
+        Page { claim, hints, lost, loss, settled, redirected: false, bytes: 0 }
+    }
+
+    /// Says that others take its hints in the target's stead.
+    pub(super) fn redirect(&mut self) {
+        self.redirected = true;
     }
 
     /// How many will not be delivered.

@@ -45,10 +45,16 @@ pub struct DeliverError {
 pub trait Deliver: Send + Sync + 'static {
     /// Whether the failure detector thinks that `target` is alive and it may get hints (member, same schema).
     fn alive(&self, target: NodeId) -> bool;
+    /// Whether others take what is owed to `target` in its stead: those who hold its data now that it has left the ring, or
+    /// a node that keeps it for one that is leaving. It need not be alive then.
+    fn redirects(&self, target: NodeId) -> bool {
+        let _ = target;
+        false
+    }
     /// `gc_grace_seconds` of the table now, if the table is known.
     fn gc_grace_s(&self, table: TableId) -> Option<u32>;
-    /// Sends at once; resolves when `target` has applied all hints, with how long it wants no further ones, or when it has
-    /// not.
+    /// Sends at once; resolves when `target`, or whoever takes them in its stead, has all hints, with how long it wants no
+    /// further ones, or when it has not.
     fn deliver(
         &self,
         target: NodeId,
@@ -116,7 +122,7 @@ impl Replay {
     }
 
     pub(super) fn alive(&self, target: NodeId) -> bool {
-        self.deliver.alive(target)
+        self.deliver.alive(target) || self.deliver.redirects(target)
     }
 
     fn now(&self) -> Duration {
@@ -145,7 +151,7 @@ impl Replay {
         };
         let now = self.now();
         let begin = |target: &NodeId| {
-            self.deliver.alive(*target)
+            self.alive(*target)
                 && self.change(*target, |round| {
                     let due = !round.running && round.not_before <= now;
                     round.running |= due;
@@ -247,7 +253,11 @@ impl Replay {
         Ok(Some(self.send(page)))
     }
 
-    fn send(&self, page: Page) -> Sent {
+    fn send(&self, mut page: Page) -> Sent {
+        // Nothing is awaited between this and the sending, so both mean the same way.
+        if self.deliver.redirects(page.target()) {
+            page.redirect();
+        }
         let answer: BoxFuture<'static, _> = if page.hints().is_empty() {
             Box::pin(std::future::ready(Ok(Duration::ZERO)))
         } else {

@@ -451,12 +451,23 @@ impl State {
 
     /// What was read of a page is settled: hints that were delivered, or are lost for `loss`, leave the books, segments that
     /// are through are to be removed, and what is then still pending in them was damaged.
-    pub(super) fn settle(&mut self, target: NodeId, done: &[Settled], loss: HintLoss, now_ms: u64) {
+    ///
+    /// `redirected`: others than the target have taken them.
+    pub(super) fn settle(
+        &mut self,
+        target: NodeId,
+        done: &[Settled],
+        (redirected, loss): (bool, HintLoss),
+        now_ms: u64,
+    ) {
         if let Some(owed) = self.targets.get_mut(&target) {
             owed.read_failures = 0;
         }
         for part in done {
-            self.accounts.delivered(target, part.delivered);
+            match redirected {
+                false => self.accounts.delivered(target, part.delivered),
+                true => self.accounts.redirected(target, part.delivered),
+            }
             self.accounts.lost(target, loss, part.lost);
             self.note(target, part.seq, None, part.delivered);
             self.note(target, part.seq, Some(loss), part.lost);

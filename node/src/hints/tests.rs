@@ -6,6 +6,7 @@ mod ledger;
 mod metrics;
 mod power;
 mod random;
+mod redirect;
 mod replay;
 mod schedules;
 mod store;

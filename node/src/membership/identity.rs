@@ -34,6 +34,19 @@ pub struct Identity {
     pub tokens: Vec<Token>,
     /// Whether this is its first start.
     pub first_start: bool,
+    /// It has left the ring, and may not have been able to tell anybody: that is all it does in this life.
+    pub left: bool,
+}
+
+/// What a node is to the ring, as far as its disk knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is, or will be, a member.
+    Member,
+    /// It has left.
+    Left,
+    /// And the others know.
+    LeftAndHeard,
 }
 
 /// Why a node does not know who it is.
@@ -75,6 +88,15 @@ pub enum IdentityError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// The node gave all its ranges away and is no member any more.
+    #[error(
+        "{file} says that this node has left the ring (`helenusctl decommission`): what is here belongs to others, and has \
+         missed what was written since. Remove the data directory, and it can join as a new node"
+    )]
+    Left {
+        /// The file.
+        file: String,
+    },
     /// The file is not what was written.
     #[error(
         "{file} is damaged: {problem}. Without it nobody knows which data this node must hold: restore the file from a \
@@ -104,6 +126,12 @@ struct Kept {
     host_id: String,
     generation: u64,
     tokens: Vec<i64>,
+    /// It has left the ring for good.
+    #[serde(default)]
+    left: bool,
+    /// And the others know.
+    #[serde(default)]
+    left_heard: bool,
 }
 
 const PREFACE: &str = "# Who this node is. Written by Helenus at every start: do not edit it, and do not copy it to another\n\
@@ -130,6 +158,9 @@ impl Identity {
             None => first(config, rng, wall_s)?,
             Some(text) => {
                 let kept: Kept = toml::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+                if kept.left_heard {
+                    return Err(IdentityError::Left { file: file() });
+                }
                 let node: NodeId = kept.host_id.parse().map_err(|e| damaged(format!("{e}")))?;
                 if kept.cluster_name != config.cluster_name {
                     let (theirs, ours) = (kept.cluster_name, config.cluster_name.clone());
@@ -141,21 +172,36 @@ impl Identity {
                     generation: Generation(wall_s.max(kept.generation.saturating_add(1))),
                     tokens: kept.tokens.into_iter().map(Token).collect(),
                     first_start: false,
+                    left: kept.left,
                 }
             }
         };
+        let standing = if identity.left { Standing::Left } else { Standing::Member };
         identity
-            .keep(disk, &config.cluster_name)
+            .keep(disk, &config.cluster_name, standing)
             .map_err(|source| IdentityError::Io { file: file(), source })?;
         Ok(identity)
     }
 
-    fn keep(&self, disk: &dyn Disk, cluster_name: &str) -> io::Result<()> {
+    /// Why a node that has left does not start on its data directory.
+    pub(crate) fn is_left(config: &Config) -> IdentityError {
+        IdentityError::Left { file: config.data_directory.join(FILE).display().to_string() }
+    }
+
+    /// Writes down what the node is to the ring, durably. One that has left never takes requests on this data directory again.
+    pub(crate) fn keep(
+        &self,
+        disk: &dyn Disk,
+        cluster_name: &str,
+        standing: Standing,
+    ) -> io::Result<()> {
         let kept = Kept {
             cluster_name: cluster_name.to_owned(),
             host_id: self.node.to_string(),
             generation: self.generation.0,
             tokens: self.tokens.iter().map(|token| token.0).collect(),
+            left: standing != Standing::Member,
+            left_heard: standing == Standing::LeftAndHeard,
         };
         let body = toml::to_string(&kept).map_err(io::Error::other)?;
         text::replace(disk, Path::new(FILE), &format!("{PREFACE}{body}"))
@@ -186,7 +232,8 @@ fn first(config: &Config, rng: &Rng, wall_s: u64) -> Result<Identity, IdentityEr
         }
         tokens.into_iter().map(Token).collect()
     };
-    Ok(Identity { node, generation: Generation(wall_s), tokens, first_start: true })
+    let generation = Generation(wall_s);
+    Ok(Identity { node, generation, tokens, first_start: true, left: false })
 }
 
 fn check_tokens(file: &Path, had: &[i64], config: &Config) -> Result<(), IdentityError> {
@@ -305,6 +352,28 @@ mod tests {
             refused(Config { num_tokens: 0, ..config() }),
             "num_tokens is 0: choose a number from 1 to 1536"
         );
+    }
+
+    #[test]
+    fn one_that_has_left_never_starts_again_on_its_data() {
+        let disk = SimDisk::new(1, Faults::default());
+        let identity = open(&disk, &config(), NOON).unwrap();
+        identity.keep(&disk, &config().cluster_name, Standing::Left).unwrap();
+        disk.crash();
+        let disk = disk.reopen();
+        // It may be that nobody knows.
+        for _ in 0..2 {
+            let identity = open(&disk, &config(), NOON).unwrap();
+            assert!(identity.left);
+        }
+        identity.keep(&disk, &config().cluster_name, Standing::LeftAndHeard).unwrap();
+        for _ in 0..2 {
+            let refused = open(&disk, &config(), NOON).unwrap_err().to_string();
+            assert!(
+                refused.starts_with("/data/identity.toml says that this node has left the ring")
+            );
+            assert!(refused.contains("Remove the data directory"), "{refused}");
+        }
     }
 
     #[test]

@@ -14,7 +14,11 @@
 //! Invariants: nothing is sent, and nobody is told, under the lock. Opinions are this node's own: two nodes may disagree on
 //! who is alive, and do when a network is cut.
 //!
-//! CAVEAT: a node that was replaced (its data directory lost, a new one at its address) stays in the ring as a dead member.
+//! A node that leaves says LEAVING, then LEFT (`crate::decommission`). LEFT is gossiped for three days, so that whoever is away
+//! for less than that hears of it; then gossip forgets the node, and only the file of known members says that it was there.
+//!
+//! CAVEAT: a node that was replaced (its data directory lost, a new one at its address) stays in the ring as a dead member; so
+//! does one that left, on a node that was down for all of the three days.
 
 mod identity;
 mod known;
@@ -25,6 +29,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use identity::Standing;
 pub use identity::{Identity, IdentityError};
 
 use crate::config::Config;
@@ -69,6 +74,8 @@ pub trait Outlet: Send + Sync + 'static {
     fn register(&self, node: NodeId, address: SocketAddr);
     /// A peer is dead: its connections lead nowhere.
     fn reset(&self, node: NodeId);
+    /// A peer is gone for good: it needs no connection any more.
+    fn forget(&self, node: NodeId);
 }
 
 /// Gossip by the urgent lane of the links.
@@ -90,6 +97,10 @@ impl Outlet for LinkOutlet {
 
     fn reset(&self, node: NodeId) {
         self.0.reset(node);
+    }
+
+    fn forget(&self, node: NodeId) {
+        self.0.forget(node);
     }
 }
 
@@ -208,13 +219,14 @@ impl Membership {
                 problem,
                 "the ring of the last life is forgotten; gossip will tell it anew"
             );
-            Vec::new()
+            known::Known::default()
         });
         let addresses: Vec<_> =
-            known.iter().map(|k| (k.endpoint.node, k.endpoint.internode)).collect();
+            known.members.iter().map(|k| (k.endpoint.node, k.endpoint.internode)).collect();
         let chance = parts.rng.stream("gossip");
         let mut state = State::new(gossip, detector, known, chance, now);
         // The status last: whoever hears that a node is normal has heard the rest.
+        let standing = if parts.identity.left { status::LEFT } else { status::NORMAL };
         let values = [
             (StateKey::INTERNODE_ADDRESS, parts.internode.to_string()),
             (StateKey::CLIENT_ADDRESS, parts.rpc.to_string()),
@@ -226,7 +238,7 @@ impl Membership {
                 StateKey::NET_VERSION,
                 format!("{}-{}", VersionRange::OURS.min, VersionRange::OURS.max),
             ),
-            (StateKey::STATUS, status::NORMAL.to_owned()),
+            (StateKey::STATUS, standing.to_owned()),
         ];
         for (key, value) in values {
             state.step(Event::SetLocal(key, value), now);
@@ -255,7 +267,8 @@ impl Membership {
         let this = Arc::clone(self);
         tasks.spawn(async move {
             loop {
-                let work = this.state().tick(&this.seeds, this.clock.now());
+                let (now, wall_s) = (this.clock.now(), this.wall_s());
+                let work = this.state().tick(&this.seeds, now, wall_s);
                 this.carry_out(work);
                 tokio::time::sleep(this.gossip_interval).await;
             }
@@ -280,8 +293,9 @@ impl Membership {
     fn is_settled(&self) -> bool {
         let state = self.state();
         let alone = self.seeds.is_empty() && state.peers().next().is_none();
-        let anyone = state.peers().next().is_some();
-        alone || (anyone && state.peers().all(|node| state.is_alive(node)))
+        let members = || state.peers().filter(|node| !state.has_left(*node));
+        let anyone = members().next().is_some();
+        alone || (anyone && members().all(|node| state.is_alive(node)))
     }
 
     /// A peer gossips.
@@ -293,8 +307,7 @@ impl Membership {
     }
 
     fn receive(&self, from: NodeId, message: Message) {
-        let wall_s = u64::try_from(self.clock.wall_micros() / 1_000_000).unwrap_or(0);
-        let now = self.clock.now();
+        let (now, wall_s) = (self.clock.now(), self.wall_s());
         let work = self.state().step(Event::Received { from, message, wall_s }, now);
         self.carry_out(work);
     }
@@ -316,17 +329,55 @@ impl Membership {
     }
 
     /// Tells the live peers that this node is stopping, so that they need not find out, and starts no more rounds. The
-    /// links are to be given a moment to send it before they are closed.
+    /// links are to be given a moment to send it before they are closed. One that has left has said so, and says no more.
     pub fn announce_shutdown(&self) {
-        self.set_local(StateKey::STATUS, status::SHUTDOWN);
+        self.fall_silent();
+        if !self.has_left(self.local()) {
+            self.announce(status::SHUTDOWN);
+        }
+    }
+
+    /// Says what this node is to the ring, and does not wait for a round to tell the live peers.
+    pub(crate) fn announce(&self, status: &'static str) {
+        self.set_local(StateKey::STATUS, status);
         let now = self.clock.now();
         let work = {
             let mut state = self.state();
-            state.leaving = true;
             let live = state.live();
             state.step(Event::Announce(&live), now)
         };
         self.carry_out(work);
+    }
+
+    /// Says that this node has left for good, and that others are to remember it until `until_s`, in seconds since the epoch.
+    pub(crate) fn announce_left(&self, until_s: u64) {
+        // Before the status: whoever hears that has heard this.
+        self.set_local(StateKey::LEFT_UNTIL, until_s.to_string());
+        self.announce(status::LEFT);
+    }
+
+    /// Starts no more rounds: everybody has heard the last that there is to say.
+    pub(crate) fn fall_silent(&self) {
+        self.state().silent = true;
+    }
+
+    /// This node.
+    pub(crate) fn local(&self) -> NodeId {
+        self.state().local()
+    }
+
+    /// What a node says that it is to the ring.
+    pub(crate) fn status_of(&self, node: NodeId) -> Option<String> {
+        self.state().value(node, StateKey::STATUS).map(str::to_owned)
+    }
+
+    /// Whether a node has left the ring for good. Remembered for much longer than gossip does.
+    pub(crate) fn has_left(&self, node: NodeId) -> bool {
+        self.state().has_left(node)
+    }
+
+    fn wall_s(&self) -> u64 {
+        u64::try_from(self.clock.wall_micros() / 1_000_000).unwrap_or(0)
     }
 
     /// The ring as this node knows it. The same `Arc` until it changes.
@@ -380,11 +431,21 @@ impl Membership {
         self.epochs.subscribe()
     }
 
-    /// Everyone this node knows of, itself included, in the order of host ids.
+    /// Everyone this node knows of and who has not left the ring, and itself, in the order of host ids.
     pub fn members(&self) -> Vec<MemberInfo> {
+        self.infos(|state, node| node == state.local() || !state.has_left(node))
+    }
+
+    /// The same with those who have left and are still gossiped about.
+    pub fn known(&self) -> Vec<MemberInfo> {
+        self.infos(|_, _| true)
+    }
+
+    fn infos(&self, wanted: impl Fn(&State, NodeId) -> bool) -> Vec<MemberInfo> {
         let now = self.clock.now();
         let state = self.state();
         let mut nodes: Vec<NodeId> = state.peers().chain([state.local()]).collect();
+        nodes.retain(|node| wanted(&state, *node));
         nodes.sort_unstable();
         nodes.into_iter().map(|node| member_info(&state, node, now)).collect()
     }
@@ -413,6 +474,9 @@ impl Membership {
                 self.outlet.reset(peer);
             }
         }
+        for node in work.left {
+            self.outlet.forget(node);
+        }
         let liveness = !work.liveness.is_empty();
         if work.ring || work.schema || liveness {
             self.epochs.send_modify(|epochs| {
@@ -434,7 +498,10 @@ impl Membership {
         loop {
             // Before the text is taken, so that what changes while it is written is written next.
             let ring = epochs.borrow_and_update().ring;
-            let text = known::to_text(&self.state().placed);
+            let text = {
+                let state = self.state();
+                known::to_text(&state.placed, &state.left)
+            };
             if kept.as_ref() != Some(&text) {
                 let (disk, cost) = (Arc::clone(&self.disk), text.len() as u64);
                 let written = text.clone();

@@ -3,9 +3,9 @@
 //! Everything here happens under one lock and sends nothing: what is to be done outside comes back as [`Work`].
 //!
 //! Invariants: a node stays in the ring, with the tokens it last had, until it says that it has left; being dead, restarted
-//! or half heard does not move data. The ring changes only when somebody's place does, so its `Arc` can be compared.
+//! or half heard does not move data. One that has left never comes back under its host id. The ring changes only when somebody's place does, so its `Arc` can be compared.
 
-use super::known::Placed;
+use super::known::{Known, LEFT_MAX, Left, Placed};
 use super::status;
 use helenus_core::gossip::{Effect, Event, Gossip, Message, StateKey, To};
 use helenus_core::phi::Detector;
@@ -31,6 +31,8 @@ pub(super) struct Work {
     pub(super) ring: bool,
     /// Whether somebody has another schema.
     pub(super) schema: bool,
+    /// Who has left for good: their links lead nowhere any more.
+    pub(super) left: Vec<NodeId>,
 }
 
 #[derive(Debug)]
@@ -39,11 +41,13 @@ pub(super) struct State {
     pub(super) detector: Detector,
     pub(super) placed: BTreeMap<NodeId, Placed>,
     pub(super) ring: Arc<Ring>,
+    /// Who has left for good. Invariant: at most [`LEFT_MAX`], and none of them is in `placed`.
+    pub(super) left: Left,
     /// Since when a peer is not alive, as far as this node knows. Invariant: holds whoever is known and not alive.
     pub(super) down_since: BTreeMap<NodeId, Duration>,
     pub(super) chance: SmallRng,
     /// It has said goodbye and starts no more rounds.
-    pub(super) leaving: bool,
+    pub(super) silent: bool,
 }
 
 impl State {
@@ -51,17 +55,17 @@ impl State {
     pub(super) fn new(
         gossip: Gossip,
         detector: Detector,
-        known: Vec<Placed>,
+        known: Known,
         chance: SmallRng,
         now: Duration,
     ) -> State {
         let local = gossip.local();
-        let others = known.into_iter().filter(|placed| placed.endpoint.node != local);
+        let others = known.members.into_iter().filter(|placed| placed.endpoint.node != local);
         let placed: BTreeMap<NodeId, Placed> =
             others.map(|placed| (placed.endpoint.node, placed)).collect();
         let down_since = placed.keys().map(|node| (*node, now)).collect();
-        let (ring, leaving) = (Arc::default(), false);
-        let mut state = State { gossip, detector, placed, ring, down_since, chance, leaving };
+        let (ring, left, silent) = (Arc::default(), known.left, false);
+        let mut state = State { gossip, detector, placed, ring, left, down_since, chance, silent };
         state.build_ring();
         state
     }
@@ -93,21 +97,32 @@ impl State {
         nodes.into_iter().filter(move |node| *node != local)
     }
 
+    /// Whether a node has left for good, as far as is known.
+    pub(super) fn has_left(&self, node: NodeId) -> bool {
+        self.value(node, StateKey::STATUS) == Some(status::LEFT)
+            || (node != self.local() && self.left.contains_key(&node))
+    }
+
     pub(super) fn value(&self, node: NodeId, key: StateKey) -> Option<&str> {
         self.gossip.value(node, key)
     }
 
     /// A gossip round, and a look at who has been silent for too long.
-    pub(super) fn tick(&mut self, seeds: &[SocketAddr], now: Duration) -> Work {
+    pub(super) fn tick(&mut self, seeds: &[SocketAddr], now: Duration, wall_s: u64) -> Work {
         let mut work = Work::default();
+        self.forget_the_left(wall_s);
+        if self.has_left(self.local()) && self.silent {
+            // Nobody tells it anything any more, and nobody's silence means anything.
+            return work;
+        }
         for node in self.detector.interpret(now) {
             self.died(node, now, &mut work);
         }
-        if self.leaving {
+        if self.silent {
             return work;
         }
         let live = self.live();
-        let gone = |node: &NodeId| self.value(*node, StateKey::STATUS) == Some(status::LEFT);
+        let gone = |node: &NodeId| self.has_left(*node);
         let unreachable: Vec<NodeId> =
             self.peers().filter(|n| !self.detector.is_alive(*n) && !gone(n)).collect();
         let chance = &mut self.chance;
@@ -180,12 +195,13 @@ impl State {
                 Err(_) => tracing::warn!(peer = %node, value, "this is no internode address"),
             },
             StateKey::SCHEMA => work.schema = true,
-            StateKey::STATUS
-                if [status::SHUTDOWN, status::LEFT].contains(&value)
-                    && self.detector.convict(node) =>
-            {
+            StateKey::STATUS if value == status::LEFT && node != self.local() => {
+                self.gone_for_good(node, now, work);
+            }
+            StateKey::STATUS if value == status::SHUTDOWN && self.detector.convict(node) => {
                 self.died(node, now, work);
             }
+            StateKey::LEFT_UNTIL if self.left.contains_key(&node) => self.note_left(node),
             _ => {}
         }
         let places = [
@@ -202,9 +218,13 @@ impl State {
     fn place(&mut self, node: NodeId) -> bool {
         match self.value(node, StateKey::STATUS) {
             Some(status::LEFT) => self.placed.remove(&node).is_some(),
+            // Told by somebody who has not heard for long that it has left.
+            _ if self.left.contains_key(&node) => false,
             Some(status::NORMAL | status::LEAVING | status::SHUTDOWN) => {
                 let Some(placed) = self.said(node) else { return false };
-                if self.placed.get(&node) == Some(&placed) {
+                let leaving = self.value(node, StateKey::STATUS) == Some(status::LEAVING);
+                let same = self.placed.get(&node) == Some(&placed);
+                if same && leaving == self.ring.is_leaving(node) {
                     return false;
                 }
                 self.placed.insert(node, placed);
@@ -224,7 +244,10 @@ impl State {
 
     fn build_ring(&mut self) {
         let members = self.placed.values().map(|p| (p.endpoint.clone(), p.tokens.clone()));
-        let ring = Ring::new(members);
+        let leaving =
+            |node: &&NodeId| self.value(**node, StateKey::STATUS) == Some(status::LEAVING);
+        let leaving: Vec<NodeId> = self.placed.keys().filter(leaving).copied().collect();
+        let ring = Ring::new(members).with_leaving(leaving);
         for conflict in ring.conflicts() {
             tracing::error!(?conflict, "two nodes claim one token");
         }
@@ -240,6 +263,43 @@ impl State {
         if self.detector.report(node, now) {
             self.down_since.remove(&node);
             work.liveness.push((node, true));
+        }
+    }
+
+    /// A node has left: it is no member any more, and nobody is to wait for it.
+    fn gone_for_good(&mut self, node: NodeId, now: Duration, work: &mut Work) {
+        if self.detector.convict(node) {
+            self.died(node, now, work);
+        }
+        self.detector.remove(node);
+        self.down_since.remove(&node);
+        self.note_left(node);
+        work.left.push(node);
+        tracing::info!(peer = %node, "a node has left the ring");
+    }
+
+    fn note_left(&mut self, node: NodeId) {
+        let until = self.value(node, StateKey::LEFT_UNTIL).and_then(|until| until.parse().ok());
+        // Until it is heard, it need not be remembered for long; that it has left is remembered all the same.
+        self.left.insert(node, until.unwrap_or(0));
+        if self.left.len() > LEFT_MAX {
+            let oldest = self.left.iter().min_by_key(|(_, until)| **until).map(|(node, _)| *node);
+            oldest.map(|oldest| self.left.remove(&oldest));
+        }
+    }
+
+    /// Gossip forgets those who left long ago.
+    fn forget_the_left(&mut self, wall_s: u64) {
+        let over = |(node, state): (NodeId, &helenus_core::gossip::EndpointState)| {
+            (node != self.gossip.local() && state.is_over(wall_s)).then_some(node)
+        };
+        let over: Vec<NodeId> = match self.left.is_empty() {
+            true => return,
+            false => self.gossip.endpoints().filter_map(over).collect(),
+        };
+        for node in over {
+            self.gossip.forget(node);
+            self.down_since.remove(&node);
         }
     }
 

@@ -68,6 +68,10 @@ impl Outlet for BusOutlet {
     }
 
     fn reset(&self, _: NodeId) {}
+
+    fn forget(&self, node: NodeId) {
+        self.addresses.lock().unwrap().remove(&node);
+    }
 }
 
 impl Bus {
@@ -429,5 +433,58 @@ async fn three_nodes_find_each_other_over_real_links() {
         // Generous: what is tested is that it happens.
         tokio::time::timeout(Duration::from_secs(30), all_alive).await.unwrap();
         assert_eq!(node.membership.ring().members().len(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_keeps_its_place_until_it_has_left_and_is_forgotten_in_the_end() {
+    let bus = Arc::new(Bus::default());
+    let [one, two, three] = three(&bus);
+    seconds(5.0).await;
+    let ring = one.membership.ring();
+    three.membership.announce(status::LEAVING);
+    seconds(0.1).await;
+    for node in [&one, &two, &three] {
+        let leaving = node.membership.ring();
+        assert_eq!((leaving.leaving(), leaving.members().len()), (&[three.id][..], 3));
+        assert!(leaving.tokens().eq(ring.tokens()), "nothing has moved yet");
+        assert!(node.sees_alive(&three));
+    }
+    // It thought better of it.
+    three.membership.announce(status::NORMAL);
+    seconds(0.1).await;
+    assert_eq!(*one.membership.ring(), *ring);
+
+    let remembered_s = 600;
+    let now_s = u64::try_from(one.membership.clock.wall_micros() / 1_000_000).unwrap();
+    three.membership.announce(status::LEAVING);
+    three.membership.announce_left(now_s + remembered_s);
+    seconds(0.1).await;
+    let settled = |node: &Node| {
+        let (membership, gone) = (&node.membership, three.id);
+        assert_eq!(membership.ring().endpoint(gone), None);
+        assert!(membership.has_left(gone) && !membership.is_alive(gone));
+        assert_eq!(membership.members().len(), 2);
+        assert_eq!(membership.down_for(gone), Duration::ZERO, "nobody waits for it");
+    };
+    settled(&one);
+    settled(&two);
+    assert_eq!(one.membership.known().len(), 3, "gossip tells those who have not heard");
+    three.membership.fall_silent();
+    let (gone, _) = (three.id, three.crash(&bus));
+
+    // One that was away hears of it; it starts with what it knew.
+    let (number, disk) = two.crash(&bus);
+    let two = start(&bus, number, disk);
+    assert!(two.membership.has_left(gone), "its file says so");
+    seconds(5.0).await;
+    assert_eq!(two.membership.ring().members().len(), 2);
+    assert!(two.membership.settle(Duration::ZERO).await, "it waits for nobody who has left");
+
+    seconds(700.0).await;
+    for node in [&one, &two] {
+        assert_eq!(node.membership.known().len(), 2, "gossip has forgotten it");
+        assert!(node.membership.has_left(gone), "and the node has not");
+        assert!(node.membership.live_peers().len() == 1);
     }
 }

@@ -8,11 +8,11 @@ use std::fmt;
 /// heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Gossip and schema: little, and never late.
+    /// Gossip, schema and who leaves: little, and never late.
     Urgent,
     /// Reads and writes of single partitions.
     Small,
-    /// Hint pages, range reads and repair.
+    /// Hints in pages, range reads and repair.
     Bulk,
 }
 
@@ -63,6 +63,8 @@ pub enum Verb {
     PaxosPrepare,
     PaxosPropose,
     PaxosCommit,
+    LeaveNotice,
+    HintHandover,
     Ack,
     Failed,
     Partition,
@@ -79,7 +81,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in order: `Verb::ALL[verb as usize] == verb`.
-    pub const ALL: [Verb; 29] = [
+    pub const ALL: [Verb; 31] = [
         Verb::Mutation,
         Verb::ReadRepair,
         Verb::Hint,
@@ -98,6 +100,8 @@ impl Verb {
         Verb::PaxosPrepare,
         Verb::PaxosPropose,
         Verb::PaxosCommit,
+        Verb::LeaveNotice,
+        Verb::HintHandover,
         Verb::Ack,
         Verb::Failed,
         Verb::Partition,
@@ -142,6 +146,8 @@ impl Verb {
             Body::PaxosPrepare(_) => Verb::PaxosPrepare,
             Body::PaxosPropose(_) => Verb::PaxosPropose,
             Body::PaxosCommit(_) => Verb::PaxosCommit,
+            Body::LeaveNotice(_) => Verb::LeaveNotice,
+            Body::HintHandover(_) => Verb::HintHandover,
             Body::PaxosPromise(_) => Verb::PaxosPromise,
             Body::PaxosAccepted(_) => Verb::PaxosAccepted,
         }
@@ -172,8 +178,13 @@ impl Verb {
     /// The lane a request of this kind takes. Answers go back on the stream their request came by.
     pub fn lane(self) -> Lane {
         match self {
-            Verb::Gossip | Verb::PullSchema | Verb::SchemaPush | Verb::Schema => Lane::Urgent,
+            Verb::Gossip
+            | Verb::PullSchema
+            | Verb::SchemaPush
+            | Verb::Schema
+            | Verb::LeaveNotice => Lane::Urgent,
             Verb::HintPage
+            | Verb::HintHandover
             | Verb::Hint
             | Verb::Range
             | Verb::RangeAnswer
@@ -230,6 +241,8 @@ impl Verb {
             Verb::PaxosPrepare => "PAXOS_PREPARE",
             Verb::PaxosPropose => "PAXOS_PROPOSE",
             Verb::PaxosCommit => "PAXOS_COMMIT",
+            Verb::LeaveNotice => "LEAVE_NOTICE",
+            Verb::HintHandover => "HINT_HANDOVER",
             Verb::PaxosPromise => "PAXOS_PROMISE",
             Verb::PaxosAccepted => "PAXOS_ACCEPTED",
             Verb::Unknown => "UNKNOWN",

@@ -10,7 +10,8 @@ use super::{RepairError, Repairs, Wanted, what};
 use crate::hints::HintStore;
 use helenus_core::hint::ledger::{Scope, ToRepair, Tokens};
 use helenus_core::ring::{Span, TokenRange};
-use helenus_core::{TableDef, Token};
+use helenus_core::{NodeId, TableDef, Token};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What of the ledger a repair makes good.
@@ -43,7 +44,12 @@ impl Repairs {
         }
         let hints = &self.coordinator.hints;
         let (mut pieces, mut settles) = (Vec::new(), Vec::<Settles>::new());
-        for target in self.membership.members().into_iter().map(|member| member.node) {
+        let ledger = hints.ledger();
+        let named = ledger.rows().filter_map(|(scope, ..)| scope.target);
+        let members = self.membership.members().into_iter().map(|member| member.node);
+        let targets: BTreeSet<NodeId> = members.chain(named).collect();
+        for target in targets {
+            let gone = self.membership.has_left(target);
             // What was lost of nobody knows which table is made good when every table is.
             if wanted.keyspace.is_empty() {
                 settles.push(Settles::of(hints, Scope::target(target)));
@@ -57,7 +63,8 @@ impl Repairs {
                         after: span.after.unwrap_or(Token::MIN),
                         until: span.until,
                     },
-                    targets: vec![target],
+                    // Of one that has left, any of those who hold its data now may be the one that lacks it.
+                    targets: if gone { Vec::new() } else { vec![target] },
                 }));
                 settles.push(lost);
             }

@@ -91,6 +91,7 @@ pub(crate) struct Job {
     /// What leaves the loss ledger if nothing fails.
     pub(super) settles: Vec<Settles>,
     pub(super) cancelled: Notify,
+    ended: Notify,
 }
 
 /// What a new job is told.
@@ -134,6 +135,22 @@ impl Job {
             progress: Mutex::new(progress),
             settles: new.settles,
             cancelled: Notify::new(),
+            ended: Notify::new(),
+        }
+    }
+
+    /// How it ended, when it has.
+    pub(crate) async fn ended(&self) -> Progress {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            // Listening first, looking then: an end in between is heard.
+            ended.as_mut().enable();
+            let progress = self.progress();
+            if progress.outcome != Outcome::Running {
+                return progress;
+            }
+            ended.await;
         }
     }
 
@@ -206,5 +223,7 @@ impl Job {
             (false, true) => Outcome::Failed,
             (false, false) => Outcome::Completed,
         };
+        drop(progress);
+        self.ended.notify_waiters();
     }
 }

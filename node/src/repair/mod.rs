@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `units` | what there is to compare (pure) |
 //! | `from_ledger` | the same by the loss ledger of hints, which forgets what was mended |
+//! | `handover` | the same between a node that leaves the ring and those who get its ranges |
 //! | `session` | one range: hash, compare, stream |
 //! | `participant` | a replica's side: hash a step, send a page |
 //! | `job` | how far a repair is, what failed |
@@ -34,6 +35,7 @@
 
 pub(crate) mod history;
 mod from_ledger;
+mod handover;
 mod job;
 mod metrics;
 mod participant;
@@ -41,7 +43,7 @@ mod session;
 mod units;
 mod wire;
 
-pub(crate) use job::Job;
+pub(crate) use job::{Job, Outcome};
 pub(crate) use metrics::RepairMetrics;
 pub(crate) use participant::{Participant, StepError};
 use units::Piece;
@@ -50,7 +52,7 @@ use crate::coordinator::Coordinator;
 use crate::membership::Membership;
 use crate::peers::{Body, PeerError, Peers};
 use crate::schema::SchemaStore;
-use crate::schema::builtin::{AUTH, Builtin, builtin};
+use crate::schema::builtin::{AUTH, builtin};
 use crate::seams::clock::Clock;
 use crate::storage::{Engine, StorageError};
 use crate::tasks::Tasks;
@@ -333,11 +335,7 @@ impl Repairs {
     }
 
     fn placement(&self, def: &TableDef) -> Option<helenus_core::placement::Placement> {
-        let view = self.schema.current();
-        let replication = match builtin().keyspace(&def.keyspace) {
-            Some(known) => Builtin::replication(known, self.membership.ring().members().len()),
-            None => view.schema.keyspace(&def.keyspace)?.replication.clone(),
-        };
+        let replication = self.replication(def, &self.membership.ring())?;
         Some(self.coordinator.routes.placement(&replication))
     }
 

@@ -1,5 +1,6 @@
 //! What there is to compare: parts of the ring, each with the replicas that should hold the same of it. Pure.
 
+use helenus_core::pending::Move;
 use helenus_core::placement::{Placement, Replica};
 use helenus_core::ring::{Span, TokenRange};
 use helenus_core::{NodeId, TableId};
@@ -66,6 +67,31 @@ pub(crate) fn of_piece(piece: &Piece, placement: &Placement, me: NodeId) -> Vec<
     units
 }
 
+/// What is to be handed from a replica to new ones: each range against its new owners, which only receive. The source is
+/// `me` where it is a replica, else the first replica.
+pub(crate) fn of_moves(
+    table: TableId,
+    moves: impl Iterator<Item = Move>,
+    me: NodeId,
+) -> impl Iterator<Item = Unit> {
+    moves.flat_map(move |moved| {
+        let source = match moved.from.contains(&me) {
+            true => Some(me),
+            false => moved.from.first().copied(),
+        };
+        let targets: Vec<NodeId> = moved.to.iter().map(|replica| replica.node).collect();
+        let replicas: Vec<NodeId> = source.into_iter().chain(targets.iter().copied()).collect();
+        let spans: Vec<Span> =
+            if source.is_some() { moved.range.spans().collect() } else { vec![] };
+        spans.into_iter().map(move |span| Unit {
+            table,
+            span,
+            replicas: replicas.clone(),
+            targets: targets.clone(),
+        })
+    })
+}
+
 /// This node first: what it sends does not have to be asked for.
 fn in_order(replicas: &[Replica], me: NodeId) -> Vec<NodeId> {
     let mut nodes: Vec<NodeId> = replicas.iter().map(|replica| replica.node).collect();
@@ -88,17 +114,18 @@ mod tests {
 
     const TABLE: TableId = TableId(7);
 
+    fn member(node: u128) -> (Endpoint, Vec<Token>) {
+        let endpoint = Endpoint {
+            node: NodeId(node),
+            internode: "127.0.0.1:7000".parse().unwrap(),
+            dc: "dc1".into(),
+            rack: "r1".into(),
+        };
+        (endpoint, vec![Token(i64::try_from(node).unwrap() * 100)])
+    }
+
     /// Three nodes with the tokens 0, 100 and 200.
     fn placement(rf: u32) -> Placement {
-        let member = |node: u128| {
-            let endpoint = Endpoint {
-                node: NodeId(node),
-                internode: "127.0.0.1:7000".parse().unwrap(),
-                dc: "dc1".into(),
-                rack: "r1".into(),
-            };
-            (endpoint, vec![Token(i64::try_from(node).unwrap() * 100)])
-        };
         let ring = Ring::new((0..3).map(member));
         Placement::new(&ring, &Replication::Simple { rf: NonZeroU32::new(rf).unwrap() })
     }
@@ -116,6 +143,21 @@ mod tests {
         let all = own(TABLE, &placement, NodeId(1), false);
         assert_eq!(spans(&all), [(None, 0), (Some(200), i64::MAX), (Some(0), 100)]);
         assert_eq!(all[0].replicas, [NodeId(1), NodeId(0)], "this node first");
+    }
+
+    #[test]
+    fn what_moves_is_sent_by_the_one_that_leaves_and_only_the_new_owners_receive() {
+        let placement = placement(2);
+        let ring = Ring::new((0..2).map(member));
+        let rf = NonZeroU32::new(2).unwrap();
+        let after = Placement::new(&ring, &Replication::Simple { rf });
+        let moved = helenus_core::pending::moves(&placement, &after);
+        let units: Vec<Unit> = of_moves(TABLE, moved, NodeId(2)).collect();
+        // Token 200's range is held by 2 and 0, token 100's by 1 and 2.
+        assert_eq!(spans(&units), [(Some(0), 100), (Some(100), 200)]);
+        let ends: Vec<_> = units.iter().map(|u| (u.replicas.clone(), u.targets.clone())).collect();
+        let to = |node| (vec![NodeId(2), NodeId(node)], vec![NodeId(node)]);
+        assert_eq!(ends, [to(0), to(1)]);
     }
 
     #[test]

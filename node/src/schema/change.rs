@@ -131,6 +131,9 @@ pub struct Changed {
 /// Why a change was not made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChangeError {
+    /// This node has left the ring, and decides nothing any more.
+    #[error("this node has left the ring: change the schema on another one")]
+    Left,
     /// The name is none.
     #[error(transparent)]
     BadName(#[from] helenus_core::schema::BadName),

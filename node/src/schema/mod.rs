@@ -62,6 +62,9 @@ impl Keeper {
     /// Once it has begun it is made, though nobody waits for it any more: half a change would be a schema that this node has on
     /// its disk and does not know, or that the others hear of late.
     pub async fn change(self: &Arc<Self>, change: Change) -> Result<Changed, ChangeError> {
+        if self.membership.has_left(self.membership.local()) {
+            return Err(ChangeError::Left);
+        }
         let turn = Arc::clone(&self.changing).lock_owned().await;
         let (tell, made) = oneshot::channel();
         let keeper = Arc::clone(self);

@@ -56,6 +56,14 @@ pub enum Event {
         /// The partition.
         key: Key,
     },
+    /// A hint or a dead letter was taken by others in its target's stead: the target has left the ring, or this node is
+    /// leaving it.
+    HintRedirected {
+        /// Whom it was owed.
+        target: NodeId,
+        /// The partition.
+        key: Key,
+    },
     /// The failure detector changed its mind about a peer.
     Liveness {
         /// The peer.

@@ -1,9 +1,10 @@
 //! The operator's door: nodetool's verbs, each a few lines over the part that knows.
 
 use super::replication::copies;
-use super::{dead_letters, filter, hints, integrity, repair, roles, schema, stats};
+use super::{dead_letters, decommission, filter, hints, integrity, repair, roles, schema, stats};
 use crate::auth::Auth;
 use crate::coordinator::Coordinator;
+use crate::decommission::Decommission;
 use crate::hints::{Deliver, HintStore};
 use crate::membership::{MemberInfo, Membership};
 use crate::own_tables;
@@ -31,6 +32,7 @@ pub(crate) struct AdminParts {
     pub(crate) peers: Arc<Peers>,
     pub(crate) repairs: Arc<Repairs>,
     pub(crate) auth: Arc<Auth>,
+    pub(crate) decommission: Arc<Decommission>,
     /// Monotonic time of the start.
     pub(crate) started: std::time::Duration,
 }
@@ -107,7 +109,8 @@ impl AdminService {
 
     /// The node with this host id or internode address, with or without the port.
     pub(super) fn node_named(&self, wanted: &str) -> Result<NodeId, Status> {
-        let members = self.parts.membership.members();
+        // Those who have left too: something may be owed to them yet.
+        let members = self.parts.membership.known();
         let by_address = members.iter().find(|m| {
             m.internode.is_some_and(|a| a.to_string() == wanted || a.ip().to_string() == wanted)
         });
@@ -210,11 +213,25 @@ impl v1::admin_server::Admin for AdminService {
         }))
     }
 
+    async fn decommission(
+        &self,
+        request: Request<v1::DecommissionRequest>,
+    ) -> Answer<v1::DecommissionReport> {
+        decommission::start(&self.parts.decommission, request.into_inner().force)
+    }
+
+    async fn decommission_status(
+        &self,
+        _: Request<v1::DecommissionStatusRequest>,
+    ) -> Answer<v1::DecommissionReport> {
+        decommission::status(&self.parts.decommission)
+    }
+
     async fn gossip_info(
         &self,
         _: Request<v1::GossipInfoRequest>,
     ) -> Answer<v1::GossipInfoResponse> {
-        let endpoints = self.parts.membership.members().into_iter().map(|m| v1::GossipEndpoint {
+        let endpoints = self.parts.membership.known().into_iter().map(|m| v1::GossipEndpoint {
             node: m.node.to_string(),
             generation: m.generation,
             heartbeat: m.heartbeat,

@@ -27,7 +27,7 @@ fn address(members: &[MemberInfo], node: NodeId) -> String {
 
 /// `deadletters list`.
 pub(super) fn list(service: &AdminService) -> v1::ListDeadLettersResponse {
-    let members = service.parts.membership.members();
+    let members = service.parts.membership.known();
     let letters = service.parts.hints.dead_letters();
     let targets = letters.list().into_iter().map(|held| v1::DeadLettersOf {
         node: held.target.to_string(),
@@ -65,7 +65,7 @@ pub(super) async fn read(
     let count = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let read = service.parts.hints.dead_letters().read(target, after, count).await;
     let read = read.map_err(|error| failed(&error))?;
-    let members = service.parts.membership.members();
+    let members = service.parts.membership.known();
     let letters = read.letters.into_iter().map(|letter| {
         let (keyspace, table) = service.table_name(letter.hint.table);
         v1::DeadLetter {
@@ -116,7 +116,7 @@ pub(super) async fn replay(
         .into_iter()
         .map(|target| letters.replay(Arc::clone(&service.parts.handoff), target, patience));
     let replayed = join_all(replays).await;
-    let members = service.parts.membership.members();
+    let members = service.parts.membership.known();
     let targets = replayed.into_iter().map(|Replayed { target, account, stopped }| {
         let (stopped, reason) = match stopped {
             ReplayStopped::Done => ("done", String::new()),
@@ -128,7 +128,7 @@ pub(super) async fn replay(
         v1::DeadLettersReplayed {
             node: target.to_string(),
             addr: address(&members, target),
-            delivered: account.delivered,
+            delivered: account.delivered + account.redirected,
             expired: account.expired,
             lost: account.lost,
             left: account.pending,

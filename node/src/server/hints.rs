@@ -19,6 +19,7 @@ fn outcomes(account: Account) -> v1::HintOutcomes {
         dead_lettered: account.dead_lettered,
         lost: account.lost,
         pending: account.pending,
+        redirected: account.redirected,
     }
 }
 
@@ -34,7 +35,7 @@ pub(super) fn named(service: &AdminService, wanted: &str) -> Result<Option<NodeI
 
 /// `listpendinghints`.
 pub(super) fn list(service: &AdminService) -> v1::ListPendingHintsResponse {
-    let members = service.parts.membership.members();
+    let members = service.parts.membership.known();
     let hints = &service.parts.hints;
     let targets = hints.list().into_iter().map(|pending| {
         let info = members.iter().find(|m| m.node == pending.target);
@@ -97,7 +98,7 @@ pub(super) async fn wait(
 /// `hintledger`.
 pub(super) fn ledger(service: &AdminService, target: &str) -> Answer<v1::HintLedgerResponse> {
     let target = named(service, target)?;
-    let members = service.parts.membership.members();
+    let members = service.parts.membership.known();
     let ledger = service.parts.hints.ledger();
     let about = |scope: &Scope| {
         // What may be of any target may be of this one.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod dead_letters;
+mod decommission;
 mod filter;
 mod hints;
 mod integrity;

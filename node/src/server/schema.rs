@@ -115,7 +115,7 @@ fn status(error: &ChangeError) -> Status {
         | ChangeError::TypeInKeys { .. }
         | ChangeError::TruncatedTooOften { .. } => Status::invalid_argument(message),
         ChangeError::Overruled { .. } => Status::aborted(message),
-        ChangeError::NotAllUp { .. } | ChangeError::NotConfirmed { .. } => {
+        ChangeError::Left | ChangeError::NotAllUp { .. } | ChangeError::NotConfirmed { .. } => {
             Status::unavailable(message)
         }
         ChangeError::Exists { .. } => Status::already_exists(message),

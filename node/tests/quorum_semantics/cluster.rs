@@ -245,6 +245,26 @@ impl Cluster {
         slot.running = Some(Running { stop, ended });
     }
 
+    /// Starts a node that does not want to run; why not, in its words.
+    pub(crate) async fn boot_in_vain(&mut self, i: usize) -> String {
+        let net = self.net.clone();
+        let slot = &mut self.slots[i];
+        slot.boots += 1;
+        let parts = Parts {
+            config: slot.config.clone(),
+            clock: Arc::<TestClock>::clone(&slot.clock),
+            rng: Rng::from_seed(i as u64 + (slot.boots << 32)),
+            disk: Arc::new(slot.disk.clone()),
+            background: Arc::new(SimBackground::new(slot.disk.clone())),
+            net: Arc::new(net.host(slot.ip)),
+            probe: Arc::<Notes>::clone(&slot.notes),
+            ready: None,
+        };
+        let ended = helenus_node::run(parts, std::future::pending()).await;
+        self.net.unplug(self.slots[i].ip);
+        ended.unwrap_err().to_string()
+    }
+
     /// Stops a node in order.
     pub(crate) async fn stop(&mut self, i: usize) {
         let Running { stop, ended } = self.slots[i].running.take().unwrap();

@@ -17,6 +17,7 @@ mod clients;
 mod cluster;
 mod cql;
 mod debts;
+mod leaving;
 mod net;
 mod overlap;
 mod refusals;

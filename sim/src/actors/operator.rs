@@ -157,6 +157,7 @@ fn outcomes(said: &v1::HintOutcomes) -> HintOutcomes {
     HintOutcomes {
         created: said.created,
         delivered: said.delivered,
+        redirected: said.redirected,
         expired: said.expired,
         refused: said.refused,
         evicted: said.evicted,

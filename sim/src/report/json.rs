@@ -122,6 +122,7 @@ struct JsonPoint {
 struct JsonHints {
     created: u64,
     delivered: u64,
+    redirected: u64,
     expired: u64,
     refused: u64,
     evicted: u64,
@@ -135,6 +136,7 @@ impl From<HintOutcomes> for JsonHints {
         let HintOutcomes {
             created,
             delivered,
+            redirected,
             expired,
             refused,
             evicted,
@@ -142,7 +144,17 @@ impl From<HintOutcomes> for JsonHints {
             lost,
             pending,
         } = o;
-        JsonHints { created, delivered, expired, refused, evicted, dead_lettered, lost, pending }
+        JsonHints {
+            created,
+            delivered,
+            redirected,
+            expired,
+            refused,
+            evicted,
+            dead_lettered,
+            lost,
+            pending,
+        }
     }
 }
 

@@ -42,6 +42,9 @@ pub(crate) enum Failure {
     /// A repair left something unrepaired; what it was has been shown.
     #[error("{0}")]
     Unrepaired(String),
+    /// A node that was to leave the ring did not; what it did has been shown.
+    #[error("{0}")]
+    Stays(String),
     /// What a sync point waits for is not settled; what is left has been shown.
     #[error("{pending} hints are still pending{}", if *.not_asked > 0 { format!("; coordinators that could not be asked: {}", .not_asked) } else { String::new() })]
     HintsPending { pending: u64, not_asked: usize },
@@ -76,6 +79,7 @@ impl Failure {
             Failure::Some { .. } => "some-failed",
             Failure::Unsound { .. } => "unsound",
             Failure::Unrepaired(_) => "unrepaired",
+            Failure::Stays(_) => "stays",
             Failure::HintsPending { .. } => "hints-pending",
             Failure::LettersLeft { .. } => "dead-letters-left",
             Failure::OutputClosed => "output-closed",

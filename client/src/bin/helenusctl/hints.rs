@@ -37,11 +37,12 @@ impl ResumeHandoff {
     }
 }
 
-/// What became of hints. created = delivered + expired + refused + evicted + dead_lettered + lost + pending.
+/// What became of hints. created = delivered + redirected + expired + refused + evicted + dead_lettered + lost + pending.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct Outcomes {
     created: u64,
     delivered: u64,
+    redirected: u64,
     expired: u64,
     refused: u64,
     evicted: u64,
@@ -56,6 +57,7 @@ impl From<Option<v1::HintOutcomes>> for Outcomes {
         Outcomes {
             created: it.created,
             delivered: it.delivered,
+            redirected: it.redirected,
             expired: it.expired,
             refused: it.refused,
             evicted: it.evicted,
@@ -71,6 +73,7 @@ impl Outcomes {
     fn missing(&self) -> i128 {
         let ends = [
             self.delivered,
+            self.redirected,
             self.expired,
             self.refused,
             self.evicted,
@@ -83,9 +86,10 @@ impl Outcomes {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "created {} = delivered {} + expired {} + refused {} + evicted {} + dead-lettered {} + lost {} + pending {}",
+            "created {} = delivered {} + redirected {} + expired {} + refused {} + evicted {} + dead-lettered {} + lost {} + pending {}",
             self.created,
             self.delivered,
+            self.redirected,
             self.expired,
             self.refused,
             self.evicted,

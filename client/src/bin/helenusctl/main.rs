@@ -9,6 +9,7 @@ mod cluster;
 mod context;
 mod data;
 mod dead_letters;
+mod decommission;
 mod faults;
 mod hints;
 mod input;
@@ -133,6 +134,7 @@ enum Verb {
     SetConcurrentCompactors(storage::SetConcurrentCompactors),
 
     Repair(repair::Repair),
+    Decommission(decommission::Decommission),
 
     Role(roles::Role),
 
@@ -181,6 +183,7 @@ impl Verb {
             Verb::ClearSnapshot(verb) => verb.run(context).await,
             Verb::SetConcurrentCompactors(verb) => verb.run(context).await,
             Verb::Repair(verb) => verb.run(context).await,
+            Verb::Decommission(verb) => verb.run(context).await,
             Verb::Role(verb) => verb.run(context).await,
             Verb::Faults(verb) => verb.run(context).await,
             Verb::Bench(verb) => verb.run(context).await,

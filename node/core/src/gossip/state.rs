@@ -55,6 +55,8 @@ state_keys! {
     RPC_READY = 11;
     /// Its hinted handoff: `enabled`, `disabled`, `paused`.
     HANDOFF = 12;
+    /// It has left for good; until this second since the epoch others are to remember that.
+    LEFT_UNTIL = 13;
 }
 
 impl fmt::Display for StateKey {
@@ -73,6 +75,12 @@ pub struct Versioned {
     pub value: String,
     /// Its version: unique among all values and heartbeats of its node's generation.
     pub version: u64,
+}
+
+/// Whether a node of this [`StateKey::LEFT_UNTIL`] need not be remembered.
+pub(super) fn is_over(left_until: Option<&Versioned>, wall_s: u64) -> bool {
+    let until = left_until.and_then(|until| until.value.parse::<u64>().ok());
+    until.is_some_and(|until| until <= wall_s)
 }
 
 /// What is known of a node.
@@ -97,6 +105,11 @@ impl EndpointState {
     pub fn max_version(&self) -> u64 {
         let values = self.values.values().map(|value| value.version).max().unwrap_or(0);
         values.max(self.heartbeat)
+    }
+
+    /// Whether it has left for good, so long ago that it need not be remembered.
+    pub fn is_over(&self, wall_s: u64) -> bool {
+        is_over(self.values.get(&StateKey::LEFT_UNTIL), wall_s)
     }
 
     pub(super) fn digest(&self, node: NodeId) -> Digest {

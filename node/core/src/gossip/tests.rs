@@ -274,3 +274,37 @@ fn a_node_alone_asks_its_seeds_every_round() {
     let effects = machine.step(Event::Tick { random, live: &[], unreachable: &[], seeds: &[] });
     assert_eq!(effects, []);
 }
+
+/// What a node that has left says: two values, of which the second is until when it is to be remembered.
+fn left(node: u128, until: u64) -> StateDelta {
+    let value = |key, value: String, version| (key, Versioned { value, version });
+    StateDelta {
+        node: NodeId(node),
+        generation: Generation(1),
+        heartbeat_version: 4,
+        values: vec![
+            value(StateKey::STATUS, "LEFT".to_owned(), 2),
+            value(StateKey::LEFT_UNTIL, until.to_string(), 3),
+        ],
+    }
+}
+
+#[test]
+fn one_that_has_left_is_remembered_for_its_time_and_nobody_reminds_of_it_afterwards() {
+    let mut machine = Gossip::new("test", NodeId(1), Generation(1), Limits::default());
+    let tell = |machine: &mut Gossip, wall_s| {
+        let message = Message::Ack2(Ack2 { states: vec![left(3, 100)] });
+        machine.step(Event::Received { from: NodeId(2), message, wall_s });
+    };
+    tell(&mut machine, 99);
+    assert_eq!(machine.value(NodeId(3), StateKey::STATUS), Some("LEFT"));
+    let is_over = |machine: &Gossip, wall_s| machine.state(NodeId(3)).unwrap().is_over(wall_s);
+    assert!(!is_over(&machine, 99) && is_over(&machine, 100));
+    machine.forget(NodeId(3));
+    machine.forget(NodeId(1));
+    assert_eq!(machine.endpoints().count(), 1, "a node never forgets itself");
+    tell(&mut machine, 100);
+    assert_eq!(machine.state(NodeId(3)), None);
+    tell(&mut machine, 99);
+    assert!(machine.state(NodeId(3)).is_some(), "a clock that is behind remembers it for longer");
+}

@@ -97,6 +97,7 @@ impl Front {
                     .uuid("host_id", owed.target.0)
                     .bigint("created", bigint(account.created))
                     .bigint("delivered", bigint(account.delivered))
+                    .bigint("redirected", bigint(account.redirected))
                     .bigint("expired", bigint(account.expired))
                     .bigint("refused", bigint(account.refused))
                     .bigint("evicted", bigint(account.evicted))
@@ -109,7 +110,7 @@ impl Front {
 
     /// Of whom something is owed now, as in Cassandra.
     fn pending_hints(&self, made: &mut Made<'_>) {
-        let members = self.membership.members();
+        let members = self.membership.known();
         let hints = self.coordinator.hints.list();
         for owed in hints.iter().filter(|owed| owed.account.pending > 0) {
             let member = members.iter().find(|member| member.node == owed.target);

@@ -1,4 +1,4 @@
-//! Schedules from seeds: crashes, cuts, targets that refuse or whose answers are lost, full and failing disks, rot, with
+//! Schedules from seeds: crashes, cuts, targets that leave for good, that refuse or whose answers are lost, full and failing disks, rot, with
 //! replay going on all the while.
 //!
 //! Asserted after every step: the bound, node-wide and per target, in the books and on disk; the accounting identity. At
@@ -16,6 +16,8 @@ const TARGETS: [NodeId; 3] = [A, B, NodeId(0xc)];
 struct Receivers {
     chance: Mutex<SmallRng>,
     cut: Mutex<BTreeSet<NodeId>>,
+    /// Those who have left the ring: others take what is owed to them.
+    left: Mutex<BTreeSet<NodeId>>,
     /// Pages that are refused, and answers that are lost after the page was applied, of 100.
     refuses: Mutex<u32>,
     forgets: Mutex<u32>,
@@ -25,6 +27,10 @@ struct Receivers {
 impl Deliver for Arc<Receivers> {
     fn alive(&self, target: NodeId) -> bool {
         !self.cut.lock().unwrap().contains(&target)
+    }
+
+    fn redirects(&self, target: NodeId) -> bool {
+        self.left.lock().unwrap().contains(&target)
     }
 
     fn gc_grace_s(&self, _: TableId) -> Option<u32> {
@@ -42,7 +48,8 @@ impl Deliver for Arc<Receivers> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(takes_ms)).await;
             let failed = |reason: &str| Err(DeliverError { reason: reason.to_owned() });
-            if !receivers.alive(target) || refused < *receivers.refuses.lock().unwrap() {
+            let there = receivers.alive(target) || receivers.redirects(target);
+            if !there || refused < *receivers.refuses.lock().unwrap() {
                 return failed("refused");
             }
             let arrived = hints.iter().map(|hint| (target, name(&hint.key)));
@@ -94,6 +101,7 @@ impl Life {
         let receivers = Arc::new(Receivers {
             chance: Mutex::new(SmallRng::seed_from_u64(seed ^ 1)),
             cut: Mutex::default(),
+            left: Mutex::default(),
             refuses: Mutex::default(),
             forgets: Mutex::default(),
             has: Mutex::default(),
@@ -121,7 +129,7 @@ impl Life {
     }
 
     async fn step(&mut self) {
-        let step = self.rng.random_range(0..30);
+        let step = self.rng.random_range(0..31);
         if seeds::one_was_asked_for() {
             println!("{:?} step {step}: {:?}", self.node.clock.now(), self.node.store.figures());
             println!("  lost so far: {:?}", self.node.probe.lost());
@@ -167,6 +175,10 @@ impl Life {
                     1 => drop(letters.purge(Some(target)).await),
                     _ => drop(self.replay_letters(target).await),
                 }
+            }
+            27 if self.rng.random_range(0..4) == 0 => {
+                let target = self.target();
+                self.receivers.left.lock().unwrap().insert(target);
             }
             _ => {
                 let rest = Duration::from_millis(self.rng.random_range(1..4000));
