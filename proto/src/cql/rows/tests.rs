@@ -3,6 +3,7 @@
 use super::super::read::Problem;
 use super::*;
 use bytes::BytesMut;
+use helenus_core::cql::CqlType;
 
 fn spec(table: &str, name: &str) -> ColumnSpec {
     ColumnSpec { keyspace: "ks".into(), table: table.into(), name: name.into(), ty: CqlType::Int }
