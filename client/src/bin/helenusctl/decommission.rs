@@ -96,8 +96,8 @@ fn progress(host: &str, it: &v1::DecommissionReport) -> String {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  helenusctl --host 127.0.0.4 decommission
-  helenusctl --host 127.0.0.4 decommission --no-wait
+  helenusctl decommission --host 127.0.0.4
+  helenusctl decommission --host 127.0.0.4 --no-wait
   helenusctl --host 127.0.0.4 --format json decommission | jq -r .stage")]
 pub(crate) struct Decommission {
     /// Leave also if a keyspace would then have fewer copies than its replication says, while members are down, and with dead
