@@ -37,7 +37,7 @@ impl CasArgs {
     }
 }
 
-/// The command that runs this seed, and no other, again. `forget`: see [`mod@forgetful`]; 0 is the whole store.
+/// The command that runs this seed, and no other, again. `forget`: see `forgetful`; 0 is the whole store.
 pub fn replay(seed: u64, length: Duration, forget: usize) -> String {
     let seconds = length.as_secs();
     let mut command = format!("helenus-lab cas --seed {seed} --runs 1 --seconds {seconds}");

@@ -11,7 +11,7 @@
 //! from the seed (`faults`); in the end all is mended, and every register is read until it answers, so that nothing that
 //! was acknowledged can have got lost unseen.
 //!
-//! A judge that has never found anybody guilty proves nothing. So there is a store that is broken on purpose ([`mod@forgetful`]),
+//! A judge that has never found anybody guilty proves nothing. So there is a store that is broken on purpose (`forgetful`),
 //! and its histories are judged like the others.
 //!
 //! What clients make of an answer (`clients`) is what the protocol promises and no more: Unavailable did not happen, a

@@ -1,6 +1,8 @@
 //! The flagship, told in 19 minutes instead of 80: the same file with its times moved together. The cut lasts five
 //! minutes, which is four fills of the hint stores.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use helenus_sim::lab::{self, Run, Settings};
 use helenus_sim::scenario::{LIBRARY, Scenario};
 use std::rc::Rc;

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-mod common;
-
-use common::{run, short, short_with};
+use crate::common::{run, short, short_with};
 use helenus_node::seams::probe::HintLoss;
 use helenus_sim::lab::Run;
 use helenus_sim::ledger::HintFate;

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
-mod common;
-
+use crate::common;
 use std::path::Path;
 use std::process::Command;
 

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-mod common;
-
+use crate::common;
 use helenus_sim::scenario::LIBRARY;
 
 #[test]
