@@ -1,23 +1,24 @@
-//! A node from start to stop.
+//! A node from start to stop. Those of its parts that take more than a line to open are opened in `open`.
+
+mod open;
 
 use crate::auth::{Auth, AuthMetrics};
-use crate::batchlog::{self, Batchlog, BatchlogMetrics};
-use crate::config::{Config, EngineKind, TlsFiles};
+use crate::batchlog;
+use crate::config::{Config, TlsFiles};
 use crate::coordinator::{
     BatchChance, Coordinator, CoordinatorParts, RequestMetrics, Routes, TraceMetrics,
 };
 use crate::cql::{CqlMetrics, Front, FrontParts};
 use crate::decommission::{Decommission, DecommissionParts};
 use crate::handoff::Handoff;
-use crate::hints::{Deliver, HintMetrics, HintParts, HintStore};
+use crate::hints::{Deliver, HintStore};
 use crate::inbound::Inbound;
 use crate::intake::{Intake, IntakeMetrics};
-use crate::membership::{Identity, LinkOutlet, Membership, MembershipParts};
+use crate::membership::{Identity, Membership};
 use crate::paxos::Acceptors;
-use crate::peers::{Peers, PeersConfig, PeersParts};
-use crate::repair::{Participant, RepairMetrics, Repairs};
+use crate::peers::Peers;
+use crate::repair::Repairs;
 use crate::replica::{Replica, ReplicaMetrics, TombstoneThresholds};
-use crate::schema::builtin::builtin;
 use crate::schema::{Keeper, SchemaStore};
 use crate::seams::background::Background;
 use crate::seams::clock::Clock;
@@ -26,17 +27,15 @@ use crate::seams::net::{BoxFuture, Listener, Net};
 use crate::seams::probe::Probe;
 use crate::seams::rng::Rng;
 use crate::server::{AdminParts, AdminService, KvService};
-use crate::storage::lsm::{LsmEngine, LsmParts};
-use crate::storage::{Engine, SledEngine, StorageError, StorageMetrics};
+use crate::storage::{Engine, StorageError, StorageMetrics};
 use crate::tasks::Tasks;
 use crate::tls::{self, TlsError, TlsListener, TlsMetrics};
-use crate::{metrics, own_tables, serve};
+use crate::{metrics, serve};
 use helenus_core::{Generation, NodeId};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -266,14 +265,14 @@ impl Node {
         let schema = SchemaStore::open(Arc::clone(&parts.disk), Arc::clone(&parts.background))
             .map_err(|e| StartError::DataDirectory { message: e.to_string() })?;
         let schema = Arc::new(schema);
-        let engine = open_engine(parts, &schema, &tasks)?;
+        let engine = open::engine(parts, &schema, &tasks)?;
         let storage = StorageMetrics::new(Arc::clone(&engine), Arc::clone(&schema));
         registry.register_collector(Box::new(storage));
-        let hints = open_hints(parts, &mut registry)?;
+        let hints = open::hints(parts, &mut registry)?;
 
-        let peers = open_peers(parts, ports, &identity, &tasks);
+        let peers = open::peers(parts, ports, &identity, &tasks);
         peers.register_metrics(&mut registry);
-        let membership = open_membership(parts, ports, &identity, &peers);
+        let membership = open::membership(parts, ports, &identity, &peers);
         membership.set_schema_version(&schema.current().version);
         membership.register_metrics(&mut registry);
         let replica = Arc::new(Replica {
@@ -293,7 +292,7 @@ impl Node {
             tasks: Arc::clone(&tasks),
             changing: Arc::default(),
         });
-        let batchlog = open_batchlog(parts, &engine, &mut registry)?;
+        let batchlog = open::batchlog(parts, &engine, &mut registry)?;
         // The generation keeps two starts of one seed from drawing the same again. So below.
         let batches = parts.rng.stream(&format!("batches/{}", identity.generation.0));
         let coordinator = Arc::new(Coordinator::new(CoordinatorParts {
@@ -321,7 +320,7 @@ impl Node {
             IntakeMetrics::register(&mut registry),
             config.hints.hints_receive_throttle,
         ));
-        let repairs = open_repairs(parts, &coordinator, Arc::clone(&schema), &mut registry);
+        let repairs = open::repairs(parts, &coordinator, Arc::clone(&schema), &mut registry);
         let handoff = Arc::new(Handoff::new(Arc::clone(&coordinator)));
         let generation = identity.generation;
         let decommission = Arc::new(Decommission::new(DecommissionParts {
@@ -484,118 +483,4 @@ impl Node {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-fn open_engine(
-    parts: &Parts,
-    schema: &SchemaStore,
-    tasks: &Arc<Tasks>,
-) -> Result<Arc<dyn Engine>, StartError> {
-    let mut tables: Vec<_> = schema.current().schema.live_tables().cloned().collect();
-    // The node's own tables are in no schema, nor are those that every node knows.
-    tables.extend(own_tables::all());
-    tables.extend(builtin().tables.iter().cloned());
-    match parts.config.storage.engine {
-        EngineKind::Lsm => Ok(Arc::new(LsmEngine::open(LsmParts {
-            dir: PathBuf::from("data"),
-            config: parts.config.storage.clone(),
-            disk: Arc::clone(&parts.disk),
-            background: Arc::clone(&parts.background),
-            clock: Arc::clone(&parts.clock),
-            probe: Arc::clone(&parts.probe),
-            tasks: Arc::clone(tasks),
-            tables,
-        })?)),
-        EngineKind::Sled => {
-            let cache = parts.config.storage.block_cache_size;
-            let sync = parts.config.storage.commitlog_sync;
-            let background = Arc::clone(&parts.background);
-            let engine =
-                SledEngine::open(&*parts.disk, Path::new("sled"), cache, sync, background)?;
-            for table in &tables {
-                engine.open_table(table)?;
-            }
-            Ok(Arc::new(engine))
-        }
-    }
-}
-
-fn open_peers(parts: &Parts, ports: &Ports, identity: &Identity, tasks: &Arc<Tasks>) -> Arc<Peers> {
-    let address = ports.internode_address;
-    Peers::new(
-        PeersConfig::new(&parts.config, identity.node, identity.generation, address),
-        PeersParts {
-            clock: Arc::clone(&parts.clock),
-            net: Arc::clone(&parts.net),
-            rng: parts.rng.clone(),
-            probe: Arc::clone(&parts.probe),
-            tasks: Arc::clone(tasks),
-        },
-    )
-}
-
-fn open_membership(
-    parts: &Parts,
-    ports: &Ports,
-    identity: &Identity,
-    peers: &Arc<Peers>,
-) -> Arc<Membership> {
-    Membership::new(MembershipParts {
-        config: parts.config.clone(),
-        identity: identity.clone(),
-        internode: ports.internode_address,
-        rpc: ports.rpc_address,
-        clock: Arc::clone(&parts.clock),
-        rng: parts.rng.clone(),
-        disk: Arc::clone(&parts.disk),
-        background: Arc::clone(&parts.background),
-        probe: Arc::clone(&parts.probe),
-        outlet: Arc::new(LinkOutlet(Arc::clone(peers))),
-    })
-}
-
-fn open_repairs(
-    parts: &Parts,
-    coordinator: &Arc<Coordinator>,
-    schema: Arc<SchemaStore>,
-    registry: &mut Registry,
-) -> Arc<Repairs> {
-    let engine = &coordinator.replica.engine;
-    let participant = Participant::new(
-        Arc::clone(engine),
-        Arc::clone(&parts.background),
-        Arc::clone(&parts.clock),
-        Arc::clone(&coordinator.peers),
-        RepairMetrics::register(registry),
-        parts.config.repair.stream_throughput_outbound,
-    );
-    Arc::new(Repairs::new(coordinator, Arc::clone(engine), schema, participant))
-}
-
-fn open_batchlog(
-    parts: &Parts,
-    engine: &Arc<dyn Engine>,
-    registry: &mut Registry,
-) -> Result<Arc<Batchlog>, StartError> {
-    let (engine, clock) = (Arc::clone(engine), Arc::clone(&parts.clock));
-    let metrics = BatchlogMetrics::register(registry);
-    let timeout = parts.config.write_request_timeout;
-    let batchlog = Arc::new(Batchlog::open(engine, Arc::clone(&clock), timeout, metrics)?);
-    let now = batchlog::Now { batchlog: Arc::clone(&batchlog), clock };
-    registry.register_collector(Box::new(now));
-    Ok(batchlog)
-}
-
-fn open_hints(parts: &Parts, registry: &mut Registry) -> Result<Arc<HintStore>, StartError> {
-    let hints = HintStore::open(HintParts {
-        dir: PathBuf::from("hints"),
-        config: parts.config.hints.clone(),
-        disk: Arc::clone(&parts.disk),
-        background: Arc::clone(&parts.background),
-        clock: Arc::clone(&parts.clock),
-        probe: Arc::clone(&parts.probe),
-    })
-    .map_err(|e| StartError::Hints { message: e.to_string() })?;
-    registry.register_collector(Box::new(HintMetrics::new(hints.clone())));
-    Ok(Arc::new(hints))
 }

@@ -8,8 +8,8 @@
 //! count as replicas that never answer: three copies on two nodes still need two for QUORUM, and ALL cannot be met.
 //!
 //! Writes while a node is leaving need one more answer for each pending replica (a node that is about to own the
-//! token, see `pending`), because the quorum of the old owners must overlap with the quorum of the new ones. At LOCAL_ levels only
-//! the coordinator's data centre counts; ANY asks for nothing more.
+//! token, see `pending`), because the quorum of the old owners must overlap with the quorum of the new ones. At LOCAL_
+//! levels only the coordinator's data centre counts; ANY asks for nothing more.
 //!
 //! Two quorums of one replica set share a replica, which is why a QUORUM read sees every acknowledged QUORUM write.
 //! CAVEAT: that holds for LOCAL_QUORUM within one data centre only, and for no pair with ONE or ANY in it below ALL.

@@ -7,11 +7,11 @@
 //! **Absent on purpose:** tokio, clocks, random numbers, files, sockets, logs. Cargo enforces it: this crate cannot
 //! name them.
 //!
-//! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`; `pending` while somebody leaves), a level
-//! says how many must answer (`level`), a tally counts them (`tally`), conditional writes are agreed on (`paxos`),
-//! versions merge (`data`, `merge`; `counter` for sums), answers are reconciled (`reconcile`; `read` for parts of
-//! partitions), whole ranges are compared (`merkle`), what a replica missed is owed to it (`hint`), and a batch is
-//! written whole or not at all (`batchlog`).
+//! Read in this order: a key becomes a token (`token`), a token finds its replicas (`ring`, `placement`; `pending` while
+//! somebody leaves), a level says how many must answer (`level`), a tally counts them (`tally`), conditional writes are
+//! agreed on (`paxos`), versions merge (`data`, `merge`; `counter` for sums), answers are reconciled (`reconcile`; `read`
+//! for parts of partitions), whole ranges are compared (`merkle`), what a replica missed is owed to it (`hint`), and a
+//! batch is written whole or not at all (`batchlog`).
 //! The rest is how nodes know each other (`gossip`, `phi`, `negotiate`), how storage stays small (`compaction`), and what
 //! a statement of CQL says (`cql`).
 

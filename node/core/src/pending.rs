@@ -11,7 +11,7 @@
 //!
 //! Source: Cassandra's `TokenMetadata.calculatePendingRanges`; CASSANDRA-833.
 
-use crate::placement::{Placement, Replica};
+use crate::placement::{Placement, Replica, range_of};
 use crate::ring::{Ring, TokenRange};
 use crate::types::{NodeId, Token};
 
@@ -88,10 +88,7 @@ impl Pending {
 
     /// Where writes of `token` go.
     pub fn targets(&self, token: Token) -> WriteTargets<'_> {
-        let place = self.until.partition_point(|&until| until < token);
-        // Behind the last token the ring begins again.
-        let place = if place == self.until.len() { 0 } else { place };
-        let all = self.targets.get(place).map_or(&[][..], Vec::as_slice);
+        let all = self.targets.get(range_of(&self.until, token)).map_or(&[][..], Vec::as_slice);
         WriteTargets { all, pending: all.get(self.width..).unwrap_or_default() }
     }
 }

@@ -118,9 +118,7 @@ impl Placement {
     /// The replicas of `token`, its owner's data centre first as the walk found them. Empty only if nobody owns tokens
     /// or no data centre of the replication has nodes.
     pub fn replicas(&self, token: Token) -> &[Replica] {
-        let place = self.until.partition_point(|&until| until < token);
-        // Behind the last token the ring begins again.
-        self.at(if place == self.until.len() { 0 } else { place })
+        self.at(range_of(&self.until, token))
     }
 
     /// What the ring cannot give.
@@ -157,6 +155,13 @@ impl Placement {
         let start = place * self.width;
         self.replicas.get(start..start + self.width).unwrap_or_default()
     }
+}
+
+/// Which of the ranges that end at `until` (sorted) `token` lies in.
+pub(crate) fn range_of(until: &[Token], token: Token) -> usize {
+    let place = until.partition_point(|&until| until < token);
+    // Behind the last token the ring begins again.
+    if place == until.len() { 0 } else { place }
 }
 
 fn copies(rf: NonZeroU32) -> usize {
@@ -263,4 +268,4 @@ fn holds(found: &[Replica], start: usize, node: NodeId) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

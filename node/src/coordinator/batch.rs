@@ -288,7 +288,8 @@ impl Coordinator {
         }
     }
 
-    /// A mutation that another coordinator left (in a batch, or as a hint for a replica that is gone): to all of its replicas, with a hint for each that is down or does
+    /// A mutation that another coordinator left, in a batch, or that is owed to a replica which has left the ring: to all of
+    /// its replicas, with a hint for each that is down or does
     /// not acknowledge it. An error, in a sentence: no replica has it, and to none it is owed for certain.
     pub(crate) async fn finish(
         self: &Arc<Self>,

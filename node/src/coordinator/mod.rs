@@ -1,10 +1,10 @@
 //! What a node does as a coordinator: plan, send, tally, hint, answer.
 //!
 //! Read `write` first: it is the story the rest serves; `sent` is what it holds while answers come. `read` and `range` are
-//! its counterparts; `batch`, `cas` and `counter` are what comes before an ordinary write; `trace` tells the story to whoever
-//! asked for it. Plans and tallies are values of `helenus_core`; links are `crate::peers`; what this node holds itself is
-//! `crate::replica`. What this node promises and keeps for conditional writes and logged batches is `crate::paxos` and
-//! `crate::batchlog`.
+//! its counterparts; `batch`, `cas` and `counter` are what comes before an ordinary write; `door` says whether this node
+//! takes requests at all; `trace` tells the story to whoever asked for it. Plans and tallies are values of
+//! `helenus_core`; links are `crate::peers`; what this node holds itself is `crate::replica`. What this node promises and
+//! keeps for conditional writes and logged batches is `crate::paxos` and `crate::batchlog`.
 //!
 //! **Absent on purpose:** this room never decides what an answer *means* (core does), and never touches a file.
 

@@ -109,8 +109,8 @@ impl Coordinator {
         self.read_part(request, None).await
     }
 
-    /// Reads a part of one partition: replicas send no more than that. Going on from `next` is the caller's business, also
-    /// when fewer rows are alive than were asked for.
+    /// Reads a part of one partition: replicas send no more than that (where a partition is one row, that row). Going on
+    /// from `next` is the caller's business, also when fewer rows are alive than were asked for.
     pub async fn read_rows(
         self: &Arc<Self>,
         request: ReadRequest,
@@ -147,6 +147,8 @@ impl Coordinator {
         let level = request.level;
         let table = self.routes.table(&request.keyspace, &request.table)?;
         table.check_shape(request.shape)?;
+        // Without clustering columns a partition is one row: to be cut to that row costs each replica more than it saves.
+        let filter = filter.filter(|_| !table.def.columns.clustering.is_empty());
         let place = token::of(&request.key);
         let holders = table.placement.replicas(place);
         let requirement = level.requirement(Op::Read, &table.replication, &self.dc, &[])?;

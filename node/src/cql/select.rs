@@ -1,6 +1,6 @@
 //! `SELECT`: partitions become rows, page by page.
 //!
-//! Storage is asked for no more of a partition than the page still takes, in parts of at most [`PART_BYTES`]; what an
+//! Storage is asked for no more of a partition of rows than the page still takes, in parts of at most [`PART_BYTES`]; what an
 //! aggregate counts goes by part by part. Where rows of one replica are dead on another, fewer may be alive than were asked
 //! for: then it goes on behind them, asking for twice as many each time (short-read protection).
 
@@ -305,12 +305,7 @@ impl Front {
                 shape: Shape::Of(table.id),
                 trace: trace.clone(),
             };
-            let found = if table.columns.clustering.is_empty() {
-                // It has one row: to be cut to that row costs each replica more than it saves.
-                self.coordinator.read(request).await
-            } else {
-                self.coordinator.read_rows(request, filter).await
-            };
+            let found = self.coordinator.read_rows(request, filter).await;
             let found = found.map_err(|error| Box::new(self.failure(&error)))?;
             let part = Part { partition: found.partition, next: found.next };
             if page.take(bound, &part, found.at, standing)? {

@@ -3,7 +3,8 @@
 //! Everything here happens under one lock and sends nothing: what is to be done outside comes back as [`Work`].
 //!
 //! Invariants: a node stays in the ring, with the tokens it last had, until it says that it has left; being dead, restarted
-//! or half heard does not move data. One that has left never comes back under its host id. The ring changes only when somebody's place does, so its `Arc` can be compared.
+//! or half heard does not move data. One that has left never comes back under its host id. The ring changes only when
+//! somebody's place does, so its `Arc` can be compared.
 
 use super::known::{Known, LEFT_MAX, Left, Placed};
 use super::status;

@@ -14,7 +14,7 @@ use helenus_node::seams::disk::{Faults, SimDisk};
 use helenus_node::seams::net::{BoxIo, Net as _};
 use helenus_node::seams::probe::{ApplyPath, Event, Probe};
 use helenus_node::seams::rng::Rng;
-use helenus_node::{Parts, StartError};
+use helenus_node::{Parts, Ready, StartError};
 use helenus_proto::v1::admin_client::AdminClient;
 use helenus_proto::v1::error::Kind;
 use helenus_proto::v1::kv_client::KvClient;
@@ -219,14 +219,13 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a node that is not running.
-    pub(crate) async fn boot(&mut self, i: usize) {
+    /// What a node is made of in its next life.
+    fn parts(&mut self, i: usize, ready: Option<oneshot::Sender<Ready>>) -> Parts {
         let net = self.net.clone();
         let slot = &mut self.slots[i];
         assert!(slot.running.is_none(), "node {i} runs");
         slot.boots += 1;
-        let (tell, ready) = oneshot::channel();
-        let parts = Parts {
+        Parts {
             config: slot.config.clone(),
             clock: Arc::<TestClock>::clone(&slot.clock),
             rng: Rng::from_seed(i as u64 + (slot.boots << 32)),
@@ -234,8 +233,15 @@ impl Cluster {
             background: Arc::new(SimBackground::new(slot.disk.clone())),
             net: Arc::new(net.host(slot.ip)),
             probe: Arc::<Notes>::clone(&slot.notes),
-            ready: Some(tell),
-        };
+            ready,
+        }
+    }
+
+    /// Starts a node that is not running.
+    pub(crate) async fn boot(&mut self, i: usize) {
+        let (tell, ready) = oneshot::channel();
+        let parts = self.parts(i, Some(tell));
+        let slot = &mut self.slots[i];
         let (stop, stopped) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "the test plays the machines")]
         let ended = tokio::spawn(helenus_node::run(parts, async {
@@ -247,19 +253,7 @@ impl Cluster {
 
     /// Starts a node that does not want to run; why not, in its words.
     pub(crate) async fn boot_in_vain(&mut self, i: usize) -> String {
-        let net = self.net.clone();
-        let slot = &mut self.slots[i];
-        slot.boots += 1;
-        let parts = Parts {
-            config: slot.config.clone(),
-            clock: Arc::<TestClock>::clone(&slot.clock),
-            rng: Rng::from_seed(i as u64 + (slot.boots << 32)),
-            disk: Arc::new(slot.disk.clone()),
-            background: Arc::new(SimBackground::new(slot.disk.clone())),
-            net: Arc::new(net.host(slot.ip)),
-            probe: Arc::<Notes>::clone(&slot.notes),
-            ready: None,
-        };
+        let parts = self.parts(i, None);
         let ended = helenus_node::run(parts, std::future::pending()).await;
         self.net.unplug(self.slots[i].ip);
         ended.unwrap_err().to_string()

@@ -1,26 +1,9 @@
 use super::*;
 use crate::level::{Level, Op, quorum};
+use crate::placement::tests::{rf, ring};
 use crate::schema::Replication;
-use crate::types::{Dc, Endpoint, Rack};
+use crate::types::Dc;
 use proptest::prelude::*;
-use std::num::NonZeroU32;
-
-/// A ring of nodes 1.. given as (data centre, rack, tokens).
-fn ring(nodes: &[(u8, u8, Vec<i64>)]) -> Ring {
-    Ring::new(nodes.iter().zip(1..).map(|((dc, rack, tokens), node)| {
-        let endpoint = Endpoint {
-            node: NodeId(node),
-            internode: "127.0.0.1:7000".parse().unwrap(),
-            dc: Dc::from(format!("dc{dc}")),
-            rack: Rack::from(format!("r{rack}")),
-        };
-        (endpoint, tokens.iter().copied().map(Token).collect::<Vec<_>>())
-    }))
-}
-
-fn rf(copies: u32) -> NonZeroU32 {
-    NonZeroU32::new(copies).unwrap()
-}
 
 fn simple(copies: u32) -> Replication {
     Replication::Simple { rf: rf(copies) }

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// A ring of nodes 1.. given as (data centre, rack, tokens).
-fn ring(nodes: &[(u8, u8, Vec<i64>)]) -> Ring {
+pub(crate) fn ring(nodes: &[(u8, u8, Vec<i64>)]) -> Ring {
     Ring::new(nodes.iter().zip(1..).map(|((dc, rack, tokens), node)| {
         let endpoint = Endpoint {
             node: NodeId(node),
@@ -14,7 +14,7 @@ fn ring(nodes: &[(u8, u8, Vec<i64>)]) -> Ring {
     }))
 }
 
-fn rf(copies: u32) -> NonZeroU32 {
+pub(crate) fn rf(copies: u32) -> NonZeroU32 {
     NonZeroU32::new(copies).unwrap()
 }
 
