@@ -18,9 +18,17 @@ pub fn encode(partition: &Partition) -> Bytes {
 
 /// The encoding of `Partition::put(timestamp, value, expiry)`, without making one.
 pub fn encode_put(timestamp: TimestampMicros, value: &[u8], expiry: Option<Expiry>) -> Bytes {
-    let mut out = BytesMut::with_capacity(PLAIN_OVERHEAD + value.len());
-    plain(&mut out, timestamp, value, expiry);
-    out.freeze()
+    // What is in front of the value is made first, so that the allocation has the very size: a larger one would need another
+    // as soon as it is shared.
+    let mut head = [0; PLAIN_OVERHEAD];
+    let mut room = head.as_mut_slice();
+    plain_head(&mut room, timestamp, value.len(), expiry);
+    let unused = room.len();
+    let head = head.get(..PLAIN_OVERHEAD - unused).unwrap_or(&[]);
+    let mut out = Vec::with_capacity(head.len() + value.len());
+    out.extend_from_slice(head);
+    out.extend_from_slice(value);
+    out.into()
 }
 
 /// Appends to `out` what [`encode_put`] makes.
@@ -78,7 +86,7 @@ pub fn encode_into(partition: &Partition, out: &mut impl BufMut) {
 }
 
 /// More than a plain put takes beside its value: version, flags, time, TTL, second, length.
-const PLAIN_OVERHEAD: usize = 2 + 10 + 5 + 5 + 5;
+const PLAIN_OVERHEAD: usize = 2 + 10 + 5 + 5 + 10;
 
 /// About how many bytes the encoding takes, rather more than less: one allocation instead of several.
 fn roughly(partition: &Partition) -> usize {
@@ -119,6 +127,16 @@ fn as_plain(partition: &Partition) -> Option<(TimestampMicros, &[u8], Option<Exp
 }
 
 fn plain(out: &mut impl BufMut, timestamp: TimestampMicros, value: &[u8], expiry: Option<Expiry>) {
+    plain_head(out, timestamp, value.len(), expiry);
+    out.put_slice(value);
+}
+
+fn plain_head(
+    out: &mut impl BufMut,
+    timestamp: TimestampMicros,
+    value_len: usize,
+    expiry: Option<Expiry>,
+) {
     out.put_u8(VERSION);
     out.put_u8(flag::PLAIN | if expiry.is_some() { flag::PLAIN_EXPIRING } else { 0 });
     let mut writer = Writer { out, time: 0, second: 0 };
@@ -126,7 +144,7 @@ fn plain(out: &mut impl BufMut, timestamp: TimestampMicros, value: &[u8], expiry
     if let Some(expiry) = expiry {
         writer.expiry(expiry);
     }
-    writer.bytes(value);
+    writer.varint(value_len as u64);
 }
 
 fn bound(bound: &Bound) -> (u8, Option<&ClusteringKey>) {
