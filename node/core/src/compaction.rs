@@ -54,6 +54,8 @@ pub struct Candidate {
     pub age_s: u64,
     /// Reads per second and partition; 0 where nobody counts them.
     pub hotness: f64,
+    /// Leveled: the share of its partitions of which a deeper level has an older version, as far as it is known: 0 to 1.
+    pub overwrites: f64,
 }
 
 impl Candidate {
@@ -71,6 +73,7 @@ impl Candidate {
             expired: false,
             age_s: 0,
             hotness: 0.0,
+            overwrites: 0.0,
         }
     }
 

@@ -18,6 +18,9 @@ enum Command {
         sizes: Vec<u64>,
         #[arg(key)]
         hotness: Option<f64>,
+        /// The share that overwrites what a deeper level holds.
+        #[arg(key)]
+        overwrites: Option<f64>,
         #[arg(key)]
         droppable: Option<f64>,
         #[arg(key)]
@@ -184,7 +187,19 @@ impl goldenscript::Runner for Runner {
                 self.options.set(&format!("compaction.{name}"), value)?;
                 String::new()
             }
-            Command::Add { sizes, hotness, droppable, age, level, from, to, min, max, expired } => {
+            Command::Add {
+                sizes,
+                hotness,
+                overwrites,
+                droppable,
+                age,
+                level,
+                from,
+                to,
+                min,
+                max,
+                expired,
+            } => {
                 for size in sizes {
                     let any = Candidate::new(self.next_id, size << 20);
                     self.next_id += 1;
@@ -199,6 +214,7 @@ impl goldenscript::Runner for Runner {
                         expired: expired.unwrap_or(false),
                         age_s: age.unwrap_or(0),
                         hotness: hotness.unwrap_or(0.0),
+                        overwrites: overwrites.unwrap_or(0.0),
                         ..any
                     });
                 }

@@ -10,8 +10,10 @@
 //! sooner than they need levels (CASSANDRA-5371).
 //!
 //! We differ from Cassandra in level 0: it compacts any two SSTables there, we wait for `min_threshold` (four) of them or
-//! for four times `sstable_size`, LevelDB's trigger and the size at which Cassandra calls level 0 full. Levels that were
-//! passed over for long are not taken along with others (its `NO_COMPACTION_LIMIT`).
+//! for four times `sstable_size`, LevelDB's trigger and the size at which Cassandra calls level 0 full. What is new is
+//! written anew less often so. But where level 0 overwrites what lies deeper, waiting takes space: so it is compacted as soon
+//! as the versions that this would free are a `fanout_size`th of level 1, which is what a byte costs on its way down
+//! anyway. Levels that were passed over for long are not taken along with others (its `NO_COMPACTION_LIMIT`).
 
 use super::{
     Action, Candidate, Choice, Leveled, Reason, Strategy, Table, hull, size_tiered, total,
@@ -83,14 +85,23 @@ pub(super) fn pending_tasks(free: &[&Candidate], strategy: &Strategy) -> u64 {
         let tasks = tasks as u64;
         tasks
     };
-    let waiting = levels.first().map_or(0, Vec::len);
+    let level_zero = levels.first().map_or(&[][..], Vec::as_slice);
+    let waiting = level_zero.len();
     let (min, max) = strategy.tiers.thresholds();
     let tiered = if waiting > L0_TIERED_ABOVE { (waiting / max) as u64 } else { 0 };
     // The deepest level has nowhere to give to.
-    let levels = levels.iter().enumerate().take(LEVELS_MAX as usize - 1);
-    let count: u64 = levels.map(over).sum::<u64>() + tiered;
+    let giving = levels.iter().enumerate().take(LEVELS_MAX as usize - 1);
+    let count: u64 = giving.map(over).sum::<u64>() + tiered;
     // Small SSTables fill level 0 by their number.
-    count.max(u64::from(waiting >= min))
+    let frees = frees_enough(&levels, level_zero, &strategy.leveled);
+    count.max(u64::from(waiting >= min || frees))
+}
+
+/// Whether as much below is overwritten by these SSTables of level 0 as it may cost to take them down.
+fn frees_enough(levels: &[Vec<&Candidate>], free: &[&Candidate], options: &Leveled) -> bool {
+    let overwritten: f64 = free.iter().map(|s| s.bytes as f64 * s.overwrites).sum();
+    let below = levels.get(1).map_or(0, |level| total(level));
+    overwritten > 0.0 && overwritten * f64::from(options.fanout_size) >= below as f64
 }
 
 /// The first level that takes so much.
@@ -207,7 +218,8 @@ fn from_level_zero(
 ) -> Option<Choice> {
     let (min, max) = strategy.tiers.thresholds();
     let full = level_size(0, &strategy.leveled);
-    if free.len() < min && total(free) as f64 / full <= SCORE_MAX {
+    let frees = frees_enough(levels, free, &strategy.leveled);
+    if free.len() < min && total(free) as f64 / full <= SCORE_MAX && !frees {
         return None;
     }
     // What is being compacted has versions of the same partitions, or is written where these would go: they follow it.
@@ -229,7 +241,7 @@ fn from_level_zero(
     }
     inputs.sort_by_key(|s| s.id);
     inputs.truncate(max);
-    if total(&inputs) > strategy.leveled.sstable_size {
+    if total(&inputs) > strategy.leveled.sstable_size || frees {
         return into_level(table, levels, inputs, 1, &strategy.leveled);
     }
     (inputs.len() >= min).then(|| Choice::merge(&inputs, Reason::Level))

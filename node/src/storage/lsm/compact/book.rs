@@ -7,10 +7,15 @@ use super::level_byte;
 use crate::seams::background::{COMPACTORS_MAX, Lane};
 use crate::storage::{RunningCompaction, StorageError};
 use helenus_core::compaction::{self, Action, Candidate, Choice, Rounds, Running, Strategy};
+use helenus_core::schema::CompactionClass;
 use helenus_core::{GcSeconds, TableId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// Partitions of an SSTable that are looked for in deeper levels, and look-ups that this may cost.
+const SAMPLES_MAX: usize = 32;
+const LOOKUPS_MAX: usize = 4096;
 
 /// A table's side of it.
 #[derive(Debug, Default)]
@@ -247,6 +252,7 @@ impl Table {
     }
 
     fn candidates(&self, now: GcSeconds, gc_before: GcSeconds) -> Vec<Candidate> {
+        let leveled = self.options().compaction_class == CompactionClass::Leveled;
         let candidate = |sstable: &Arc<SsTable>| {
             let statistics = &sstable.content.statistics;
             let droppable = statistics.min_deleted_at.is_some_and(|second| second < gc_before);
@@ -260,10 +266,27 @@ impl Table {
                 droppable_ratio: if droppable { statistics.tombstone_ratio() } else { 0.0 },
                 expired: statistics.is_expired(gc_before),
                 age_s: u64::from(now.0.saturating_sub(sstable.content.written_at)),
+                overwrites: if leveled { self.overwrites(sstable) } else { 0.0 },
                 ..any
             }
         };
         self.view.sstables.iter().map(candidate).collect()
+    }
+
+    /// For an SSTable of level 0: the share of its partitions that a deeper level has too, by a sample and the filters.
+    fn overwrites(&self, sstable: &SsTable) -> f64 {
+        let is_deep = |other: &&Arc<SsTable>| self.book.levels.contains_key(&other.generation);
+        if self.book.levels.contains_key(&sstable.generation) {
+            return 0.0;
+        }
+        let deep: Vec<&Arc<SsTable>> = self.view.sstables.iter().filter(is_deep).collect();
+        let samples = (LOOKUPS_MAX / deep.len().max(1)).clamp(1, SAMPLES_MAX);
+        let (mut all, mut shared) = (0_u32, 0_u32);
+        for token in sstable.sample(samples) {
+            all += 1;
+            shared += u32::from(deep.iter().any(|other| other.may_contain(token)));
+        }
+        f64::from(shared) / f64::from(all.max(1))
     }
 
     /// SSTables in each level, from 0 up to the deepest that has any.
