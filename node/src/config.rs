@@ -148,7 +148,8 @@ pub struct StorageConfig {
     pub commitlog_segment_size: u64,
     /// `commitlog_total_space`: above it the oldest memtables are flushed to free segments. Default 1 GiB.
     pub commitlog_total_space: u64,
-    /// `memtable_heap_space`: a memtable this large is flushed. Default 64 MiB.
+    /// `memtable_heap_space`: what memtables may take, those that are being flushed included; from 0.6 of it on the largest
+    /// that is written to is flushed. Default 64 MiB.
     pub memtable_heap_space: u64,
     /// `compaction_throughput` in bytes per second; 0: none. Default 64 MiB/s.
     pub compaction_throughput: u64,

@@ -23,7 +23,7 @@ pub(super) use history::last_id;
 
 use super::flush::{Place, abandon};
 use super::manifest::{Manifest, StoreError};
-use super::memtable;
+use super::place;
 use super::sstable::SsTable;
 use super::state::Table;
 use super::{Shared, io_error};
@@ -334,14 +334,14 @@ pub(super) async fn throttle(shared: &Shared, bytes: u64, is_wanted: impl Fn() -
 }
 
 /// What else of a table may hold a partition, and how old it may be at the oldest: tombstones as new as that stay.
-pub(super) type Elsewhere = fn(&Table, &[u64], &memtable::Place) -> TimestampMicros;
+pub(super) type Elsewhere = fn(&Table, &[u64], &place::Place) -> TimestampMicros;
 
 /// The right answer: memtables count as older than everything, and of the SSTables outside `inputs` every one whose
 /// filter admits the token.
 pub(super) fn oldest_elsewhere(
     table: &Table,
     inputs: &[u64],
-    here: &memtable::Place,
+    here: &place::Place,
 ) -> TimestampMicros {
     let frozen = &table.view.frozen;
     if table.active.contains(here) || frozen.iter().any(|f| f.memtable.contains(here)) {

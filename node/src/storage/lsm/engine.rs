@@ -1,6 +1,6 @@
 //! The data path: what a replica asks of the engine, each a few lines over the part that knows.
 
-use super::memtable::Place;
+use super::place::Place;
 use super::rows::{LARGE_ROWS, Stretch};
 use super::scan::{self, Found, Gathered};
 use super::state::{Stirred, View};

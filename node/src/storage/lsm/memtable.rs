@@ -1,103 +1,50 @@
 //! What was written since the last flush, in (token, key) order.
 //!
-//! Tokens are evenly spread, so their top bits make a perfect first level: thousands of small ordered maps instead of one
-//! deep one, each of which is a node or two (measured: 2-5 times faster than a skip list). A small table keeps a single map
-//! until it has grown.
+//! Tokens are evenly spread, so their top bits make a perfect first level: thousands of short sorted vectors (`shard`), of
+//! which the whole of one lies in a few cache lines. That is faster than a skip list or a tree (a tree for each prefix took
+//! a third more time and memory), and there are more of them as the table grows.
 //!
-//! A partition that was written once stays as the bytes it came in, copied into an arena when they are few: a slot takes
-//! 16 bytes, a flush copies instead of encoding, and no small value pins the network buffer it arrived in. So does one that
-//! is put again, since the newer of two puts wins whole. Whatever else is written again becomes a decoded [`Partition`].
+//! Keys and values lie in an arena, side by side, and what is sorted is sixteen bytes: the token and where they are. A
+//! partition that was written once stays as the bytes it came in: a flush copies instead of encoding, and no small value
+//! pins the network buffer it arrived in. So does one that is put again, since the newer of two puts wins whole. Whatever
+//! else is written again becomes a decoded [`Partition`].
 //!
 //! Invariants: `bytes` only grows and is at least what the values and keys take; iteration is in (token, key) order.
+//!
+//! Bounded: by its owner, who freezes it when all of them are too large, and at the latest when [`Memtable::is_full`].
+
+mod arena;
+mod shard;
 
 use super::log::Position;
+use super::place::Place;
 use super::undecodable;
 use crate::storage::{StorageError, Update};
+use arena::Arena;
 use bytes::Bytes;
 use helenus_core::merge::{self, Statistics};
 use helenus_core::{Partition, TimestampMicros, Token, codec};
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use shard::{Entry, OTHER, Shard};
 use std::ops::Bound;
 
-/// Above so many partitions a memtable is split by so many bits of the token: into maps of one to a few dozen partitions.
-const SPLITS: [(usize, u32); 2] = [(1 << 12, 12), (1 << 16, 15)];
+/// With more partitions to a shard than this there are eight times as many shards.
+const SHARD_PARTITIONS_MAX: usize = 24;
+const SHARDS_MAX: usize = 1 << 18;
 /// Encodings up to this size are copied into the arena; larger ones are kept as they came.
 const ARENA_VALUE_MAX: usize = 4096;
-const ARENA_CHUNK_MIN: usize = 8 << 10;
-const ARENA_CHUNK_MAX: usize = 1 << 20;
-/// What a partition takes besides its key and value: its slot, and its share of the tree's nodes.
-const SLOT_BYTES: u64 = 72;
-const INLINE_KEY_MAX: usize = 22;
+/// A longer key is refused. Coordinators refuse it too, as Cassandra does.
+pub(super) const KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// What a partition takes besides its key and value: its entry, and its share of vectors that are not full, of what the
+/// allocator adds to each, and of the list of shards.
+const ENTRY_BYTES: u64 = 32;
 
-/// A key's bytes, without an allocation when they are few.
-#[derive(Debug, Clone)]
-pub(super) enum SmallKey {
-    Inline { len: u8, bytes: [u8; INLINE_KEY_MAX] },
-    Heap(Box<[u8]>),
-}
-
-impl SmallKey {
-    pub(super) fn new(key: &[u8]) -> SmallKey {
-        let mut bytes = [0; INLINE_KEY_MAX];
-        match (bytes.get_mut(..key.len()), u8::try_from(key.len())) {
-            (Some(place), Ok(len)) => {
-                place.copy_from_slice(key);
-                SmallKey::Inline { len, bytes }
-            }
-            _ => SmallKey::Heap(key.into()),
-        }
-    }
-
-    pub(super) fn as_slice(&self) -> &[u8] {
-        match self {
-            SmallKey::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or(bytes),
-            SmallKey::Heap(bytes) => bytes,
-        }
-    }
-}
-
-impl PartialEq for SmallKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_slice() == other.as_slice()
-    }
-}
-
-impl Eq for SmallKey {}
-
-impl PartialOrd for SmallKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for SmallKey {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.as_slice().cmp(other.as_slice())
-    }
-}
-
-/// Where a partition sorts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) token: Token,
-    pub(super) key: SmallKey,
-}
-
-impl Place {
-    pub(super) fn new(token: Token, key: &[u8]) -> Place {
-        Place { token, key: SmallKey::new(key) }
-    }
-}
-
+/// What lies elsewhere than in the arena.
 #[derive(Debug)]
-enum Slot {
-    /// The encoding, in the arena.
-    Arena { chunk: u32, at: u32, len: u32 },
+enum Other {
     /// The encoding, as it came.
-    Shared(Box<Bytes>),
+    Shared(Bytes),
     /// Merged from several writes.
-    Merged(Box<Partition>),
+    Merged(Partition),
 }
 
 /// A partition as a flush or a scan sees it.
@@ -109,72 +56,21 @@ pub(super) enum Stored<'a> {
     Partition(&'a Partition),
 }
 
-/// Values laid end to end.
-#[derive(Debug, Default)]
-struct Arena {
-    chunks: Vec<Vec<u8>>,
-}
-
-impl Arena {
-    fn put(&mut self, value: &[u8]) -> Slot {
-        let fits = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= value.len();
-        if !self.chunks.last().is_some_and(fits) {
-            let next = self.chunks.last().map_or(ARENA_CHUNK_MIN, |chunk| chunk.capacity() * 2);
-            self.chunks.push(Vec::with_capacity(next.min(ARENA_CHUNK_MAX)));
-        }
-        let chunk = index(self.chunks.len() - 1);
-        let Some(last) = self.chunks.last_mut() else {
-            return Slot::Shared(Box::new(Bytes::copy_from_slice(value)));
-        };
-        let at = index(last.len());
-        last.extend_from_slice(value);
-        Slot::Arena { chunk, at, len: index(value.len()) }
-    }
-
-    /// Merges a put into a slot that holds one, which needs no decoding: the newer of the two wins whole. It is written
-    /// over the older one where it fits. Gives the bytes by which the arena grew; `None`: it takes more than that.
-    fn replace(&mut self, slot: &mut Slot, new: TimestampMicros, encoded: &[u8]) -> Option<u64> {
-        let Slot::Arena { chunk, at, len } = *slot else { return None };
-        let held = codec::peek_put(self.get(chunk, at, len))?.timestamp;
-        if new == held || encoded.len() > ARENA_VALUE_MAX {
-            return None;
-        }
-        if new < held {
-            return Some(0);
-        }
-        if encoded.len() <= len as usize {
-            let (start, end) = (at as usize, at as usize + encoded.len());
-            let place = self.chunks.get_mut(chunk as usize)?.get_mut(start..end)?;
-            place.copy_from_slice(encoded);
-            *slot = Slot::Arena { chunk, at, len: index(encoded.len()) };
-            return Some(0);
-        }
-        *slot = self.put(encoded);
-        Some(encoded.len() as u64)
-    }
-
-    fn get(&self, chunk: u32, at: u32, len: u32) -> &[u8] {
-        let (chunk, at, len) = (chunk as usize, at as usize, len as usize);
-        self.chunks
-            .get(chunk)
-            .and_then(|chunk| chunk.get(at..at + len))
-            .expect("a slot points into the arena that made it")
-    }
-}
-
-fn index(n: usize) -> u32 {
-    u32::try_from(n)
-        .expect("chunks are at most 1 MiB, and their number is bounded by the memtable's size")
+/// A partition and where it sorts.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    pub(super) token: Token,
+    pub(super) key: &'a [u8],
+    pub(super) stored: Stored<'a>,
 }
 
 /// One table's memtable.
 #[derive(Debug, Default)]
 pub(super) struct Memtable {
-    /// One map, or one for each token prefix. Empty until the first write.
-    shards: Vec<BTreeMap<Place, Slot>>,
-    /// How often it was split.
-    splits: usize,
+    /// One for each token prefix, a power of two of them. Empty until the first write.
+    shards: Vec<Shard>,
     arena: Arena,
+    others: Vec<Other>,
     partitions: usize,
     bytes: u64,
     /// Where the log holds the first write in here.
@@ -195,6 +91,11 @@ impl Memtable {
 
     pub(super) fn is_empty(&self) -> bool {
         self.partitions == 0
+    }
+
+    /// It has to be flushed, whatever memory there is.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= arena::BYTES_MAX
     }
 
     /// Where the log holds the first write in here.
@@ -223,28 +124,30 @@ impl Memtable {
         }
         self.first.get_or_insert(at);
         if self.shards.is_empty() {
-            self.shards.push(BTreeMap::new());
+            self.shards.push(Shard::default());
         }
-        let shard = shard_of(token, self.shards.len());
-        let Some(shard) = self.shards.get_mut(shard) else { return Ok(()) };
-        match shard.entry(Place::new(token, key)) {
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                let slot = if encoded.len() <= ARENA_VALUE_MAX {
-                    self.arena.put(encoded)
-                } else {
-                    Slot::Shared(Box::new(shared()))
-                };
-                vacant.insert(slot);
+        let number = shard_of(token, self.shards.len());
+        let Some(shard) = self.shards.get_mut(number) else { return Ok(()) };
+        let place = match shard.find(token, key, &self.arena) {
+            Ok(place) => place,
+            Err(place) => {
+                let entry = self.store(token, key, encoded, &shared)?;
+                let Some(shard) = self.shards.get_mut(number) else { return Ok(()) };
+                shard.insert(place, entry);
                 self.partitions += 1;
-                self.bytes += SLOT_BYTES + (key.len() + encoded.len()) as u64;
+                self.bytes += ENTRY_BYTES + (key.len() + encoded.len()) as u64;
+                self.split();
+                return Ok(());
             }
-            std::collections::btree_map::Entry::Occupied(mut occupied) => {
-                if let Update::Put { timestamp, .. } = update
-                    && let Some(grown) = self.arena.replace(occupied.get_mut(), timestamp, encoded)
-                {
-                    self.bytes += grown;
-                    return Ok(());
-                }
+        };
+        let Some(entry) = shard.get(place).copied() else { return Ok(()) };
+        let changed = match &update {
+            Update::Put { timestamp, .. } => self.replace(entry, *timestamp, key, encoded)?,
+            Update::Other(_) => None,
+        };
+        let changed = match changed {
+            Some(changed) => changed,
+            None => {
                 let update = match update {
                     // A copy of its own, or the cell would keep alive the whole buffer that it came in.
                     _ if encoded.len() <= ARENA_VALUE_MAX => {
@@ -253,62 +156,159 @@ impl Memtable {
                     Update::Put { .. } => codec::decode(shared()),
                     Update::Other(update) => Ok(update),
                 };
-                let update = update.map_err(|e| undecodable(&e))?;
-                merge_slot(occupied.get_mut(), &self.arena, update)?;
                 self.bytes += encoded.len() as u64;
+                self.merge_into(entry, key, update.map_err(|e| undecodable(&e))?)?
             }
-        }
-        if let Some((above, bits)) = SPLITS.get(self.splits)
-            && self.partitions > *above
-        {
-            self.splits += 1;
-            self.split(*bits);
+        };
+        if let Some(entry) = self.shards.get_mut(number).and_then(|shard| shard.get_mut(place)) {
+            *entry = changed;
         }
         Ok(())
     }
 
+    /// An entry for a partition that is new here.
+    fn store(
+        &mut self,
+        token: Token,
+        key: &[u8],
+        encoded: &[u8],
+        shared: impl Fn() -> Bytes,
+    ) -> Result<Entry, StorageError> {
+        match u16::try_from(encoded.len()) {
+            Ok(value_len) if encoded.len() <= ARENA_VALUE_MAX => {
+                self.put(token, key, encoded, value_len)
+            }
+            _ => self.put_other(token, key, Other::Shared(shared())),
+        }
+    }
+
+    fn put_other(&mut self, token: Token, key: &[u8], it: Other) -> Result<Entry, StorageError> {
+        let index = u32::try_from(self.others.len()).unwrap_or(u32::MAX);
+        let entry = self.put(token, key, &index.to_le_bytes(), OTHER)?;
+        self.others.push(it);
+        Ok(entry)
+    }
+
+    fn put(
+        &mut self,
+        token: Token,
+        key: &[u8],
+        value: &[u8],
+        value_len: u16,
+    ) -> Result<Entry, StorageError> {
+        let too_large = || StorageError::TooLarge {
+            bytes: (key.len() + value.len()) as u64,
+            limit: KEY_BYTES_MAX as u64,
+        };
+        let key_len = u16::try_from(key.len()).map_err(|_| too_large())?;
+        let at = self.arena.put(key, value).ok_or_else(too_large)?;
+        Ok(Entry { token, at, key_len, value_len })
+    }
+
+    /// Merges a put into a partition that is one put, which needs no decoding: the newer of the two wins whole. It is
+    /// written over the older one where it fits. `None`: it takes more than that.
+    fn replace(
+        &mut self,
+        entry: Entry,
+        new: TimestampMicros,
+        key: &[u8],
+        encoded: &[u8],
+    ) -> Result<Option<Entry>, StorageError> {
+        if entry.value_len == OTHER {
+            return Ok(None);
+        }
+        let Some(held) = codec::peek_put(entry.value(&self.arena)) else { return Ok(None) };
+        let Ok(value_len) = u16::try_from(encoded.len()) else { return Ok(None) };
+        if new == held.timestamp || encoded.len() > ARENA_VALUE_MAX {
+            return Ok(None);
+        }
+        if new < held.timestamp {
+            return Ok(Some(entry));
+        }
+        if value_len <= entry.value_len
+            && let Some(place) =
+                self.arena.get_mut(entry.at, usize::from(entry.key_len), encoded.len())
+        {
+            place.copy_from_slice(encoded);
+            return Ok(Some(Entry { value_len, ..entry }));
+        }
+        self.bytes += (key.len() + encoded.len()) as u64;
+        self.put(entry.token, key, encoded, value_len).map(Some)
+    }
+
+    /// Merges an update into what an entry holds, decoded.
+    fn merge_into(
+        &mut self,
+        entry: Entry,
+        key: &[u8],
+        update: Partition,
+    ) -> Result<Entry, StorageError> {
+        let decode = |encoded: Bytes| codec::decode(encoded).map_err(|e| undecodable(&e));
+        if entry.value_len == OTHER {
+            if let Some(other) = self.others.get_mut(index(&entry, &self.arena)) {
+                if let Other::Shared(encoded) = other {
+                    *other = Other::Merged(decode(std::mem::take(encoded))?);
+                }
+                if let Other::Merged(held) = other {
+                    merge::merge(held, update);
+                }
+            }
+            return Ok(entry);
+        }
+        let mut held = decode(Bytes::copy_from_slice(entry.value(&self.arena)))?;
+        merge::merge(&mut held, update);
+        self.bytes += (key.len() + size_of::<Other>()) as u64;
+        self.put_other(entry.token, key, Other::Merged(held))
+    }
+
     /// What is known of a partition here.
     pub(super) fn get(&self, place: &Place) -> Result<Option<Partition>, StorageError> {
-        match self.slot(place) {
-            None => Ok(None),
-            Some(slot) => slot_partition(slot, &self.arena).map(Some),
-        }
+        self.look(place).map(|stored| Memtable::decode(&stored)).transpose()
     }
 
     /// What is known of a partition here, where it lies.
     pub(super) fn look(&self, place: &Place) -> Option<Stored<'_>> {
-        self.slot(place).map(|slot| self.stored(slot))
+        let shard = self.shards.get(shard_of(place.token, self.shards.len()))?;
+        let at = shard.find(place.token, place.key.as_slice(), &self.arena).ok()?;
+        shard.get(at).map(|entry| self.stored(entry))
     }
 
     /// How many rows a partition has here, if it was merged from several writes.
     pub(super) fn rows_of(&self, place: &Place) -> usize {
-        match self.slot(place) {
-            Some(Slot::Merged(partition)) => partition.rows.len(),
+        match self.look(place) {
+            Some(Stored::Partition(partition)) => partition.rows.len(),
             _ => 0,
         }
     }
 
     /// Whether anything is known of a partition here.
     pub(super) fn contains(&self, place: &Place) -> bool {
-        self.slot(place).is_some()
+        self.look(place).is_some()
     }
 
     /// Partitions from `start` on, in (token, key) order.
-    pub(super) fn iter(
-        &self,
-        start: Bound<Place>,
-    ) -> impl Iterator<Item = (&Place, Stored<'_>)> + '_ {
-        let first = match &start {
+    pub(super) fn iter(&self, start: &Bound<Place>) -> impl Iterator<Item = Held<'_>> + '_ {
+        let (number, at) = match start {
+            Bound::Unbounded => (0, (0, 0)),
             Bound::Included(place) | Bound::Excluded(place) => {
-                shard_of(place.token, self.shards.len())
+                let number = shard_of(place.token, self.shards.len());
+                let found = self.shards.get(number).map_or(Err((0, 0)), |shard| {
+                    shard.find(place.token, place.key.as_slice(), &self.arena)
+                });
+                let at = match found {
+                    Ok((run, at)) if matches!(start, Bound::Excluded(_)) => (run, at + 1),
+                    Ok(at) | Err(at) => at,
+                };
+                (number, at)
             }
-            Bound::Unbounded => 0,
         };
-        let (head, rest) = self.shards.get(first..).and_then(|s| s.split_first()).unzip();
-        head.into_iter()
-            .flat_map(move |shard| shard.range((start.clone(), Bound::Unbounded)))
-            .chain(rest.unwrap_or(&[]).iter().flatten())
-            .map(|(place, slot)| (place, self.stored(slot)))
+        let (first, rest) = self.shards.get(number..).and_then(|s| s.split_first()).unzip();
+        let rest = rest.unwrap_or(&[]).iter().flat_map(|shard| shard.from((0, 0)));
+        first.into_iter().flat_map(move |shard| shard.from(at)).chain(rest).map(|entry| Held {
+            token: entry.token,
+            key: entry.key(&self.arena),
+            stored: self.stored(entry),
+        })
     }
 
     /// The partition itself.
@@ -321,31 +321,43 @@ impl Memtable {
         }
     }
 
-    fn stored<'a>(&'a self, slot: &'a Slot) -> Stored<'a> {
-        match slot {
-            Slot::Arena { chunk, at, len } => Stored::Encoded(self.arena.get(*chunk, *at, *len)),
-            Slot::Shared(bytes) => Stored::Encoded(bytes),
-            Slot::Merged(partition) => Stored::Partition(partition),
+    fn stored(&self, entry: &Entry) -> Stored<'_> {
+        if entry.value_len != OTHER {
+            return Stored::Encoded(entry.value(&self.arena));
+        }
+        match self.others.get(index(entry, &self.arena)) {
+            Some(Other::Shared(bytes)) => Stored::Encoded(bytes),
+            Some(Other::Merged(partition)) => Stored::Partition(partition),
+            None => Stored::Encoded(&[]),
         }
     }
 
-    fn slot(&self, place: &Place) -> Option<&Slot> {
-        self.shards.get(shard_of(place.token, self.shards.len()))?.get(place)
-    }
-
-    fn split(&mut self, bits: u32) {
-        let mut shards: Vec<BTreeMap<Place, Slot>> = Vec::new();
-        shards.resize_with(1 << bits, BTreeMap::new);
-        for (place, slot) in std::mem::take(&mut self.shards).into_iter().flatten() {
-            if let Some(shard) = shards.get_mut(shard_of(place.token, 1 << bits)) {
-                shard.insert(place, slot);
+    /// More shards, if there are many partitions to each.
+    fn split(&mut self) {
+        let shards = self.shards.len();
+        if self.partitions <= shards * SHARD_PARTITIONS_MAX || shards >= SHARDS_MAX {
+            return;
+        }
+        let mut split: Vec<Shard> = Vec::new();
+        split.resize_with(shards * 8, Shard::default);
+        for shard in std::mem::take(&mut self.shards) {
+            for entry in shard.from((0, 0)) {
+                if let Some(shard) = split.get_mut(shard_of(entry.token, shards * 8)) {
+                    shard.push(*entry);
+                }
             }
         }
-        self.shards = shards;
+        self.shards = split;
     }
 }
 
-/// Which of `shards` maps, a power of two, holds a token: its top bits, as if it were unsigned, so that order stays.
+/// Which of `others` an entry means.
+fn index(entry: &Entry, arena: &Arena) -> usize {
+    let bytes = entry.value(arena).first_chunk().copied().unwrap_or([u8::MAX; 4]);
+    u32::from_le_bytes(bytes) as usize
+}
+
+/// Which of `shards`, a power of two, holds a token: its top bits, as if it were unsigned, so that order stays.
 fn shard_of(token: Token, shards: usize) -> usize {
     if shards <= 1 {
         return 0;
@@ -354,29 +366,10 @@ fn shard_of(token: Token, shards: usize) -> usize {
     usize::try_from(unsigned >> (64 - shards.trailing_zeros())).unwrap_or(0)
 }
 
-fn slot_partition(slot: &Slot, arena: &Arena) -> Result<Partition, StorageError> {
-    let encoded = match slot {
-        Slot::Merged(partition) => return Ok((**partition).clone()),
-        Slot::Shared(bytes) => (**bytes).clone(),
-        Slot::Arena { chunk, at, len } => Bytes::copy_from_slice(arena.get(*chunk, *at, *len)),
-    };
-    codec::decode(encoded).map_err(|e| undecodable(&e))
-}
-
-fn merge_slot(slot: &mut Slot, arena: &Arena, update: Partition) -> Result<(), StorageError> {
-    if let Slot::Merged(existing) = slot {
-        merge::merge(existing, update);
-        return Ok(());
-    }
-    let mut existing = slot_partition(slot, arena)?;
-    merge::merge(&mut existing, update);
-    *slot = Slot::Merged(Box::new(existing));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use helenus_core::{Deletion, GcSeconds};
 
     fn put(memtable: &mut Memtable, token: i64, key: &[u8], timestamp: i64) {
         let value = Bytes::copy_from_slice(&timestamp.to_be_bytes());
@@ -392,12 +385,6 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_small() {
-        assert!(size_of::<Slot>() <= 16);
-        assert!(size_of::<Place>() <= 32);
-    }
-
-    #[test]
     fn order_survives_the_split_into_shards() {
         let mut memtable = Memtable::default();
         let mut expected = Vec::new();
@@ -409,12 +396,12 @@ mod tests {
         }
         expected.sort();
         let all: Vec<Place> =
-            memtable.iter(Bound::Unbounded).map(|(place, _)| place.clone()).collect();
+            memtable.iter(&Bound::Unbounded).map(|held| Place::new(held.token, held.key)).collect();
         assert_eq!(all, expected);
-        assert_eq!((memtable.partitions(), memtable.shards.len()), (70_000, 1 << 15));
+        assert_eq!((memtable.partitions(), memtable.shards.len()), (70_000, 1 << 12));
         let behind: Vec<Place> = memtable
-            .iter(Bound::Excluded(expected[34_999].clone()))
-            .map(|(place, _)| place.clone())
+            .iter(&Bound::Excluded(expected[34_999].clone()))
+            .map(|held| Place::new(held.token, held.key))
             .collect();
         assert_eq!(behind, expected[35_000..]);
     }
@@ -462,7 +449,39 @@ mod tests {
         merge(&mut memtable, 3, &long, &update);
         assert_eq!(memtable.get(&Place::new(Token(3), &long)).unwrap(), Some(update));
         assert!(memtable.bytes() > 100_000);
-        assert!(SmallKey::new(&long) > SmallKey::new(b"\x07"));
-        assert_eq!(SmallKey::new(&long).as_slice(), long);
+        // What came large is merged where it is; what came small moves to where it can be.
+        let deletion = Partition { deletion: Some(deletion(2)), ..Partition::default() };
+        for (token, key) in [(3, long.as_slice()), (4, b"few")] {
+            put(&mut memtable, 4, b"few", 1);
+            merge(&mut memtable, token, key, &deletion);
+            let place = Place::new(Token(token), key);
+            assert_eq!(memtable.get(&place).unwrap().as_ref(), Some(&deletion));
+            let newer = Partition::put(TimestampMicros(3), Bytes::from_static(b"new"), None);
+            merge(&mut memtable, token, key, &newer);
+            let found = memtable.get(&place).unwrap().unwrap();
+            assert_eq!((found.deletion, found.rows), (deletion.deletion, newer.rows));
+        }
+        assert_eq!(memtable.partitions(), 2);
+    }
+
+    fn deletion(timestamp: i64) -> Deletion {
+        Deletion { timestamp: TimestampMicros(timestamp), deleted_at: GcSeconds(1) }
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_is_refused() {
+        let mut memtable = Memtable::default();
+        let (update, key) = (Partition::default(), vec![0; KEY_BYTES_MAX + 1]);
+        let encoded = codec::encode(&update);
+        let merge = memtable.merge(
+            Position::default(),
+            Token(0),
+            &key,
+            Update::Other(update),
+            &encoded,
+            || encoded.clone(),
+        );
+        assert!(matches!(merge, Err(StorageError::TooLarge { bytes: 65_538, .. })), "{merge:?}");
+        assert!(memtable.is_empty());
     }
 }

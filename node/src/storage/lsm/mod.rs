@@ -18,7 +18,7 @@
 //! - manifests change in one step, so a crash anywhere leaves the state before or the state after;
 //! - `apply`, `read` and `range` run on the node's thread and wait for at most block reads and one buffered write; syncs,
 //!   flushes and compactions are background jobs;
-//! - bounded: memtables by `memtable_heap_space` (waiting ones by four times as much, then writes are refused), the log by
+//! - bounded: memtables by `memtable_heap_space` (if flushing falls behind by four times as much: then writes are refused), the log by
 //!   `commitlog_total_space` (the oldest memtable is flushed), blocks in memory by `block_cache_size`.
 //!
 //! CAVEATS: index and filter of every SSTable are in memory: about 2.5 bytes a partition, and a line of the index for every
@@ -29,6 +29,7 @@
 mod log;
 mod replay;
 mod memtable;
+mod place;
 mod bloom;
 mod sstable;
 mod manifest;

@@ -114,7 +114,7 @@ impl Recovery<'_> {
         let before = table.active.bytes();
         table.active.merge(at, *token, key, update, encoded, copied)?;
         self.bytes += table.active.bytes() - before;
-        if self.bytes >= self.parts.config.memtable_heap_space {
+        if self.bytes >= self.parts.config.memtable_heap_space || table.active.is_full() {
             let largest = self.tables.values().max_by_key(|table| table.active.bytes());
             let largest = largest.map(|table| table.id);
             // The record itself is in; the next one is behind it.

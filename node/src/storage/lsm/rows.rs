@@ -8,7 +8,8 @@
 //! The active memtable changes under its lock, so a stretch of its rows is copied, and with it the view of the rest is taken:
 //! whoever comes to the end of the stretch takes both anew.
 
-use super::memtable::{Memtable, Place, Stored};
+use super::memtable::{Memtable, Stored};
+use super::place::Place;
 use super::sstable::Pieces;
 use super::state::View;
 use crate::storage::StorageError;

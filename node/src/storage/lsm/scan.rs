@@ -4,7 +4,8 @@
 //! where it lies. A partition that only one source knows is handed out as the bytes it is stored in, neither decoded nor
 //! copied: that is nearly every partition of a table that is compacted.
 
-use super::memtable::{Memtable, Place, Stored};
+use super::memtable::{Held, Memtable, Stored};
+use super::place::Place;
 use super::rows::LARGE_ROWS;
 use super::sstable::Cursor;
 use super::state::View;
@@ -58,9 +59,9 @@ impl Gathered {
         limit: usize,
         lazy: bool,
     ) -> Gathered {
-        let within = memtable.iter(start.clone()).take_while(|(place, _)| place.token <= until);
+        let within = memtable.iter(start).take_while(|held| held.token <= until);
         let mut entries = Vec::new();
-        for (place, stored) in within {
+        for Held { token, key, stored } in within {
             if entries.len() >= limit {
                 let horizon = entries.last().map(|(place, _): &(Place, _)| place.clone());
                 return Gathered { entries, horizon, lazy };
@@ -74,7 +75,7 @@ impl Gathered {
                 }
                 Stored::Partition(partition) => Content::Partition(Box::new(partition.clone())),
             };
-            entries.push((place.clone(), content));
+            entries.push((Place::new(token, key), content));
         }
         Gathered { entries, horizon: None, lazy }
     }
@@ -133,24 +134,19 @@ type Visitor<'v> = dyn FnMut(Token, &[u8], Found<'_>) -> Result<ControlFlow<()>,
 
 /// One of the places where partitions are.
 enum Source<'v> {
-    Memory {
-        rest: Box<dyn Iterator<Item = (&'v Place, Stored<'v>)> + 'v>,
-        head: Option<(&'v Place, Stored<'v>)>,
-    },
+    Memory { rest: Box<dyn Iterator<Item = Held<'v>> + 'v>, head: Option<Held<'v>> },
     Table(Box<Cursor>),
 }
 
 impl<'v> Source<'v> {
-    fn memory(rest: impl Iterator<Item = (&'v Place, Stored<'v>)> + 'v) -> Source<'v> {
+    fn memory(rest: impl Iterator<Item = Held<'v>> + 'v) -> Source<'v> {
         let mut rest: Box<dyn Iterator<Item = _> + 'v> = Box::new(rest);
         Source::Memory { head: rest.next(), rest }
     }
 
     fn place(&self) -> Option<(Token, &[u8])> {
         match self {
-            Source::Memory { head, .. } => {
-                head.as_ref().map(|(place, _)| (place.token, place.key.as_slice()))
-            }
+            Source::Memory { head, .. } => head.as_ref().map(|held| (held.token, held.key)),
             Source::Table(cursor) => cursor.place(),
         }
     }
@@ -158,7 +154,7 @@ impl<'v> Source<'v> {
     /// What it stands on. Only asked where it stands on something.
     fn item(&self) -> Item<'_> {
         match self {
-            Source::Memory { head: Some((_, stored)), .. } => Item::Memory(stored),
+            Source::Memory { head: Some(held), .. } => Item::Memory(&held.stored),
             Source::Memory { head: None, .. } => Item::Merged(Partition::default()),
             Source::Table(cursor) => Item::Table(cursor),
         }
@@ -166,9 +162,10 @@ impl<'v> Source<'v> {
 
     fn is_large(&self) -> bool {
         match self {
-            Source::Memory { head: Some((_, Stored::Partition(partition))), .. } => {
-                partition.rows.len() > LARGE_ROWS
-            }
+            Source::Memory {
+                head: Some(Held { stored: Stored::Partition(partition), .. }),
+                ..
+            } => partition.rows.len() > LARGE_ROWS,
             Source::Memory { .. } => false,
             Source::Table(cursor) => cursor.is_wide(),
         }
@@ -251,10 +248,14 @@ fn sources<'v>(
         Bound::Included(place) | Bound::Excluded(place) => place.token,
         Bound::Unbounded => Token::MIN,
     };
-    let copied = gathered.entries.iter().map(|(place, content)| (place, content.stored()));
+    let copied = gathered.entries.iter().map(|(place, content)| Held {
+        token: place.token,
+        key: place.key.as_slice(),
+        stored: content.stored(),
+    });
     let mut sources = vec![Source::memory(copied)];
     for frozen in &view.frozen {
-        sources.push(Source::memory(frozen.memtable.iter(start.clone())));
+        sources.push(Source::memory(frozen.memtable.iter(start)));
     }
     for sstable in view.sstables.iter().filter(|sstable| sstable.overlaps(from, until)) {
         sources.push(Source::Table(Box::new(Cursor::from(sstable, start, gathered.lazy)?)));

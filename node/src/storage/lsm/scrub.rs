@@ -16,7 +16,7 @@ use super::chores::in_background;
 use super::compact::throttle;
 use super::flush::{Place, abandon};
 use super::manifest::StoreError;
-use super::memtable;
+use super::place;
 use super::snapshot::{self, Name};
 use super::sstable::{Blocks, Flaw, Seen, SsTable, Writer};
 use super::verify::{STEP_BYTES, inspect, manifest_flaw};
@@ -210,10 +210,10 @@ struct Kept {
     table: TableId,
     path: String,
     /// The last one that was written in order.
-    last: Option<memtable::Place>,
+    last: Option<place::Place>,
     statistics: Statistics,
     partitions: u64,
-    strays: BTreeMap<memtable::Place, Partition>,
+    strays: BTreeMap<place::Place, Partition>,
     strays_bytes: u64,
     reordered: u64,
     lost: Vec<Lost>,
@@ -351,7 +351,7 @@ impl Kept {
             }
         };
         self.partitions += 1;
-        let here = memtable::Place::new(token, key);
+        let here = place::Place::new(token, key);
         if self.last.as_ref().is_some_and(|last| *last >= here) {
             self.reordered += 1;
             self.strays_bytes += (key.len() + value.len()) as u64;

@@ -4,7 +4,8 @@
 use super::compact::{Book, TableBook};
 use super::log::{Log, Mutation, Position};
 use super::manifest::Manifest;
-use super::memtable::{Memtable, Place};
+use super::memtable::{KEY_BYTES_MAX, Memtable};
+use super::place::Place;
 use super::sstable::{Lookup, SsTable};
 use crate::storage::{StorageError, TableFigures, Write};
 use helenus_core::compaction;
@@ -16,6 +17,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// When memtables that are written to take this share of `memtable_heap_space`, the largest is flushed: a writer in a hurry
+/// needs the rest before that has ended. It is what Cassandra calls `memtable_cleanup_threshold` (there 0.5).
+const CLEANUP_THRESHOLD: f64 = 0.6;
 /// Memtables that wait to be flushed may take this many times `memtable_heap_space`; then writes are refused.
 const FROZEN_HEAPS_MAX: u64 = 4;
 /// From so many on writers are slowed: one that is being flushed is the ordinary case, another one behind it is not.
@@ -23,6 +27,16 @@ const FROZEN_HEAPS_SLOW: f64 = 1.5;
 /// How long a write's acknowledgement is held back just before writes are refused. From [`FROZEN_HEAPS_SLOW`] on it grows
 /// from nothing to this, so that writers in a closed loop come down to the pace of the disk, and no further.
 const SLOWED_MAX: Duration = Duration::from_millis(50);
+
+fn share_of(bytes: u64, share: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of it is smaller"
+    )]
+    let share = (bytes as f64 * share) as u64;
+    share
+}
 
 /// A memtable that takes no more writes, on its way to an SSTable.
 #[derive(Debug)]
@@ -108,9 +122,15 @@ impl View {
                 }
             }
         }
-        self.read_figures.sstables.fetch_add(read, Ordering::Relaxed);
-        self.read_figures.blocks.fetch_add(blocks, Ordering::Relaxed);
-        self.read_figures.skipped.fetch_add(skipped, Ordering::Relaxed);
+        let figures = &self.read_figures;
+        for (count, more) in
+            [(&figures.sstables, read), (&figures.blocks, blocks), (&figures.skipped, skipped)]
+        {
+            // Adding nothing would cost as much as adding something.
+            if more > 0 {
+                count.fetch_add(more, Ordering::Relaxed);
+            }
+        }
         Ok(())
     }
 
@@ -228,6 +248,8 @@ pub(super) struct State {
     frozen_bytes: u64,
     next_sequence: u64,
     heap_space: u64,
+    /// Of it, what memtables that are written to may take.
+    active_space: u64,
     log_space: u64,
 }
 
@@ -267,6 +289,7 @@ impl State {
             frozen_bytes: 0,
             next_sequence: 1,
             heap_space: config.memtable_heap_space,
+            active_space: share_of(config.memtable_heap_space, CLEANUP_THRESHOLD),
             log_space: config.commitlog_total_space,
         }
     }
@@ -322,6 +345,10 @@ impl State {
             .get_mut(&write.table)
             .filter(|found| found.options.is_some())
             .ok_or(StorageError::UnknownTable { table: write.table })?;
+        if write.key.0.len() > KEY_BYTES_MAX {
+            let bytes = write.key.0.len() as u64;
+            return Err(StorageError::TooLarge { bytes, limit: KEY_BYTES_MAX as u64 });
+        }
         let was_unsynced = self.log.is_unsynced();
         let segment = self.log.end().segment;
         let Write { key, token, update, encoded, .. } = write;
@@ -331,7 +358,7 @@ impl State {
         table.active.merge(at, token, &key.0, update, &encoded, || encoded.clone())?;
         table.figures.writes += 1;
         self.active_bytes += table.active.bytes() - before;
-        let heap_full = self.active_bytes >= self.heap_space;
+        let heap_full = self.active_bytes >= self.active_space || table.active.is_full();
         let log_full = at.segment != segment && self.log.total_bytes() > self.log_space;
         let flush = (heap_full || log_full) && self.relieve(heap_full, log_full);
         Ok(Stirred { flush, sync: !was_unsynced })

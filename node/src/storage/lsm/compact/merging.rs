@@ -7,7 +7,7 @@
 
 use super::super::flush::Place;
 use super::super::sstable::{Cursor, SsTable, Writer};
-use super::super::{Shared, memtable};
+use super::super::{Shared, place};
 use crate::storage::StorageError;
 use bytes::Bytes;
 use helenus_core::merge::{self, Statistics};
@@ -144,7 +144,7 @@ impl Merging {
         let Some((token, key)) = self.cursors.get(first).and_then(Cursor::place) else {
             return Ok(());
         };
-        let here = memtable::Place::new(token, key);
+        let here = place::Place::new(token, key);
         if let Some((which, timestamp)) = self.newest_put(&here) {
             return self.take_put(which, &here, timestamp);
         }
@@ -174,7 +174,7 @@ impl Merging {
 
     /// Where every version of a partition is a put that lasts, the newest one wins whole and need not be decoded. Gives its
     /// cursor and timestamp; `None`: it takes a merge to tell.
-    fn newest_put(&self, here: &memtable::Place) -> Option<(usize, TimestampMicros)> {
+    fn newest_put(&self, here: &place::Place) -> Option<(usize, TimestampMicros)> {
         let mut newest: Option<(usize, TimestampMicros)> = None;
         for (i, cursor) in self.cursors.iter().enumerate() {
             if cursor.place() != Some((here.token, here.key.as_slice())) {
@@ -193,7 +193,7 @@ impl Merging {
     fn take_put(
         &mut self,
         which: usize,
-        here: &memtable::Place,
+        here: &place::Place,
         timestamp: TimestampMicros,
     ) -> Result<(), StorageError> {
         if self.inspect {
@@ -208,7 +208,7 @@ impl Merging {
         self.cursors.iter_mut().filter(|cursor| stands_here(cursor)).try_for_each(Cursor::advance)
     }
 
-    fn purge(&self, here: &memtable::Place, merged: &mut Partition) {
+    fn purge(&self, here: &place::Place, merged: &mut Partition) {
         let mut statistics = Statistics::default();
         statistics.add(merged);
         if statistics.min_deleted_at.is_none_or(|second| second >= self.gc_before) {
@@ -219,7 +219,7 @@ impl Merging {
     }
 
     /// The smallest timestamp that anything outside this compaction may have for a partition.
-    fn oldest_elsewhere(&self, here: &memtable::Place) -> TimestampMicros {
+    fn oldest_elsewhere(&self, here: &place::Place) -> TimestampMicros {
         let Some(shared) = self.order.shared.upgrade() else { return TimestampMicros(i64::MIN) };
         let state = shared.lock();
         let Some(table) = state.tables.get(&self.order.table) else {

@@ -4,7 +4,7 @@ use super::SsTable;
 use super::block::{BadEntry, Block, Walk};
 use crate::storage::StorageError;
 use crate::storage::lsm::io_error;
-use crate::storage::lsm::memtable::Place;
+use crate::storage::lsm::place::Place;
 use crate::storage::lsm::replay::read_all_at;
 use bytes::Bytes;
 use helenus_core::read::concat;

@@ -31,7 +31,7 @@ pub(super) use wide::Pieces;
 pub(super) use writer::Writer;
 
 use super::bloom::Bloom;
-use super::memtable::{Place, SmallKey};
+use super::place::{Place, SmallKey};
 use super::replay::read_all_at;
 use super::{corrupt, io_error};
 use crate::seams::disk::{Disk, File};
@@ -130,6 +130,8 @@ pub(super) struct SsTable {
     index: Vec<IndexEntry>,
     /// The tokens of `index` by themselves: what a search halves lies in few cache lines.
     first_tokens: Vec<Token>,
+    /// The first of them.
+    first: Token,
     /// Some partition is in pieces.
     has_pieces: bool,
     last: Place,
@@ -207,7 +209,8 @@ impl SsTable {
         let reader = cache.next_reader.fetch_add(1, Atomic::Relaxed);
         let cache = Arc::clone(cache);
         let has_pieces = index.iter().any(|entry| entry.part.is_some());
-        let first_tokens = index.iter().map(|entry| entry.first.token).collect();
+        let first_tokens: Vec<Token> = index.iter().map(|entry| entry.first.token).collect();
+        let first = first_tokens.first().copied().unwrap_or(Token::MAX);
         Ok(SsTable {
             generation,
             path,
@@ -215,6 +218,7 @@ impl SsTable {
             content,
             index,
             first_tokens,
+            first,
             has_pieces,
             last,
             bloom,
@@ -243,7 +247,7 @@ impl SsTable {
 
     /// Whether a partition with this token may be here. `false` is certain.
     pub(super) fn may_contain(&self, token: Token) -> bool {
-        self.first_token() <= token && token <= self.last.token && self.bloom.may_contain(token)
+        self.first <= token && token <= self.last.token && self.bloom.may_contain(token)
     }
 
     /// Up to `count` tokens of partitions that are here, from all over its span.
@@ -259,7 +263,7 @@ impl SsTable {
 
     /// The token of the first partition.
     pub(super) fn first_token(&self) -> Token {
-        self.index.first().map_or(Token::MAX, |entry| entry.first.token)
+        self.first
     }
 
     /// The token of the last partition.

@@ -8,7 +8,7 @@ use crate::seams::disk::{Disk, File};
 use crate::storage::StorageError;
 use crate::storage::lsm::bloom::Bloom;
 use crate::storage::lsm::io_error;
-use crate::storage::lsm::memtable::Place;
+use crate::storage::lsm::place::Place;
 use bytes::Bytes;
 use helenus_core::merge::Statistics;
 use helenus_core::{ClusteringKey, GcSeconds, Partition, TableOptions, Token, codec};

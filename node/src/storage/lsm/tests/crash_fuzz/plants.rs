@@ -3,7 +3,7 @@
 use super::life::Subject;
 use super::run;
 use crate::seams::disk::{Disk, Faults, File, SimDisk};
-use crate::storage::lsm::memtable::Place;
+use crate::storage::lsm::place::Place;
 use crate::storage::lsm::state::Table;
 use crate::storage::lsm::{LsmEngine, LsmParts};
 use helenus_core::TimestampMicros;
