@@ -103,6 +103,10 @@ impl View {
                 skipped += 1;
                 continue;
             }
+            // Most end here. What `get` gives is large, and is not even made.
+            if !sstable.may_contain(place.token) {
+                continue;
+            }
             match sstable.get(place.token, place.key.as_slice())? {
                 Lookup::Excluded => {}
                 Lookup::FalsePositive => {

@@ -145,7 +145,7 @@ pub(super) struct SsTable {
 /// What a look-up found.
 #[derive(Debug)]
 pub(super) enum Lookup {
-    /// The filter or the range says no; nothing was read.
+    /// Every block begins behind it; nothing was read.
     Excluded,
     /// A block was read and it is not there.
     FalsePositive,
@@ -228,11 +228,8 @@ impl SsTable {
         })
     }
 
-    /// Looks a partition up.
+    /// Looks a partition up that [`SsTable::may_contain`] did not rule out.
     pub(super) fn get(&self, token: Token, key: &[u8]) -> Result<Lookup, StorageError> {
-        if !self.may_contain(token) {
-            return Ok(Lookup::Excluded);
-        }
         let Some(number) = self.block_of(token, key) else { return Ok(Lookup::Excluded) };
         if let Some(run) = self.run(number).filter(|_| self.is_first(number, token, key)) {
             let count = run.len() as u64;
