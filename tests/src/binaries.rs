@@ -57,12 +57,27 @@ fn asked(dir: &Path) -> Vec<String> {
 }
 
 fn cargo(args: &[String]) -> Output {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let mut cargo = asking_cargo(args);
     let done = cargo.output().expect("cargo, which started this test, can be started");
     assert!(done.status.success(), "{cargo:?}:\n{}", String::from_utf8_lossy(&done.stderr));
     done
 }
+
+/// Cargo, as if it was called from outside of a test. Cargo tells a test what package it is of, some build scripts (`ring`'s) ask
+/// to be run again when they are told of another package, and then all that needs them would be built again.
+fn asking_cargo(args: &[String]) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| TOLD.iter().any(|told| name.starts_with(told))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
+/// How the names begin of what Cargo tells a test about its package.
+const TOLD: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// The workspace as Cargo sees it. The list of sources that Cargo keeps beside a binary is no help: `cargo test` builds
 /// binaries without writing it.
@@ -178,6 +193,17 @@ mod tests {
         }
         let asked = asked(Path::new("anywhere/release")).join(" ");
         assert!(asked.contains("--workspace --test ctl --profile release --target-dir anywhere"));
+    }
+
+    #[test]
+    fn cargo_is_not_told_of_the_tests_package() {
+        let told = |name: &str| std::env::var_os(name).is_some();
+        assert!(told("CARGO_PKG_NAME") && told("CARGO_MANIFEST_DIR"), "cargo runs this test");
+        let cargo = asking_cargo(&[]);
+        let removed: Vec<_> = cargo.get_envs().filter(|(_, value)| value.is_none()).collect();
+        for name in ["CARGO_PKG_NAME", "CARGO_PKG_VERSION_MAJOR", "CARGO_MANIFEST_DIR"] {
+            assert!(removed.iter().any(|(removed, _)| *removed == name), "{name}");
+        }
     }
 
     /// A binary, built at a time, and a way to write files an hour later.
