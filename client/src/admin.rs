@@ -1,7 +1,7 @@
 //! The operator's door: nodetool's verbs and the schema, one typed call each, against one node.
 
 use crate::channel::{self, ChannelOptions};
-use crate::connect::{Connect, Tcp};
+use crate::connect::{BoxFuture, Connect, Tcp};
 use crate::error::{AdminError, root_cause};
 use bytes::Bytes;
 use helenus_proto::v1;
@@ -50,10 +50,12 @@ pub struct Admin {
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $request:expr => $response:ident;)*) => {
         impl Admin {
+            // Boxed here: an `async fn` is built by whoever awaits it, all of the call by each program anew.
             $($(#[$doc])*
-            pub async fn $name(&self, $($arg: $type),*) -> Result<v1::$response, AdminError> {
+            pub fn $name(&self, $($arg: $type),*) -> BoxFuture<'_, Result<v1::$response, AdminError>> {
                 let request = $request;
-                self.answered(async { channel::admin(self.channel.clone()).$name(request).await }).await
+                let mut client = channel::admin(self.channel.clone());
+                Box::pin(self.answered(async move { client.$name(request).await }))
             })*
         }
     };

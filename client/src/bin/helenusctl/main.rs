@@ -25,6 +25,7 @@ mod storage;
 
 use clap::{Parser, Subcommand};
 use context::{Context, Failure};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -199,7 +200,9 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(|error| Failure::Here(format!("cannot start the runtime: {error}")))?;
-        runtime.block_on(cli.verb.run(&context))
+        // Boxed, or each of the places where the runtime polls it gets a copy of all verbs: most of this program, to build.
+        let done: Pin<Box<dyn Future<Output = _>>> = Box::pin(cli.verb.run(&context));
+        runtime.block_on(done)
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
