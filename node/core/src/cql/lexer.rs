@@ -14,6 +14,8 @@ pub(super) struct Token {
     pub(super) kind: Kind,
     /// Of a [`Kind::Word`]: which one of CQL's it is, if it is one.
     pub(super) word: Option<Word>,
+    /// Of what stands in quotes: whether two of them stand in it for one.
+    pub(super) doubled: bool,
     pub(super) start: usize,
     pub(super) end: usize,
 }
@@ -103,13 +105,31 @@ impl<'a> Lexer<'a> {
     pub(super) fn next(&mut self) -> Outcome<Token> {
         self.skip_blanks()?;
         let start = self.at;
+        let (mut word, mut doubled) = (None, false);
         let kind = match self.byte(0) {
             None => Kind::End,
-            Some(first) => self.token(first)?,
+            Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if self.at_uuid() => {
+                self.at += UUID.len();
+                Kind::Uuid
+            }
+            Some(first @ (b'a'..=b'z' | b'A'..=b'Z')) => self.word(first, &mut word),
+            Some(first @ b'0'..=b'9') => self.number(first)?,
+            Some(first @ b'\'') => {
+                doubled = self.quoted(first, "the string", "'")?;
+                Kind::String
+            }
+            Some(first @ b'"') => {
+                doubled = self.quoted(first, "the quoted name", "\"")?;
+                if self.at == start + 2 {
+                    let (at, why) = (self.position(start), "a name cannot be empty".to_owned());
+                    return Err(Box::new(SyntaxError::Refused { at, why }));
+                }
+                Kind::QuotedName
+            }
+            Some(b'$') if self.byte(1) == Some(b'$') => self.dollar_string()?,
+            Some(first) => Kind::Sign(self.sign(first)?),
         };
-        let token = Token { kind, word: None, start, end: self.at };
-        let word = if kind == Kind::Word { Word::of(self.text(token).as_bytes()) } else { None };
-        Ok(Token { word, ..token })
+        Ok(Token { kind, word, doubled, start, end: self.at })
     }
 
     fn byte(&self, ahead: usize) -> Option<u8> {
@@ -119,21 +139,6 @@ impl<'a> Lexer<'a> {
     /// The text from here, `ahead` bytes on.
     fn rest(&self, ahead: usize) -> &'a [u8] {
         self.text.as_bytes().get(self.at + ahead..).unwrap_or_default()
-    }
-
-    fn token(&mut self, first: u8) -> Outcome<Kind> {
-        match first {
-            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' if self.at_uuid() => {
-                self.at += UUID.len();
-                Ok(Kind::Uuid)
-            }
-            b'a'..=b'z' | b'A'..=b'Z' => Ok(self.word(first)),
-            b'0'..=b'9' => self.number(first),
-            b'\'' => self.quoted(first, Kind::String, "the string", "'"),
-            b'"' => self.quoted(first, Kind::QuotedName, "the quoted name", "\""),
-            b'$' if self.byte(1) == Some(b'$') => self.dollar_string(),
-            _ => self.sign(first).map(Kind::Sign),
-        }
     }
 
     fn at_uuid(&self) -> bool {
@@ -177,17 +182,21 @@ impl<'a> Lexer<'a> {
         Box::new(SyntaxError::Unterminated { at: self.position(self.at), what, until })
     }
 
-    fn word(&mut self, first: u8) -> Kind {
-        if first == b'P' && has_form(self.rest(0), DURATION) {
+    fn word(&mut self, first: u8, word: &mut Option<Word>) -> Kind {
+        let rest = self.rest(0);
+        if first == b'P' && has_form(rest, DURATION) {
             self.at += DURATION.len();
             return Kind::Duration;
         }
-        let rest = self.rest(0);
         let length = rest.iter().position(|byte| !is_word_byte(*byte));
         let length = length.unwrap_or(rest.len());
         self.at += length;
-        let word = rest.get(..length).unwrap_or_default();
-        if first == b'P' && is_iso_duration(word) { Kind::Duration } else { Kind::Word }
+        let written = rest.get(..length).unwrap_or_default();
+        if first == b'P' && is_iso_duration(written) {
+            return Kind::Duration;
+        }
+        *word = Word::of(written);
+        Kind::Word
     }
 
     fn number(&mut self, first: u8) -> Outcome<Kind> {
@@ -231,15 +240,9 @@ impl<'a> Lexer<'a> {
         Err(Box::new(SyntaxError::OddBlob { at: self.position(start), found }))
     }
 
-    /// Text between two quotes; two quotes within it stand for one.
-    fn quoted(
-        &mut self,
-        quote: u8,
-        kind: Kind,
-        what: &'static str,
-        until: &'static str,
-    ) -> Outcome<Kind> {
-        let mut inside = 1;
+    /// Text between two quotes; two quotes within it stand for one, and whether there are such.
+    fn quoted(&mut self, quote: u8, what: &'static str, until: &'static str) -> Outcome<bool> {
+        let (mut inside, mut doubled) = (1, false);
         loop {
             let Some(length) = self.rest(inside).iter().position(|byte| *byte == quote) else {
                 return Err(self.unterminated(what, until));
@@ -249,13 +252,10 @@ impl<'a> Lexer<'a> {
                 break;
             }
             inside += 1;
-        }
-        if kind == Kind::QuotedName && inside == 2 {
-            let why = "a name cannot be empty".to_owned();
-            return Err(Box::new(SyntaxError::Refused { at: self.position(self.at), why }));
+            doubled = true;
         }
         self.at += inside;
-        Ok(kind)
+        Ok(doubled)
     }
 
     fn dollar_string(&mut self) -> Outcome<Kind> {
@@ -307,7 +307,17 @@ impl<'a> Lexer<'a> {
 
 /// Whether a word may have this in it.
 fn is_word_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+    /// For each byte: a table is asked in one step.
+    const WORD_BYTES: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut letters: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
+        while let [letter, others @ ..] = letters {
+            table[*letter as usize] = true;
+            letters = others;
+        }
+        table
+    };
+    WORD_BYTES.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 /// `0` is a hexadecimal digit, other characters are themselves.

@@ -18,9 +18,13 @@ use super::ast::{Ident, IntValue, Marker, QualifiedName, Statement, Unsupported}
 use super::error::{Found, Outcome, SyntaxError};
 use super::lexer::{Kind, Lexer, Sign, Token};
 use super::words::Word;
+use super::written::Written;
 
 /// Bind markers of a statement; the protocol counts values with 16 bits.
 pub const MARKERS_MAX: usize = 65_535;
+
+/// Columns and markers that there is room for when the first is read: of most statements no more come.
+const FEW: usize = 8;
 
 /// A statement and its bind markers.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,13 +194,20 @@ impl<'a> Parser<'a> {
 
     /// To the next token; gives the one that is left behind.
     fn advance(&mut self) -> Outcome<Token> {
+        let token = self.token;
+        self.step()?;
+        Ok(token)
+    }
+
+    /// To the next token.
+    fn step(&mut self) -> Outcome<()> {
         self.tokens += 1;
         if self.tokens > self.limits.tokens {
             let (at, tokens_max) = (self.lexer.position(self.token.start), self.limits.tokens);
             return Err(Box::new(SyntaxError::TooManyTokens { at, tokens_max }));
         }
-        let next = self.lexer.next()?;
-        Ok(std::mem::replace(&mut self.token, next))
+        self.token = self.lexer.next()?;
+        Ok(())
     }
 
     /// The token behind the current one. What is wrong with it is told when it is reached.
@@ -237,7 +248,7 @@ impl<'a> Parser<'a> {
     fn eat_word(&mut self, word: Word) -> Outcome<bool> {
         let there = self.at_word(word);
         if there {
-            self.advance()?;
+            self.step()?;
         }
         Ok(there)
     }
@@ -246,7 +257,7 @@ impl<'a> Parser<'a> {
     fn eat_sign(&mut self, sign: Sign) -> Outcome<bool> {
         let there = self.at_sign(sign);
         if there {
-            self.advance()?;
+            self.step()?;
         }
         Ok(there)
     }
@@ -344,7 +355,7 @@ impl Parser<'_> {
             return Ok(Ident::unquoted(text));
         }
         let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
-        Ok(Ident::quoted(undoubled(inside, '"')))
+        Ok(Ident::quoted(undoubled(inside, token, '"')))
     }
 
     /// `name` or `keyspace.name`.
@@ -358,7 +369,7 @@ impl Parser<'_> {
 
     /// `(a, b)`, at least one; the parenthesis is open.
     fn idents_to_close(&mut self, expected: &'static str) -> Outcome<Vec<Ident>> {
-        let mut idents = Vec::new();
+        let mut idents = Vec::with_capacity(FEW);
         loop {
             idents.push(self.ident(expected)?);
             if !self.goes_on(Sign::ParenClose, "`,` or `)`")? {
@@ -407,6 +418,9 @@ impl Parser<'_> {
             let (at, markers_max) = (self.lexer.position(self.token.start), MARKERS_MAX);
             return Err(Box::new(SyntaxError::TooManyMarkers { at, markers_max }));
         }
+        if number == 0 {
+            self.markers.reserve(FEW);
+        }
         self.markers.push(Marker { name });
         Ok(Some(number))
     }
@@ -446,11 +460,10 @@ fn is_ident(token: Token) -> bool {
     }
 }
 
-/// The text between two quotes, where two of them stand for one.
-fn undoubled(inside: &str, quote: char) -> String {
-    // Nearly always there is none, and looking for one character is quick.
-    if !inside.contains(quote) {
-        return inside.to_owned();
+/// The text between the two quotes of a token, where two of them stand for one.
+fn undoubled(inside: &str, token: Token, quote: char) -> Written {
+    if !token.doubled {
+        return inside.into();
     }
     let mut text = String::with_capacity(inside.len());
     let mut chars = inside.chars();
@@ -460,7 +473,7 @@ fn undoubled(inside: &str, quote: char) -> String {
         }
         text.push(c);
     }
-    text
+    text.into()
 }
 
 #[cfg(test)]

@@ -66,11 +66,11 @@ impl Parser<'_> {
     /// `key]`, `from..to]`, `from..]` or `..to]`.
     fn element_or_slice(&mut self, of: Box<Selectable>) -> Outcome<Selectable> {
         if self.eat_sign(Sign::Range)? {
-            let to = Some(self.term()?);
+            let to = Some(Box::new(self.term()?));
             self.expect_sign(Sign::BracketClose)?;
             return Ok(Selectable::Slice { of, from: None, to });
         }
-        let key = self.term()?;
+        let key = Box::new(self.term()?);
         if self.eat_sign(Sign::BracketClose)? {
             return Ok(Selectable::Element { of, key });
         }
@@ -78,6 +78,7 @@ impl Parser<'_> {
             return Err(self.unexpected("`]` or `..`"));
         }
         let to = if self.at_sign(Sign::BracketClose) { None } else { Some(self.term()?) };
+        let to = to.map(Box::new);
         self.expect_sign(Sign::BracketClose)?;
         Ok(Selectable::Slice { of, from: Some(key), to })
     }
@@ -123,7 +124,7 @@ impl Parser<'_> {
             self.expect_sign(Sign::ParenOpen)?;
             let of = Box::new(self.selectable()?);
             self.expect_word(Word::As)?;
-            let to = self.native_type()?;
+            let to = Box::new(self.native_type()?);
             self.expect_sign(Sign::ParenClose)?;
             return Ok(Selectable::Cast { of, to });
         }
@@ -141,10 +142,10 @@ impl Parser<'_> {
     }
 
     fn selected_function(&mut self) -> Outcome<Selectable> {
-        let name = self.function_name()?;
+        let name = Box::new(self.function_name()?);
         self.expect_sign(Sign::ParenOpen)?;
         let args = self.selected_to_close(Sign::ParenClose, "`,` or `)`")?;
-        Ok(Selectable::Function { name, args })
+        Ok(Selectable::Function { name, args: args.into() })
     }
 
     /// Selectables to the sign that closes them, perhaps none; what opens them is behind.
@@ -189,7 +190,7 @@ impl Parser<'_> {
     fn selected_parens(&mut self) -> Outcome<Selectable> {
         self.advance()?;
         if self.at_hinted_type() {
-            let to = self.type_name()?;
+            let to = Box::new(self.type_name()?);
             self.expect_sign(Sign::ParenClose)?;
             let of = Box::new(self.deeper(Parser::selected_signed)?);
             return Ok(Selectable::TypeHint { to, of });

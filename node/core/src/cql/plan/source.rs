@@ -162,8 +162,8 @@ fn of_selectable(selectable: &Selectable) -> Shape<'_> {
         Selectable::Field { of, field } => Shape::Field { of: Source::Selectable(of), field },
         Selectable::Slice { of, from, to } => Shape::Slice {
             of: Source::Selectable(of),
-            from: from.as_ref().map(Source::Term),
-            to: to.as_ref().map(Source::Term),
+            from: from.as_deref().map(Source::Term),
+            to: to.as_deref().map(Source::Term),
         },
         Selectable::List(of) => Shape::List(Sources::Selectables(of)),
         Selectable::Set(of) => Shape::Set(Sources::Selectables(of)),
