@@ -14,8 +14,9 @@ pub(super) struct Token {
     pub(super) kind: Kind,
     /// Of a [`Kind::Word`]: which one of CQL's it is, if it is one.
     pub(super) word: Option<Word>,
-    /// Of what stands in quotes: whether two of them stand in it for one.
-    pub(super) doubled: bool,
+    /// Whether it means what stands there, letter for letter: a word without capitals, or what is in quotes if there are no
+    /// two of them for one.
+    pub(super) is_plain: bool,
     pub(super) start: usize,
     pub(super) end: usize,
 }
@@ -105,31 +106,37 @@ impl<'a> Lexer<'a> {
     pub(super) fn next(&mut self) -> Outcome<Token> {
         self.skip_blanks()?;
         let start = self.at;
-        let (mut word, mut doubled) = (None, false);
-        let kind = match self.byte(0) {
-            None => Kind::End,
-            Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if self.at_uuid() => {
+        let (mut word, mut is_plain) = (None, true);
+        let Some(first) = self.byte(0) else {
+            return Ok(Token { kind: Kind::End, word, is_plain, start, end: start });
+        };
+        let kind = match Start::of(first) {
+            Start::Sign(sign) => {
+                self.at += 1;
+                Kind::Sign(sign)
+            }
+            Start::HexLetter | Start::Digit if self.at_uuid() => {
                 self.at += UUID.len();
                 Kind::Uuid
             }
-            Some(first @ (b'a'..=b'z' | b'A'..=b'Z')) => self.word(first, &mut word),
-            Some(first @ b'0'..=b'9') => self.number(first)?,
-            Some(first @ b'\'') => {
-                doubled = self.quoted(first, "the string", "'")?;
+            Start::HexLetter | Start::Letter => self.word(first, &mut word, &mut is_plain),
+            Start::Digit => self.number(first)?,
+            Start::Quote => {
+                is_plain = self.quoted(first, "the string", "'")?;
                 Kind::String
             }
-            Some(first @ b'"') => {
-                doubled = self.quoted(first, "the quoted name", "\"")?;
+            Start::DoubleQuote => {
+                is_plain = self.quoted(first, "the quoted name", "\"")?;
                 if self.at == start + 2 {
                     let (at, why) = (self.position(start), "a name cannot be empty".to_owned());
                     return Err(Box::new(SyntaxError::Refused { at, why }));
                 }
                 Kind::QuotedName
             }
-            Some(b'$') if self.byte(1) == Some(b'$') => self.dollar_string()?,
-            Some(first) => Kind::Sign(self.sign(first)?),
+            Start::Other if first == b'$' && self.byte(1) == Some(b'$') => self.dollar_string()?,
+            Start::Other => Kind::Sign(self.sign(first)?),
         };
-        Ok(Token { kind, word, doubled, start, end: self.at })
+        Ok(Token { kind, word, is_plain, start, end: self.at })
     }
 
     fn byte(&self, ahead: usize) -> Option<u8> {
@@ -149,10 +156,11 @@ impl<'a> Lexer<'a> {
     /// Past blanks and comments.
     fn skip_blanks(&mut self) -> Outcome<()> {
         loop {
-            match self.byte(0) {
-                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
-                Some(b'-' | b'/') if self.skip_comment()? => {}
-                _ => return Ok(()),
+            let blanks = self.rest(0).iter();
+            let blanks = blanks.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+            self.at += blanks.count();
+            if !matches!(self.byte(0), Some(b'-' | b'/')) || !self.skip_comment()? {
+                return Ok(());
             }
         }
     }
@@ -182,15 +190,23 @@ impl<'a> Lexer<'a> {
         Box::new(SyntaxError::Unterminated { at: self.position(self.at), what, until })
     }
 
-    fn word(&mut self, first: u8, word: &mut Option<Word>) -> Kind {
+    fn word(&mut self, first: u8, word: &mut Option<Word>, is_plain: &mut bool) -> Kind {
         let rest = self.rest(0);
         if first == b'P' && has_form(rest, DURATION) {
             self.at += DURATION.len();
             return Kind::Duration;
         }
-        let length = rest.iter().position(|byte| !is_word_byte(*byte));
-        let length = length.unwrap_or(rest.len());
+        let (mut length, mut capitals) = (0, 0);
+        for byte in rest {
+            let class = class_in_word(*byte);
+            if class == NO_WORD {
+                break;
+            }
+            capitals |= class & CAPITAL;
+            length += 1;
+        }
         self.at += length;
+        *is_plain = capitals == 0;
         let written = rest.get(..length).unwrap_or_default();
         if first == b'P' && is_iso_duration(written) {
             return Kind::Duration;
@@ -240,9 +256,9 @@ impl<'a> Lexer<'a> {
         Err(Box::new(SyntaxError::OddBlob { at: self.position(start), found }))
     }
 
-    /// Text between two quotes; two quotes within it stand for one, and whether there are such.
+    /// Text between two quotes; two quotes within it stand for one. Gives whether there are none of those.
     fn quoted(&mut self, quote: u8, what: &'static str, until: &'static str) -> Outcome<bool> {
-        let (mut inside, mut doubled) = (1, false);
+        let (mut inside, mut is_plain) = (1, true);
         loop {
             let Some(length) = self.rest(inside).iter().position(|byte| *byte == quote) else {
                 return Err(self.unterminated(what, until));
@@ -252,10 +268,10 @@ impl<'a> Lexer<'a> {
                 break;
             }
             inside += 1;
-            doubled = true;
+            is_plain = false;
         }
         self.at += inside;
-        Ok(doubled)
+        Ok(is_plain)
     }
 
     fn dollar_string(&mut self) -> Outcome<Kind> {
@@ -266,22 +282,12 @@ impl<'a> Lexer<'a> {
         Ok(Kind::DollarString)
     }
 
+    /// A sign that may be another one with what follows it; no other token begins so.
     fn sign(&mut self, first: u8) -> Outcome<Sign> {
         let equals = self.byte(1) == Some(b'=');
         let (sign, length) = match first {
-            b'(' => (Sign::ParenOpen, 1),
-            b')' => (Sign::ParenClose, 1),
-            b'[' => (Sign::BracketOpen, 1),
-            b']' => (Sign::BracketClose, 1),
-            b'{' => (Sign::BraceOpen, 1),
-            b'}' => (Sign::BraceClose, 1),
-            b',' => (Sign::Comma, 1),
-            b';' => (Sign::Semicolon, 1),
-            b':' => (Sign::Colon, 1),
-            b'?' => (Sign::Question, 1),
             b'.' if self.byte(1) == Some(b'.') => (Sign::Range, 2),
             b'.' => (Sign::Point, 1),
-            b'=' => (Sign::Eq, 1),
             b'!' if equals => (Sign::NotEq, 2),
             b'<' if equals => (Sign::LtEq, 2),
             b'<' => (Sign::Lt, 1),
@@ -291,9 +297,7 @@ impl<'a> Lexer<'a> {
             b'+' => (Sign::Plus, 1),
             b'-' if equals => (Sign::MinusEq, 2),
             b'-' => (Sign::Minus, 1),
-            b'*' => (Sign::Star, 1),
             b'/' => (Sign::Slash, 1),
-            b'%' => (Sign::Percent, 1),
             _ => {
                 let rest = self.text.get(self.at..).unwrap_or_default();
                 let found = rest.chars().next().unwrap_or_default();
@@ -305,19 +309,79 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Whether a word may have this in it.
-fn is_word_byte(byte: u8) -> bool {
-    /// For each byte: a table is asked in one step.
-    const WORD_BYTES: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut letters: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
-        while let [letter, others @ ..] = letters {
-            table[*letter as usize] = true;
-            letters = others;
+/// What a token is that begins with a byte.
+#[derive(Clone, Copy)]
+enum Start {
+    /// A word.
+    Letter,
+    /// A word, or a UUID.
+    HexLetter,
+    /// A number, a UUID, a blob or a duration.
+    Digit,
+    Quote,
+    DoubleQuote,
+    /// This sign, whatever follows.
+    Sign(Sign),
+    Other,
+}
+
+impl Start {
+    /// Looked up, so that it takes as long for the last kind as for the first.
+    fn of(first: u8) -> Start {
+        const STARTS: [Start; 256] = {
+            let mut starts = [Start::Other; 256];
+            let mut byte = 0;
+            while byte < starts.len() {
+                starts[byte] = match byte as u8 {
+                    b'a'..=b'f' | b'A'..=b'F' => Start::HexLetter,
+                    b'a'..=b'z' | b'A'..=b'Z' => Start::Letter,
+                    b'0'..=b'9' => Start::Digit,
+                    b'\'' => Start::Quote,
+                    b'"' => Start::DoubleQuote,
+                    b'(' => Start::Sign(Sign::ParenOpen),
+                    b')' => Start::Sign(Sign::ParenClose),
+                    b'[' => Start::Sign(Sign::BracketOpen),
+                    b']' => Start::Sign(Sign::BracketClose),
+                    b'{' => Start::Sign(Sign::BraceOpen),
+                    b'}' => Start::Sign(Sign::BraceClose),
+                    b',' => Start::Sign(Sign::Comma),
+                    b';' => Start::Sign(Sign::Semicolon),
+                    b':' => Start::Sign(Sign::Colon),
+                    b'?' => Start::Sign(Sign::Question),
+                    b'=' => Start::Sign(Sign::Eq),
+                    b'*' => Start::Sign(Sign::Star),
+                    b'%' => Start::Sign(Sign::Percent),
+                    _ => Start::Other,
+                };
+                byte += 1;
+            }
+            starts
+        };
+        STARTS.get(usize::from(first)).copied().unwrap_or(Start::Other)
+    }
+}
+
+/// What a byte is in a word.
+const NO_WORD: u8 = 0;
+const SMALL: u8 = 1;
+const CAPITAL: u8 = 2;
+
+/// What this byte is in a word: looked up, since there are more words than anything else.
+fn class_in_word(byte: u8) -> u8 {
+    const CLASSES: [u8; 256] = {
+        let mut classes = [NO_WORD; 256];
+        let mut byte = 0;
+        while byte < classes.len() {
+            classes[byte] = match byte as u8 {
+                b'A'..=b'Z' => CAPITAL,
+                b'a'..=b'z' | b'0'..=b'9' | b'_' => SMALL,
+                _ => NO_WORD,
+            };
+            byte += 1;
         }
-        table
+        classes
     };
-    WORD_BYTES.get(usize::from(byte)).copied().unwrap_or(false)
+    CLASSES.get(usize::from(byte)).copied().unwrap_or(NO_WORD)
 }
 
 /// `0` is a hexadecimal digit, other characters are themselves.

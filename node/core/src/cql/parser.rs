@@ -23,7 +23,7 @@ use super::written::Written;
 /// Bind markers of a statement; the protocol counts values with 16 bits.
 pub const MARKERS_MAX: usize = 65_535;
 
-/// Columns and markers that there is room for when the first is read: of most statements no more come.
+/// Columns, values and markers that there is room for when the first is read: of most statements no more come.
 const FEW: usize = 8;
 
 /// A statement and its bind markers.
@@ -200,6 +200,7 @@ impl<'a> Parser<'a> {
     }
 
     /// To the next token.
+    #[inline]
     fn step(&mut self) -> Outcome<()> {
         self.tokens += 1;
         if self.tokens > self.limits.tokens {
@@ -221,6 +222,12 @@ impl<'a> Parser<'a> {
         let mut ahead = self.lexer;
         let first = ahead.next().map_or(Kind::End, |token| token.kind);
         (first, ahead.next().map_or(Kind::End, |token| token.kind))
+    }
+
+    /// What the token behind the current one begins with.
+    fn peek_byte(&self) -> Option<u8> {
+        let mut ahead = self.lexer;
+        ahead.next_byte()
     }
 
     fn peek_is_sign(&self, sign: Sign) -> bool {
@@ -275,6 +282,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A comma, or the sign that closes a list: whether the list goes on.
+    #[inline]
     fn goes_on(&mut self, close: Sign, expected: &'static str) -> Outcome<bool> {
         if self.eat_sign(Sign::Comma)? {
             return Ok(true);
@@ -302,6 +310,7 @@ impl<'a> Parser<'a> {
 // What many statements have.
 impl Parser<'_> {
     /// Runs a rule one level deeper.
+    #[inline]
     fn deeper<T>(&mut self, rule: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         self.depth += 1;
         self.check_depth()?;
@@ -319,6 +328,7 @@ impl Parser<'_> {
         self.check_depth()
     }
 
+    #[inline]
     fn check_depth(&self) -> Outcome<()> {
         if self.depth + self.operators <= self.limits.depth {
             return Ok(());
@@ -328,6 +338,7 @@ impl Parser<'_> {
     }
 
     /// Whether the current token is a name, quoted or not.
+    #[inline]
     fn at_ident(&self) -> bool {
         is_ident(self.token)
     }
@@ -351,11 +362,11 @@ impl Parser<'_> {
     fn any_word(&mut self) -> Outcome<Ident> {
         let token = self.advance()?;
         let text = self.lexer.text(token);
-        if token.kind != Kind::QuotedName {
-            return Ok(Ident::unquoted(text));
+        if token.kind == Kind::QuotedName {
+            let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+            return Ok(Ident::quoted(undoubled(inside, token, '"')));
         }
-        let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
-        Ok(Ident::quoted(undoubled(inside, token, '"')))
+        Ok(if token.is_plain { Ident::quoted(text) } else { Ident::unquoted(text) })
     }
 
     /// `name` or `keyspace.name`.
@@ -462,7 +473,7 @@ fn is_ident(token: Token) -> bool {
 
 /// The text between the two quotes of a token, where two of them stand for one.
 fn undoubled(inside: &str, token: Token, quote: char) -> Written {
-    if !token.doubled {
+    if token.is_plain {
         return inside.into();
     }
     let mut text = String::with_capacity(inside.len());

@@ -16,7 +16,7 @@ pub struct Written(Kept);
 
 #[derive(Clone)]
 enum Kept {
-    /// Invariant: `bytes[..len]` is UTF-8.
+    /// Invariant: `bytes[..len]` is UTF-8, and the rest is 0.
     Here {
         len: u8,
         bytes: [u8; HERE_MAX],
@@ -35,6 +35,19 @@ impl Written {
             Kept::There(text) => text.make_ascii_lowercase(),
         }
         lowered
+    }
+
+    /// A number that few other texts have: to look for one among many.
+    pub(super) fn number(&self) -> u64 {
+        let bytes = match &self.0 {
+            Kept::Here { bytes, .. } => bytes.as_slice(),
+            Kept::There(text) => text.as_bytes(),
+        };
+        let part = |at: usize| {
+            let part = bytes.get(at..).and_then(<[u8]>::first_chunk);
+            part.copied().map_or(0, u64::from_le_bytes)
+        };
+        part(0) ^ part(8).rotate_left(21) ^ part(bytes.len().saturating_sub(8)).rotate_left(42)
     }
 
     /// The text.
@@ -136,6 +149,7 @@ mod tests {
                 assert_eq!((written.as_str(), written.as_bytes()), (&*text, text.as_bytes()));
                 assert_eq!(written.to_string(), text);
                 assert_eq!(written, Written::from(text.clone()));
+                assert_eq!(written.number(), Written::from(text.clone()).number());
                 assert_eq!(hasher.hash_one(&written), hasher.hash_one(&*text));
             }
         }

@@ -24,6 +24,7 @@ impl Parser<'_> {
         })
     }
 
+    #[inline]
     fn selected_product(&mut self) -> Outcome<Selectable> {
         let mut left = self.selected_signed()?;
         while let Some(op) = self.product_op() {
@@ -35,6 +36,7 @@ impl Parser<'_> {
         Ok(left)
     }
 
+    #[inline]
     fn selected_signed(&mut self) -> Outcome<Selectable> {
         if let Some(constant) = self.constant()? {
             return Ok(Selectable::Term(Term::Constant(constant)));
@@ -96,6 +98,10 @@ impl Parser<'_> {
             }
             Kind::Sign(Sign::BraceOpen) => self.selected_braces(),
             Kind::Sign(Sign::ParenOpen) => self.selected_parens(),
+            // Nearly always it is a column: what is called has a parenthesis or a point behind it.
+            Kind::Word | Kind::QuotedName if !matches!(self.peek_byte(), Some(b'(' | b'.')) => {
+                self.ident(EXPECTED).map(Selectable::Column)
+            }
             Kind::Word if self.peek_is_sign(Sign::ParenOpen) => self.selected_call(),
             Kind::Word | Kind::QuotedName if self.at_call() => self.selected_function(),
             Kind::Word | Kind::QuotedName => self.ident(EXPECTED).map(Selectable::Column),

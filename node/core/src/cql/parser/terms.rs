@@ -1,6 +1,6 @@
 //! Terms: what stands where a value is wanted.
 
-use super::{Kind, Lexer, Outcome, Parser, Sign, Token, Word, is_ident, undoubled};
+use super::{FEW, Kind, Lexer, Outcome, Parser, Sign, Token, Word, is_ident, undoubled};
 use crate::cql::ast::{ArithmeticOp, QualifiedName, Term};
 use crate::cql::{Constant, Written};
 
@@ -37,6 +37,7 @@ impl<'a> Parser<'a> {
         })
     }
 
+    #[inline]
     fn product(&mut self) -> Outcome<Term> {
         let mut left = self.signed()?;
         while let Some(op) = self.product_op() {
@@ -58,6 +59,7 @@ impl<'a> Parser<'a> {
         }
     }
 
+    #[inline]
     fn signed(&mut self) -> Outcome<Term> {
         if let Some(constant) = self.constant()? {
             return Ok(Term::Constant(constant));
@@ -116,7 +118,7 @@ impl<'a> Parser<'a> {
         if self.eat_sign(close)? {
             return Ok(Vec::new());
         }
-        let mut terms = Vec::new();
+        let mut terms = Vec::with_capacity(FEW);
         loop {
             terms.push(self.term()?);
             if !self.goes_on(close, expected)? {

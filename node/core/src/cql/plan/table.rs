@@ -25,20 +25,10 @@ pub struct Table {
     name: Arc<str>,
     /// In the order of `SELECT *`.
     columns: Vec<Column>,
-    /// The places of all columns in `columns`, by [`abstract_of`] their names.
+    /// The places of all columns in `columns`, by the [numbers](Ident::number) of their names.
     places: Vec<(u64, usize)>,
     clustering: Vec<(CqlType, bool)>,
     all: Arc<Selection>,
-}
-
-/// A number for a name, which few names have in common: its last eight bytes and its length.
-fn abstract_of(name: &[u8]) -> u64 {
-    let mut last = [0; 8];
-    match name.last_chunk() {
-        Some(chunk) => last = *chunk,
-        None => last.iter_mut().zip(name).for_each(|(to, from)| *to = *from),
-    }
-    u64::from_le_bytes(last) ^ (name.len() as u64).rotate_right(8)
 }
 
 impl Table {
@@ -63,8 +53,9 @@ impl Table {
         let columns: Vec<Column> = key.chain(rows).map(column).chain(cells).collect();
 
         let named = columns.iter().zip(0..);
-        let mut places: Vec<(u64, usize)> =
-            named.map(|(column, place)| (abstract_of(column.name.as_bytes()), place)).collect();
+        let mut places: Vec<(u64, usize)> = named
+            .map(|(column, place)| (Ident::quoted(column.name.as_str()).number(), place))
+            .collect();
         places.sort_unstable();
         let clustering = def.columns.clustering.iter();
         let clustering = clustering.map(|column| (column.ty.clone(), column.reversed)).collect();
@@ -89,7 +80,7 @@ impl Table {
 
     /// The column of this name, and its place among all.
     pub(super) fn placed(&self, name: &Ident) -> Result<(usize, &Column), PlanError> {
-        let wanted = abstract_of(name.as_bytes());
+        let wanted = name.number();
         let first = self.places.partition_point(|(known, _)| *known < wanted);
         let alike = self.places.iter().skip(first).take_while(|(known, _)| *known == wanted);
         let mut columns = alike.filter_map(|(_, place)| Some((*place, self.columns.get(*place)?)));
