@@ -32,20 +32,15 @@ pub(super) enum Expr {
     List(Vec<Expr>),
     Set {
         of: CqlType,
-        elements: Vec<Expr>,
+        elements: Box<[Expr]>,
     },
     Map {
         key: CqlType,
-        pairs: Vec<(Expr, Expr)>,
+        pairs: Box<[(Expr, Expr)]>,
     },
     /// A user-defined type's value too.
     Tuple(Vec<Expr>),
-    Call {
-        function: Function,
-        args: Vec<Typed>,
-        /// Which call of the statement.
-        number: u64,
-    },
+    Call(Box<Call>),
     Cast {
         of: Box<Typed>,
         to: CqlType,
@@ -67,6 +62,15 @@ pub(super) enum Expr {
     },
     /// What a group of rows came to: an aggregate, or a value of its first row.
     Slot(usize),
+}
+
+/// A call of a function.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) function: Function,
+    pub(super) args: Vec<Typed>,
+    /// Which call of the statement.
+    pub(super) number: u64,
 }
 
 /// What expressions are evaluated against.
@@ -138,7 +142,8 @@ impl Expr {
                 let parts: Result<Vec<_>, _> = parts.iter().map(|part| part.eval(env)).collect();
                 made(collection::encode_tuple(&parts?))
             }
-            Expr::Call { function, args, number } => {
+            Expr::Call(call) => {
+                let Call { function, args, number } = &**call;
                 let mut given = Vec::with_capacity(args.len());
                 for arg in args {
                     given.push((&arg.ty, arg.expr.eval(env)?));

@@ -49,14 +49,18 @@ impl<'a> Markers<'a> {
 
     /// All of them; each has its type by now.
     pub(super) fn finish(self) -> Result<Arc<[Arc<ColumnSpec>]>, PlanError> {
-        if let Some(index) = self.specs.iter().position(Option::is_none) {
-            return invalid(format!("Cannot determine the type of bind marker {index}"));
-        }
         if self.specs.is_empty() {
             // The empty one is the same for all.
             return Ok(Arc::default());
         }
-        Ok(self.specs.into_iter().flatten().collect::<Vec<_>>().into())
+        let without = self.specs.iter().position(Option::is_none);
+        match self.specs.into_iter().collect::<Option<Vec<_>>>() {
+            Some(specs) => Ok(specs.into()),
+            None => invalid(format!(
+                "Cannot determine the type of bind marker {}",
+                without.unwrap_or_default()
+            )),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ mod parts;
 
 use super::column::{At, Column};
 use super::error::invalid;
-use super::expr::{Expr, Typed};
+use super::expr::{Call, Expr, Typed};
 use super::function::{self, Function, Takes};
 use super::markers::Markers;
 use super::source::{Shape, Source, Sources, name_of};
@@ -188,10 +188,10 @@ impl<'a, 'm> Resolver<'a, 'm> {
             }
             CqlType::Set { of: element, .. } if !is_list => {
                 let elements = self.values(of, &inner, element)?;
-                Expr::Set { of: CqlType::clone(element), elements }
+                Expr::Set { of: CqlType::clone(element), elements: elements.into() }
             }
             CqlType::Map { key, .. } if !is_list && of.len() == 0 => {
-                Expr::Map { key: CqlType::clone(key), pairs: Vec::new() }
+                Expr::Map { key: CqlType::clone(key), pairs: Box::default() }
             }
             // Of a user-defined type without any field said.
             CqlType::User { .. } if !is_list && of.len() == 0 => Expr::Tuple(Vec::new()),
@@ -232,7 +232,10 @@ impl<'a, 'm> Resolver<'a, 'm> {
             let k = self.value(k, Wanted::other(&of_key, key))?;
             pairs.push((k, self.value(v, Wanted::other(&of_value, value))?));
         }
-        Ok(Typed { ty: ty.clone(), expr: Expr::Map { key: CqlType::clone(key), pairs } })
+        Ok(Typed {
+            ty: ty.clone(),
+            expr: Expr::Map { key: CqlType::clone(key), pairs: pairs.into() },
+        })
     }
 
     fn user(
@@ -341,7 +344,8 @@ impl<'a, 'm> Resolver<'a, 'm> {
     }
 
     fn call(&mut self, function: Function, args: Vec<Typed>, gives: CqlType) -> Typed {
-        Typed { ty: gives, expr: Expr::Call { function, args, number: self.markers.call() } }
+        let call = Call { function, args, number: self.markers.call() };
+        Typed { ty: gives, expr: Expr::Call(Box::new(call)) }
     }
 
     fn function(&mut self, name: &QualifiedName, args: Sources<'_>) -> Result<Typed, PlanError> {

@@ -180,6 +180,11 @@ impl Choice {
         matches!(self.of, Of::One(_))
     }
 
+    /// Where its first column is: its place in the order of the key.
+    pub(super) fn at(&self) -> Option<At> {
+        self.columns.first().map(|column| column.at)
+    }
+
     /// The marker that alone says the value.
     pub(super) fn marker(&self) -> Option<u16> {
         match &self.of {

@@ -12,7 +12,7 @@ use crate::cql::ast::{
 };
 use crate::cql::clustering;
 use crate::cql::elements::Places;
-use crate::cql::plan::column::At;
+use crate::cql::plan::column::{At, Column};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::markers::Markers;
@@ -125,7 +125,8 @@ impl Change {
             ));
         }
         let mut resolver = Resolver::new(&table, markers);
-        let of_key = table.columns.partition_key.len().saturating_add(table.clustering().len());
+        let partition_columns = table.columns.partition_key.len();
+        let of_key = partition_columns.saturating_add(table.clustering().len());
         let mut keys = Vec::with_capacity(of_key.min(columns.len()));
         let mut cells = Vec::with_capacity(columns.len().saturating_sub(of_key));
         let mut seen = Vec::with_capacity(columns.len());
@@ -137,21 +138,27 @@ impl Change {
                 At::Cell { id, is_static } => {
                     cells.push(Target { id, is_static, what: What::value(column, value) });
                 }
-                at => {
+                At::Partition(_) | At::Clustering(_) => {
                     let columns = Subject::One(column.clone());
-                    keys.push((at, Choice { columns, of: Of::One(Tuple::One(value)) }));
+                    keys.push(Choice { columns, of: Of::One(Tuple::One(value)) });
                 }
             }
         }
         check_unique(&table, seen)?;
         let (timestamp, ttl) = using(&mut resolver, insert.using)?;
-        let partitions = partition_key(&table, &mut keys)?;
+        // In the order of the key: first the columns that choose the partition.
+        keys.sort_unstable_by_key(Choice::at);
+        let of_partition = |choice: &Choice| matches!(choice.at(), Some(At::Partition(_)));
+        let of_rows = keys.split_off(keys.partition_point(of_partition));
+        let partitions = keys;
         let static_only = !cells.is_empty() && cells.iter().all(|cell| cell.is_static);
-        let steps = if keys.is_empty() && static_only {
-            Vec::new()
-        } else {
-            clustering_key(&table, &mut keys)?
-        };
+        let key = table.all_columns().iter();
+        let (key, rows) = (key.clone().take(partition_columns), key.skip(partition_columns));
+        check_present(key, &partitions, "partition key parts")?;
+        if !(of_rows.is_empty() && static_only) {
+            check_present(rows.take(table.clustering().len()), &of_rows, "clustering keys")?;
+        }
+        let steps = of_rows.into_iter().map(Step::Choice).collect();
         let kind = Kind::Insert;
         let guard = insert.if_not_exists.then_some(Guard::NotExists);
         check_no_timestamp(guard.as_ref(), timestamp.as_ref())?;
@@ -464,34 +471,20 @@ fn missing(columns: &[&str], what: &str) -> PlanError {
     PlanError::Invalid(format!("Some {what} are missing: {}", columns.join(", ")))
 }
 
-/// What was said of the column here.
-fn take(keys: &mut Vec<(At, Choice)>, at: At) -> Option<Choice> {
-    let place = keys.iter().position(|(of, _)| *of == at)?;
-    Some(keys.swap_remove(place).1)
-}
-
-/// The choices of the partition key's columns, all of which must be there.
-fn partition_key(table: &Table, keys: &mut Vec<(At, Choice)>) -> Result<Vec<Choice>, PlanError> {
-    let mut choices = Vec::with_capacity(table.columns.partition_key.len());
+/// Of each of these columns of the key something is said. `said` is in their order.
+fn check_present<'a>(
+    columns: impl Iterator<Item = &'a Column>,
+    said: &[Choice],
+    what: &str,
+) -> Result<(), PlanError> {
+    let mut said = said.iter().peekable();
     let mut absent = Vec::new();
-    for (place, column) in table.columns.partition_key.iter().enumerate() {
-        match take(keys, At::Partition(place)) {
-            Some(choice) => choices.push(choice),
-            None => absent.push(column.name.as_str()),
+    for column in columns {
+        if said.next_if(|choice| choice.at() == Some(column.at)).is_none() {
+            absent.push(column.name.as_str());
         }
     }
-    if absent.is_empty() { Ok(choices) } else { Err(missing(&absent, "partition key parts")) }
-}
-
-fn clustering_key(table: &Table, keys: &mut Vec<(At, Choice)>) -> Result<Vec<Step>, PlanError> {
-    let (mut steps, mut absent) = (Vec::with_capacity(keys.len()), Vec::new());
-    for (place, column) in table.columns.clustering.iter().enumerate() {
-        match take(keys, At::Clustering(place)) {
-            Some(choice) => steps.push(Step::Choice(choice)),
-            None => absent.push(column.name.as_str()),
-        }
-    }
-    if absent.is_empty() { Ok(steps) } else { Err(missing(&absent, "clustering keys")) }
+    if absent.is_empty() { Ok(()) } else { Err(missing(&absent, what)) }
 }
 
 /// The restrictions of a statement that writes: of the key only, and none that needs rows to be read.
