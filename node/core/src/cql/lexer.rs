@@ -154,12 +154,16 @@ impl<'a> Lexer<'a> {
     }
 
     /// Past blanks and comments.
+    #[inline]
     fn skip_blanks(&mut self) -> Outcome<()> {
+        let bytes = self.text.as_bytes();
         loop {
-            let blanks = self.rest(0).iter();
-            let blanks = blanks.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
-            self.at += blanks.count();
-            if !matches!(self.byte(0), Some(b'-' | b'/')) || !self.skip_comment()? {
+            let mut at = self.at;
+            while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+                at += 1;
+            }
+            self.at = at;
+            if !matches!(bytes.get(at), Some(b'-' | b'/')) || !self.skip_comment()? {
                 return Ok(());
             }
         }
@@ -330,34 +334,38 @@ impl Start {
     fn of(first: u8) -> Start {
         const STARTS: [Start; 256] = {
             let mut starts = [Start::Other; 256];
-            let mut byte = 0;
-            while byte < starts.len() {
-                starts[byte] = match byte as u8 {
-                    b'a'..=b'f' | b'A'..=b'F' => Start::HexLetter,
-                    b'a'..=b'z' | b'A'..=b'Z' => Start::Letter,
-                    b'0'..=b'9' => Start::Digit,
-                    b'\'' => Start::Quote,
-                    b'"' => Start::DoubleQuote,
-                    b'(' => Start::Sign(Sign::ParenOpen),
-                    b')' => Start::Sign(Sign::ParenClose),
-                    b'[' => Start::Sign(Sign::BracketOpen),
-                    b']' => Start::Sign(Sign::BracketClose),
-                    b'{' => Start::Sign(Sign::BraceOpen),
-                    b'}' => Start::Sign(Sign::BraceClose),
-                    b',' => Start::Sign(Sign::Comma),
-                    b';' => Start::Sign(Sign::Semicolon),
-                    b':' => Start::Sign(Sign::Colon),
-                    b'?' => Start::Sign(Sign::Question),
-                    b'=' => Start::Sign(Sign::Eq),
-                    b'*' => Start::Sign(Sign::Star),
-                    b'%' => Start::Sign(Sign::Percent),
-                    _ => Start::Other,
-                };
-                byte += 1;
+            let (mut byte, mut left): (u8, &mut [Start]) = (0, &mut starts);
+            while let [start, others @ ..] = left {
+                *start = Start::begun_by(byte);
+                (byte, left) = (byte.wrapping_add(1), others);
             }
             starts
         };
         STARTS.get(usize::from(first)).copied().unwrap_or(Start::Other)
+    }
+
+    const fn begun_by(first: u8) -> Start {
+        match first {
+            b'a'..=b'f' | b'A'..=b'F' => Start::HexLetter,
+            b'a'..=b'z' | b'A'..=b'Z' => Start::Letter,
+            b'0'..=b'9' => Start::Digit,
+            b'\'' => Start::Quote,
+            b'"' => Start::DoubleQuote,
+            b'(' => Start::Sign(Sign::ParenOpen),
+            b')' => Start::Sign(Sign::ParenClose),
+            b'[' => Start::Sign(Sign::BracketOpen),
+            b']' => Start::Sign(Sign::BracketClose),
+            b'{' => Start::Sign(Sign::BraceOpen),
+            b'}' => Start::Sign(Sign::BraceClose),
+            b',' => Start::Sign(Sign::Comma),
+            b';' => Start::Sign(Sign::Semicolon),
+            b':' => Start::Sign(Sign::Colon),
+            b'?' => Start::Sign(Sign::Question),
+            b'=' => Start::Sign(Sign::Eq),
+            b'*' => Start::Sign(Sign::Star),
+            b'%' => Start::Sign(Sign::Percent),
+            _ => Start::Other,
+        }
     }
 }
 
@@ -366,18 +374,18 @@ const NO_WORD: u8 = 0;
 const SMALL: u8 = 1;
 const CAPITAL: u8 = 2;
 
-/// What this byte is in a word: looked up, since there are more words than anything else.
+/// Looked up, since more bytes are in words than in anything else.
 fn class_in_word(byte: u8) -> u8 {
     const CLASSES: [u8; 256] = {
         let mut classes = [NO_WORD; 256];
-        let mut byte = 0;
-        while byte < classes.len() {
-            classes[byte] = match byte as u8 {
+        let (mut byte, mut left): (u8, &mut [u8]) = (0, &mut classes);
+        while let [class, others @ ..] = left {
+            *class = match byte {
                 b'A'..=b'Z' => CAPITAL,
                 b'a'..=b'z' | b'0'..=b'9' | b'_' => SMALL,
                 _ => NO_WORD,
             };
-            byte += 1;
+            (byte, left) = (byte.wrapping_add(1), others);
         }
         classes
     };

@@ -312,14 +312,25 @@ impl Parser<'_> {
     /// Runs a rule one level deeper.
     #[inline]
     fn deeper<T>(&mut self, rule: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        self.enter()?;
+        let outcome = rule(self)?;
+        self.leave();
+        Ok(outcome)
+    }
+
+    /// Begins a level; [`Parser::leave`] ends it, but for an error, which ends all.
+    #[inline]
+    fn enter(&mut self) -> Outcome<()> {
         self.depth += 1;
-        self.check_depth()?;
-        let outcome = rule(self);
+        self.check_depth()
+    }
+
+    #[inline]
+    fn leave(&mut self) {
         self.depth -= 1;
         if self.depth == 0 {
             self.operators = 0;
         }
-        outcome
     }
 
     /// Counts an operator, which puts what stands before it one level deeper.

@@ -8,35 +8,37 @@ const EXPECTED: &str = "a column, a function or a value";
 impl Parser<'_> {
     /// One selectable with its operators.
     pub(super) fn selectable(&mut self) -> Outcome<Selectable> {
-        self.deeper(|parser| {
-            let mut left = parser.selected_product()?;
-            loop {
-                let op = match parser.token.kind {
-                    Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
-                    Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
-                    _ => return Ok(left),
-                };
-                parser.operator()?;
-                parser.advance()?;
-                let right = Box::new(parser.selected_product()?);
-                left = Selectable::Arithmetic { op, left: Box::new(left), right };
-            }
-        })
+        self.enter()?;
+        let mut left = self.selected_product()?;
+        loop {
+            let op = match self.token.kind {
+                Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
+                Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
+                _ => break,
+            };
+            self.operator()?;
+            self.step()?;
+            let right = Box::new(self.selected_product()?);
+            left = Selectable::Arithmetic { op, left: Box::new(left), right };
+        }
+        self.leave();
+        Ok(left)
     }
 
-    #[inline]
+    // Nearly every selectable is one column: it is not handed from function to function.
+    #[inline(always)]
     fn selected_product(&mut self) -> Outcome<Selectable> {
         let mut left = self.selected_signed()?;
         while let Some(op) = self.product_op() {
             self.operator()?;
-            self.advance()?;
+            self.step()?;
             let right = Box::new(self.selected_signed()?);
             left = Selectable::Arithmetic { op, left: Box::new(left), right };
         }
         Ok(left)
     }
 
-    #[inline]
+    #[inline(always)]
     fn selected_signed(&mut self) -> Outcome<Selectable> {
         if let Some(constant) = self.constant()? {
             return Ok(Selectable::Term(Term::Constant(constant)));
@@ -46,6 +48,9 @@ impl Parser<'_> {
             return Ok(Selectable::Negative(Box::new(of)));
         }
         let of = self.selected_simple()?;
+        if !matches!(self.token.kind, Kind::Sign(Sign::Point | Sign::BracketOpen)) {
+            return Ok(of);
+        }
         self.parts_of(of)
     }
 

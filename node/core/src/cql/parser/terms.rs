@@ -18,31 +18,31 @@ impl<'a> Parser<'a> {
     }
 
     fn sum(&mut self, stop_before_column: bool) -> Outcome<Term> {
-        self.deeper(|parser| {
-            let mut left = parser.product()?;
-            loop {
-                let op = match parser.token.kind {
-                    Kind::Sign(Sign::Plus) if stop_before_column && parser.column_follows() => {
-                        return Ok(left);
-                    }
-                    Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
-                    Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
-                    _ => return Ok(left),
-                };
-                parser.operator()?;
-                parser.advance()?;
-                let right = Box::new(parser.product()?);
-                left = Term::Arithmetic { op, left: Box::new(left), right };
-            }
-        })
+        self.enter()?;
+        let mut left = self.product()?;
+        loop {
+            let op = match self.token.kind {
+                Kind::Sign(Sign::Plus) if stop_before_column && self.column_follows() => break,
+                Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
+                Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
+                _ => break,
+            };
+            self.operator()?;
+            self.step()?;
+            let right = Box::new(self.product()?);
+            left = Term::Arithmetic { op, left: Box::new(left), right };
+        }
+        self.leave();
+        Ok(left)
     }
 
-    #[inline]
+    // Nearly every term is one constant or one marker: it is not handed from function to function.
+    #[inline(always)]
     fn product(&mut self) -> Outcome<Term> {
         let mut left = self.signed()?;
         while let Some(op) = self.product_op() {
             self.operator()?;
-            self.advance()?;
+            self.step()?;
             let right = Box::new(self.signed()?);
             left = Term::Arithmetic { op, left: Box::new(left), right };
         }
@@ -59,7 +59,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn signed(&mut self) -> Outcome<Term> {
         if let Some(constant) = self.constant()? {
             return Ok(Term::Constant(constant));

@@ -7,11 +7,11 @@ use super::error::invalid;
 use super::expr::{Call, Expr, Typed};
 use super::function::{self, Function, Takes};
 use super::markers::Markers;
-use super::source::{Shape, Source, Sources, name_of};
+use super::source::{Pairs, Shape, Source, Sources, name_of};
 use super::table::Table;
 use super::{PlanError, Value};
 use crate::cql::Constant;
-use crate::cql::ast::{ArithmeticOp, Ident, QualifiedName, StoredFact, TypeName};
+use crate::cql::ast::{ArithmeticOp, Ident, QualifiedName, StoredFact, Term, TypeName};
 use crate::cql::functions::{self, AggregateKind, Operator};
 use crate::cql::types::CqlType;
 use bytes::Bytes;
@@ -219,7 +219,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
     fn map(
         &mut self,
         source: Source<'_>,
-        of: Vec<(Source<'_>, Source<'_>)>,
+        of: Pairs<'_>,
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
         let Some(Wanted { of: name, ty }) = wanted else { return unknown_type(source) };
@@ -228,7 +228,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
         };
         let (of_key, of_value) = (format_args!("key({name})"), format_args!("value({name})"));
         let mut pairs = Vec::with_capacity(of.len());
-        for (k, v) in of {
+        for (k, v) in of.iter() {
             let k = self.value(k, Wanted::other(&of_key, key))?;
             pairs.push((k, self.value(v, Wanted::other(&of_value, value))?));
         }
@@ -241,7 +241,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
     fn user(
         &mut self,
         source: Source<'_>,
-        fields: Vec<(&Ident, Source<'_>)>,
+        fields: &[(Ident, Term)],
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
         let Some(Wanted { of: name, ty }) = wanted else { return unknown_type(source) };
@@ -259,7 +259,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
             let said = fields.iter().rfind(|(name, _)| name.as_str() == field);
             let name = format_args!("{name}.{field}");
             parts.push(match said {
-                Some((_, value)) => self.value(*value, Wanted::other(&name, ty))?,
+                Some((_, value)) => self.value(Source::Term(value), Wanted::other(&name, ty))?,
                 None => Expr::Constant(None),
             });
         }

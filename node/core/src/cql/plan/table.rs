@@ -81,18 +81,18 @@ impl Table {
     /// The column of this name, and its place among all.
     pub(super) fn placed(&self, name: &Ident) -> Result<(usize, &Column), PlanError> {
         let wanted = name.number();
-        let first = self.places.partition_point(|(known, _)| *known < wanted);
-        let alike = self.places.iter().skip(first).take_while(|(known, _)| *known == wanted);
-        let mut columns = alike.filter_map(|(_, place)| Some((*place, self.columns.get(*place)?)));
-        match columns.find(|(_, column)| *name == column.name.as_str()) {
-            Some(found) => Ok(found),
-            None => invalid(format!(
-                "Undefined column name {} in table {}.{}",
-                name.as_str(),
-                self.keyspace,
-                self.name
-            )),
+        let first = self.places.partition_point(|(number, _)| *number < wanted);
+        for (number, place) in self.places.iter().skip(first) {
+            match self.columns.get(*place) {
+                Some(column) if *number == wanted && *name == column.name.as_str() => {
+                    return Ok((*place, column));
+                }
+                Some(_) if *number == wanted => {}
+                _ => break,
+            }
         }
+        let (keyspace, table) = (&self.keyspace, &self.name);
+        invalid(format!("Undefined column name {} in table {keyspace}.{table}", name.as_str()))
     }
 
     /// The column of this name.

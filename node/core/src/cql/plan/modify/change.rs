@@ -202,7 +202,7 @@ impl Change {
                     let wanted = Wanted::column(column);
                     What::value(column, resolver.value(Source::Term(value), wanted)?)
                 }
-                other => What::Elements(Box::new(Elements::change(column, other, &mut resolver)?)),
+                other => What::Elements(Elements::change(column, other, &mut resolver)?),
             };
             cells.push(Target { id, is_static, what });
         }
@@ -245,7 +245,7 @@ impl Change {
                 What::Cell(Expr::Constant(None))
             } else {
                 let elements = Elements::delete(column, &deletion.place, &mut resolver)?;
-                What::Elements(Box::new(elements))
+                What::Elements(elements)
             };
             cells.push(Target { id, is_static, what });
         }

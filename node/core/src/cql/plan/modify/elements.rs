@@ -46,14 +46,14 @@ enum Operation {
     Prepend(Expr),
     Remove(Expr),
     SetElement {
-        key: Expr,
+        key: Box<Expr>,
         value: Expr,
     },
     RemoveElement(Expr),
     /// Of a field, by its path; null removes it.
     SetField {
         path: Bytes,
-        value: Expr,
+        value: Box<Expr>,
     },
     Delete,
 }
@@ -86,7 +86,7 @@ impl Elements {
             let (path, of) = field_of(column, field, "operation")?;
             let name = format_args!("{name}.{field}");
             let value = resolver.value(Source::Term(value), Wanted::other(&name, of))?;
-            return Ok(Elements::of(column, Operation::SetField { path, value }));
+            return Ok(Elements::of(column, Operation::SetField { path, value: Box::new(value) }));
         }
         check(column, "operation")?;
         let mut value = |value, wanted: Wanted<'_>| resolver.value(Source::Term(value), wanted);
@@ -111,25 +111,18 @@ impl Elements {
                 _ => Operation::Remove(value(term, whole)?),
             },
             Assignment::SetElement { key, value: term, .. } => {
-                let of_value = format_args!("value({name})");
-                match ty {
-                    CqlType::List { of, .. } => Operation::SetElement {
-                        key: value(
-                            key,
-                            Wanted::other(&format_args!("idx({name})"), &CqlType::Int),
-                        )?,
-                        value: value(term, Wanted::other(&of_value, of))?,
-                    },
-                    CqlType::Map { key: of_key, value: of, .. } => Operation::SetElement {
-                        key: value(key, Wanted::other(&format_args!("key({name})"), of_key))?,
-                        value: value(term, Wanted::other(&of_value, of))?,
-                    },
+                let (word, of_key, of) = match ty {
+                    CqlType::List { of, .. } => ("idx", &CqlType::Int, of),
+                    CqlType::Map { key, value, .. } => ("key", &**key, value),
                     _ => {
                         return invalid(format!(
                             "Invalid operation for set column {name}: its elements have no values, write {name} = {name} + {{…}}"
                         ));
                     }
-                }
+                };
+                let key = value(key, Wanted::other(&format_args!("{word}({name})"), of_key))?;
+                let value = value(term, Wanted::other(&format_args!("value({name})"), of))?;
+                Operation::SetElement { key: Box::new(key), value }
             }
             Assignment::SetField { .. } => {
                 return invalid(format!("Invalid operation: {name} of type {ty} has no fields"));
@@ -151,7 +144,10 @@ impl Elements {
             Place::Field(field) => {
                 let (path, _) = field_of(column, field, "deletion operation")?;
                 let value = Expr::Constant(None);
-                return Ok(Elements::of(column, Operation::SetField { path, value }));
+                return Ok(Elements::of(
+                    column,
+                    Operation::SetField { path, value: Box::new(value) },
+                ));
             }
         };
         check(column, "deletion operation")?;

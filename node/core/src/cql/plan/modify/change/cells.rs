@@ -25,7 +25,7 @@ pub(super) enum What {
     /// Its one cell.
     Cell(Expr),
     /// Cells of its elements.
-    Elements(Box<Elements>),
+    Elements(Elements),
     /// One more element: an increment.
     Counter(Increment),
 }
@@ -34,7 +34,7 @@ impl What {
     /// The column gets this value.
     pub(super) fn value(column: &Column, value: Expr) -> What {
         if column.ty.is_multicell() {
-            What::Elements(Box::new(Elements::assign(column, value)))
+            What::Elements(Elements::assign(column, value))
         } else {
             What::Cell(value)
         }
