@@ -124,3 +124,41 @@ impl Deref for Table {
         &self.def
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{CellColumn, Columns, TableId, TableOptions};
+    use crate::types::TimestampMicros;
+
+    #[test]
+    fn columns_are_found_by_their_names_whatever_these_have_in_common() {
+        let middle = |nth: usize| format!("the_same_before_{nth:04}_and_the_same_behind");
+        let mut names: Vec<String> = (0..200).map(|nth| format!("column_{nth}")).collect();
+        // The numbers of these are one, for they are made of both ends.
+        names.extend((0..200).map(middle));
+        let cells = (0..).zip(&names).map(|(id, name)| {
+            let (id, name, ty) = (crate::data::ColumnId(id), name.clone(), CqlType::Int);
+            CellColumn { id, name, ty, is_static: false }
+        });
+        let columns = Columns { cells: cells.collect(), next_id: 400, ..Columns::key_value() };
+        let table = Table::new(TableDef {
+            id: TableId(1),
+            keyspace: "ks".to_owned(),
+            name: "t".to_owned(),
+            columns,
+            options: TableOptions::default(),
+            altered: TimestampMicros(0),
+            dropped: false,
+        });
+        for name in names.iter().map(String::as_str).chain(["key"]) {
+            let (place, column) = table.placed(&Ident::quoted(name)).unwrap();
+            assert_eq!(column.name, name);
+            assert_eq!(table.all_columns()[place].at, column.at);
+        }
+        for other in ["", "column_200", "Column_1", &middle(200)] {
+            let error = table.column(&Ident::quoted(other)).unwrap_err().to_string();
+            assert_eq!(error, format!("Undefined column name {other} in table ks.t"));
+        }
+    }
+}
