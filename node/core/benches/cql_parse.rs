@@ -15,7 +15,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use helenus_core::cql::plan::{Catalog, plan};
+use helenus_core::cql::plan::{Catalog, Table, plan};
 use helenus_core::cql::{self, Parsed, ast, define};
 use helenus_core::{TableDef, TableId, TimestampMicros};
 use std::collections::BTreeMap;
@@ -94,10 +94,10 @@ const ROUNDS: usize = 9;
 const RUNS: u32 = 1000;
 
 /// The tables, as a node keeps them.
-struct Tables(BTreeMap<String, BTreeMap<String, Arc<TableDef>>>);
+struct Tables(BTreeMap<String, BTreeMap<String, Arc<Table>>>);
 
 impl Catalog for Tables {
-    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>> {
+    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<Table>> {
         self.0.get(keyspace)?.get(name).cloned()
     }
 
@@ -127,7 +127,7 @@ impl Tables {
                 altered: TimestampMicros(0),
                 dropped: false,
             };
-            tables.0.entry(keyspace).or_default().insert(name, Arc::new(def));
+            tables.0.entry(keyspace).or_default().insert(name, Arc::new(Table::new(def)));
         }
         tables
     }

@@ -12,6 +12,7 @@ mod lexer;
 mod parser;
 mod error;
 // What a value is.
+mod written;
 mod constant;
 mod literal;
 mod text;
@@ -43,3 +44,4 @@ pub use error::{Found, Position, SyntaxError};
 pub use parser::{Limits, MARKERS_MAX, Parsed, parse, parse_within};
 pub use types::{CqlType, TYPE_DEPTH_MAX, TYPE_PARTS_MAX, TypeError, UserType};
 pub use value::ValueError;
+pub use written::Written;

@@ -220,11 +220,9 @@ fn described(columns: &[&str], rows: Vec<Row>) -> Response {
 }
 
 fn typed(columns: &[(&str, CqlType)], rows: Vec<Row>) -> Response {
-    let spec = |(name, ty): &(&str, CqlType)| ColumnSpec {
-        keyspace: Arc::from("system"),
-        table: Arc::from("describe"),
-        name: (*name).to_owned(),
-        ty: ty.clone(),
+    let spec = |(name, ty): &(&str, CqlType)| {
+        let (keyspace, table) = (Arc::from("system"), Arc::from("describe"));
+        Arc::new(ColumnSpec { keyspace, table, name: (*name).to_owned(), ty: ty.clone() })
     };
     let metadata = RowsMetadata::new(columns.iter().map(spec).collect());
     Response::Rows(Rows { metadata, rows })

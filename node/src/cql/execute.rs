@@ -18,7 +18,7 @@ use crate::schema::builtin::AUTH;
 use bytes::Bytes;
 use helenus_core::cql::ast::{BatchKind as AstBatchKind, Statement as Parsed};
 use helenus_core::cql::plan::{
-    BatchLimits, BatchPlan, Catalog, Held, ModifyPlan, Moment, Plan, PlanError, WriteAt,
+    BatchLimits, BatchPlan, Catalog, Held, ModifyPlan, Moment, Plan, PlanError, Table, WriteAt,
     check_batch, plan,
 };
 use helenus_core::{GcSeconds, Key, Level, Partition, TableDef, TimestampMicros};
@@ -36,7 +36,7 @@ struct View<'a> {
 }
 
 impl Catalog for View<'_> {
-    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>> {
+    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<Table>> {
         if is_system(keyspace) {
             return self.front.tables.table(keyspace, name);
         }

@@ -41,9 +41,9 @@ impl Known {
 pub(super) struct Planned {
     pub(super) schema: Arc<SchemaView>,
     pub(super) plan: Plan,
-    pub(super) markers: Arc<[ColumnSpec]>,
+    pub(super) markers: Arc<[Arc<ColumnSpec>]>,
     /// Of the result; none if it has no rows.
-    pub(super) columns: Option<Arc<[ColumnSpec]>>,
+    pub(super) columns: Option<Arc<[Arc<ColumnSpec>]>>,
     /// Names `columns`, once somebody asks.
     metadata_id: OnceLock<Bytes>,
 }

@@ -16,6 +16,7 @@ use super::Front;
 use crate::schema::builtin::{AUTH, TRACES, builtin, definitions};
 use bytes::Bytes;
 use helenus_core::cql::CqlType;
+use helenus_core::cql::plan::Table;
 use helenus_core::schema::Columns;
 use helenus_core::{Key, KeyspaceDef, Partition, Replication, TableDef, TypeDef};
 use rows::{Cells, Made};
@@ -56,32 +57,41 @@ pub(super) fn is_made_up(keyspace: &str) -> bool {
 /// The definitions of the system's tables.
 #[derive(Debug)]
 pub(super) struct SystemTables {
-    tables: BTreeMap<(String, String), Arc<TableDef>>,
+    /// By keyspace and name.
+    tables: BTreeMap<String, BTreeMap<String, Arc<Table>>>,
 }
 
 impl SystemTables {
     pub(super) fn new() -> SystemTables {
-        let tables = definitions(DEFINITIONS).chain(builtin().tables.iter().cloned());
-        let tables = tables.map(|def| ((def.keyspace.clone(), def.name.clone()), Arc::new(def)));
-        SystemTables { tables: tables.collect() }
+        let mut tables: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for def in definitions(DEFINITIONS).chain(builtin().tables.iter().cloned()) {
+            let of_keyspace = tables.entry(def.keyspace.clone()).or_default();
+            of_keyspace.insert(def.name.clone(), Arc::new(Table::new(def)));
+        }
+        SystemTables { tables }
     }
 
-    pub(super) fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>> {
-        self.tables.get(&(keyspace.to_owned(), name.to_owned())).cloned()
+    pub(super) fn table(&self, keyspace: &str, name: &str) -> Option<Arc<Table>> {
+        self.tables.get(keyspace)?.get(name).cloned()
+    }
+
+    /// All, by keyspace and name.
+    fn all(&self) -> impl Iterator<Item = &TableDef> {
+        self.tables.values().flat_map(BTreeMap::values).map(|table| &**table.def())
     }
 
     /// Those of one keyspace, by their names.
     pub(super) fn of(&self, keyspace: &str) -> impl Iterator<Item = &TableDef> {
-        self.tables.values().map(|def| &**def).filter(move |def| def.keyspace == keyspace)
+        self.all().filter(move |def| def.keyspace == keyspace)
     }
 
     /// The tables of Cassandra that are tables there too, and not virtual.
     fn ordinary(&self) -> impl Iterator<Item = &TableDef> {
-        self.tables.values().map(|def| &**def).filter(|def| !is_virtual(&def.keyspace))
+        self.all().filter(|def| !is_virtual(&def.keyspace))
     }
 
     fn virtual_ones(&self) -> impl Iterator<Item = &TableDef> {
-        self.tables.values().map(|def| &**def).filter(|def| is_virtual(&def.keyspace))
+        self.all().filter(|def| is_virtual(&def.keyspace))
     }
 }
 
@@ -338,7 +348,7 @@ mod tests {
     #[test]
     fn every_definition_is_one() {
         let tables = SystemTables::new();
-        assert!(tables.tables.values().all(|def| is_system(&def.keyspace)));
+        assert!(tables.all().all(|def| is_system(&def.keyspace)));
         for (keyspace, name) in [
             ("system", "local"),
             ("system", "peers"),
@@ -356,10 +366,10 @@ mod tests {
     fn every_column_of_a_row_is_one_of_its_table() {
         // `Made::row` panics otherwise.
         let tables = SystemTables::new();
-        let mut made = Made::new(&tables.tables[&("system_schema".into(), "tables".into())]);
+        let mut made = Made::new(tables.tables["system_schema"]["tables"].def());
         tables.ordinary().for_each(|def| made.row(table_row(def)));
         assert_eq!(made.partitions().len(), 4, "one of each keyspace");
-        let mut made = Made::new(&tables.tables[&("system_schema".into(), "columns".into())]);
+        let mut made = Made::new(tables.tables["system_schema"]["columns"].def());
         tables.ordinary().for_each(|def| column_rows(&mut made, def));
         assert_eq!(made.partitions().len(), 4);
     }

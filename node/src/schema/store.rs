@@ -6,6 +6,7 @@ use super::builtin::builtin;
 use crate::seams::background::{self, Background, Lane};
 use crate::seams::disk::Disk;
 use crate::storage::{Engine, StorageError};
+use helenus_core::cql::plan::Table;
 use helenus_core::{Schema, TableDef, TableId};
 use helenus_proto::{schema as wire, v1};
 use prost::Message as _;
@@ -58,7 +59,7 @@ pub struct SchemaView {
     pub version: String,
     by_id: BTreeMap<TableId, (String, String)>,
     /// By keyspace and name, with what their types are made of. Made here, once, and not for each statement about them.
-    by_name: BTreeMap<String, BTreeMap<String, Arc<TableDef>>>,
+    by_name: BTreeMap<String, BTreeMap<String, Arc<Table>>>,
 }
 
 impl SchemaView {
@@ -67,14 +68,15 @@ impl SchemaView {
         let mut by_name: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for table in schema.live_tables() {
             let of_keyspace = by_name.entry(table.keyspace.clone()).or_default();
-            of_keyspace.insert(table.name.clone(), Arc::new(schema.resolve(table)));
+            let resolved = Table::new(schema.resolve(table));
+            of_keyspace.insert(table.name.clone(), Arc::new(resolved));
         }
         let (version, by_id) = (schema.version().to_string(), by_id.collect());
         SchemaView { version, by_id, by_name, schema }
     }
 
     /// The table of this name, with its user-defined types resolved, unless it or its keyspace was dropped.
-    pub fn table_named(&self, keyspace: &str, name: &str) -> Option<&Arc<TableDef>> {
+    pub fn table_named(&self, keyspace: &str, name: &str) -> Option<&Arc<Table>> {
         self.by_name.get(keyspace)?.get(name)
     }
 

@@ -30,7 +30,7 @@ const SPECS: &str = "the columns";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Columns {
     /// Each with name and type.
-    Described(Arc<[ColumnSpec]>),
+    Described(Arc<[Arc<ColumnSpec>]>),
     /// So many. To clients that know them from PREPARED and said so (`skip_metadata`), and for results without rows.
     Counted(u32),
 }
@@ -63,7 +63,7 @@ pub struct Prepared {
     /// What EXECUTE will name of the result. v5 only; `None` reads as and is written as no bytes.
     pub result_metadata_id: Option<Bytes>,
     /// Each marker of the statement.
-    pub markers: Arc<[ColumnSpec]>,
+    pub markers: Arc<[Arc<ColumnSpec>]>,
     /// Which markers are the partition key's columns, in the key's order; empty if not all of them are bound.
     pub pk_indexes: Vec<u16>,
     /// The columns of its result.
@@ -82,7 +82,7 @@ impl Columns {
 
 impl RowsMetadata {
     /// Described columns of a last page.
-    pub fn new(columns: Arc<[ColumnSpec]>) -> RowsMetadata {
+    pub fn new(columns: Arc<[Arc<ColumnSpec>]>) -> RowsMetadata {
         let columns = Columns::Described(columns);
         RowsMetadata { columns, paging_state: None, new_metadata_id: None }
     }
@@ -225,16 +225,17 @@ impl Prepared {
 }
 
 /// Keyspace and table, if all columns are of one table.
-fn one_table(specs: &[ColumnSpec]) -> Option<(&str, &str)> {
+fn one_table(specs: &[Arc<ColumnSpec>]) -> Option<(&str, &str)> {
     let (first, others) = specs.split_first()?;
-    let same = |spec: &ColumnSpec| spec.keyspace == first.keyspace && spec.table == first.table;
+    let same =
+        |spec: &Arc<ColumnSpec>| spec.keyspace == first.keyspace && spec.table == first.table;
     others.iter().all(same).then_some((&*first.keyspace, &*first.table))
 }
 
 fn write_specs(
     to: &mut Writer<'_>,
     version: Version,
-    specs: &[ColumnSpec],
+    specs: &[Arc<ColumnSpec>],
     global: Option<(&str, &str)>,
 ) -> Result<(), EncodeError> {
     let table = |to: &mut Writer<'_>, keyspace: &str, table: &str| {
@@ -254,7 +255,11 @@ fn write_specs(
     Ok(())
 }
 
-fn read_specs(from: &mut Reader, count: u32, flags: i32) -> Result<Arc<[ColumnSpec]>, Malformed> {
+fn read_specs(
+    from: &mut Reader,
+    count: u32,
+    flags: i32,
+) -> Result<Arc<[Arc<ColumnSpec>]>, Malformed> {
     let table = |from: &mut Reader| -> Result<(Arc<str>, Arc<str>), Malformed> {
         let keyspace = from.string("a column's keyspace")?;
         Ok((keyspace.into(), from.string("a column's table")?.into()))
@@ -273,7 +278,7 @@ fn read_specs(from: &mut Reader, count: u32, flags: i32) -> Result<Arc<[ColumnSp
             None => table(from)?,
         };
         let name = from.string("a column's name")?;
-        specs.push(ColumnSpec { keyspace, table, name, ty: read_type(from)? });
+        specs.push(Arc::new(ColumnSpec { keyspace, table, name, ty: read_type(from)? }));
     }
     Ok(specs.into())
 }

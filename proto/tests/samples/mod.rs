@@ -208,13 +208,11 @@ pub(crate) fn types() -> Vec<CqlType> {
     types
 }
 
-pub(crate) fn specs(tables: &[&str]) -> Arc<[ColumnSpec]> {
+pub(crate) fn specs(tables: &[&str]) -> Arc<[Arc<ColumnSpec>]> {
     let types = types().into_iter().enumerate();
-    let spec = |(nth, ty): (usize, CqlType)| ColumnSpec {
-        keyspace: "ks".into(),
-        table: tables[nth % tables.len()].into(),
-        name: format!("c{nth}"),
-        ty,
+    let spec = |(nth, ty): (usize, CqlType)| {
+        let (keyspace, table) = ("ks".into(), tables[nth % tables.len()].into());
+        Arc::new(ColumnSpec { keyspace, table, name: format!("c{nth}"), ty })
     };
     types.map(spec).collect()
 }

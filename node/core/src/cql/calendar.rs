@@ -250,7 +250,7 @@ fn number(text: &mut &str) -> Option<i64> {
 
 /// The number at the front of `text`; what follows it goes to `rest`.
 fn number_of<'a>(text: &'a str, rest: &mut &'a str) -> Option<i64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, tail) = text.split_at_checked(end)?;
     *rest = tail;
     digits.parse().ok()

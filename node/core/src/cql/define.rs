@@ -164,7 +164,7 @@ fn reversed(create: &CreateTable) -> Result<Vec<bool>, DefineError> {
 /// A constant as text, without quotes: Cassandra reads `3` and `'3'` alike where a property is concerned.
 fn text_of(constant: &Constant) -> String {
     match constant {
-        Constant::String(text) => text.clone(),
+        Constant::String(text) => text.to_string(),
         other => other.to_string(),
     }
 }

@@ -170,7 +170,7 @@ fn map(class: &str, entries: impl IntoIterator<Item = (String, String)>) -> Stri
 }
 
 fn quoted(text: &str) -> String {
-    Constant::String(text.to_owned()).to_string()
+    Constant::String(text.into()).to_string()
 }
 
 fn name(name: &str) -> String {

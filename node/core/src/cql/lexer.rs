@@ -14,6 +14,9 @@ pub(super) struct Token {
     pub(super) kind: Kind,
     /// Of a [`Kind::Word`]: which one of CQL's it is, if it is one.
     pub(super) word: Option<Word>,
+    /// Whether it means what stands there, letter for letter: a word without capitals, or what is in quotes if there are no
+    /// two of them for one.
+    pub(super) is_plain: bool,
     pub(super) start: usize,
     pub(super) end: usize,
 }
@@ -103,13 +106,37 @@ impl<'a> Lexer<'a> {
     pub(super) fn next(&mut self) -> Outcome<Token> {
         self.skip_blanks()?;
         let start = self.at;
-        let kind = match self.byte(0) {
-            None => Kind::End,
-            Some(first) => self.token(first)?,
+        let (mut word, mut is_plain) = (None, true);
+        let Some(first) = self.byte(0) else {
+            return Ok(Token { kind: Kind::End, word, is_plain, start, end: start });
         };
-        let token = Token { kind, word: None, start, end: self.at };
-        let word = if kind == Kind::Word { Word::of(self.text(token).as_bytes()) } else { None };
-        Ok(Token { word, ..token })
+        let kind = match Start::of(first) {
+            Start::Sign(sign) => {
+                self.at += 1;
+                Kind::Sign(sign)
+            }
+            Start::HexLetter | Start::Digit if self.at_uuid() => {
+                self.at += UUID.len();
+                Kind::Uuid
+            }
+            Start::HexLetter | Start::Letter => self.word(first, &mut word, &mut is_plain),
+            Start::Digit => self.number(first)?,
+            Start::Quote => {
+                is_plain = self.quoted(first, "the string", "'")?;
+                Kind::String
+            }
+            Start::DoubleQuote => {
+                is_plain = self.quoted(first, "the quoted name", "\"")?;
+                if self.at == start + 2 {
+                    let (at, why) = (self.position(start), "a name cannot be empty".to_owned());
+                    return Err(Box::new(SyntaxError::Refused { at, why }));
+                }
+                Kind::QuotedName
+            }
+            Start::Other if first == b'$' && self.byte(1) == Some(b'$') => self.dollar_string()?,
+            Start::Other => Kind::Sign(self.sign(first)?),
+        };
+        Ok(Token { kind, word, is_plain, start, end: self.at })
     }
 
     fn byte(&self, ahead: usize) -> Option<u8> {
@@ -121,33 +148,23 @@ impl<'a> Lexer<'a> {
         self.text.as_bytes().get(self.at + ahead..).unwrap_or_default()
     }
 
-    fn token(&mut self, first: u8) -> Outcome<Kind> {
-        match first {
-            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' if self.at_uuid() => {
-                self.at += UUID.len();
-                Ok(Kind::Uuid)
-            }
-            b'a'..=b'z' | b'A'..=b'Z' => Ok(self.word(first)),
-            b'0'..=b'9' => self.number(first),
-            b'\'' => self.quoted(first, Kind::String, "the string", "'"),
-            b'"' => self.quoted(first, Kind::QuotedName, "the quoted name", "\""),
-            b'$' if self.byte(1) == Some(b'$') => self.dollar_string(),
-            _ => self.sign(first).map(Kind::Sign),
-        }
-    }
-
     fn at_uuid(&self) -> bool {
         // Most words and numbers have no hyphen there.
         self.byte(8) == Some(b'-') && has_form(self.rest(0), UUID)
     }
 
     /// Past blanks and comments.
+    #[inline]
     fn skip_blanks(&mut self) -> Outcome<()> {
+        let bytes = self.text.as_bytes();
         loop {
-            match self.byte(0) {
-                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
-                Some(b'-' | b'/') if self.skip_comment()? => {}
-                _ => return Ok(()),
+            let mut at = self.at;
+            while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+                at += 1;
+            }
+            self.at = at;
+            if !matches!(bytes.get(at), Some(b'-' | b'/')) || !self.skip_comment()? {
+                return Ok(());
             }
         }
     }
@@ -177,17 +194,29 @@ impl<'a> Lexer<'a> {
         Box::new(SyntaxError::Unterminated { at: self.position(self.at), what, until })
     }
 
-    fn word(&mut self, first: u8) -> Kind {
-        if first == b'P' && has_form(self.rest(0), DURATION) {
+    fn word(&mut self, first: u8, word: &mut Option<Word>, is_plain: &mut bool) -> Kind {
+        let rest = self.rest(0);
+        if first == b'P' && has_form(rest, DURATION) {
             self.at += DURATION.len();
             return Kind::Duration;
         }
-        let rest = self.rest(0);
-        let length = rest.iter().position(|byte| !is_word_byte(*byte));
-        let length = length.unwrap_or(rest.len());
+        let (mut length, mut capitals) = (0, 0);
+        for byte in rest {
+            let class = class_in_word(*byte);
+            if class == NO_WORD {
+                break;
+            }
+            capitals |= class & CAPITAL;
+            length += 1;
+        }
         self.at += length;
-        let word = rest.get(..length).unwrap_or_default();
-        if first == b'P' && is_iso_duration(word) { Kind::Duration } else { Kind::Word }
+        *is_plain = capitals == 0;
+        let written = rest.get(..length).unwrap_or_default();
+        if first == b'P' && is_iso_duration(written) {
+            return Kind::Duration;
+        }
+        *word = Word::of(written);
+        Kind::Word
     }
 
     fn number(&mut self, first: u8) -> Outcome<Kind> {
@@ -231,15 +260,9 @@ impl<'a> Lexer<'a> {
         Err(Box::new(SyntaxError::OddBlob { at: self.position(start), found }))
     }
 
-    /// Text between two quotes; two quotes within it stand for one.
-    fn quoted(
-        &mut self,
-        quote: u8,
-        kind: Kind,
-        what: &'static str,
-        until: &'static str,
-    ) -> Outcome<Kind> {
-        let mut inside = 1;
+    /// Text between two quotes; two quotes within it stand for one. Gives whether there are none of those.
+    fn quoted(&mut self, quote: u8, what: &'static str, until: &'static str) -> Outcome<bool> {
+        let (mut inside, mut is_plain) = (1, true);
         loop {
             let Some(length) = self.rest(inside).iter().position(|byte| *byte == quote) else {
                 return Err(self.unterminated(what, until));
@@ -249,13 +272,10 @@ impl<'a> Lexer<'a> {
                 break;
             }
             inside += 1;
-        }
-        if kind == Kind::QuotedName && inside == 2 {
-            let why = "a name cannot be empty".to_owned();
-            return Err(Box::new(SyntaxError::Refused { at: self.position(self.at), why }));
+            is_plain = false;
         }
         self.at += inside;
-        Ok(kind)
+        Ok(is_plain)
     }
 
     fn dollar_string(&mut self) -> Outcome<Kind> {
@@ -266,22 +286,12 @@ impl<'a> Lexer<'a> {
         Ok(Kind::DollarString)
     }
 
+    /// A sign that may be another one with what follows it; no other token begins so.
     fn sign(&mut self, first: u8) -> Outcome<Sign> {
         let equals = self.byte(1) == Some(b'=');
         let (sign, length) = match first {
-            b'(' => (Sign::ParenOpen, 1),
-            b')' => (Sign::ParenClose, 1),
-            b'[' => (Sign::BracketOpen, 1),
-            b']' => (Sign::BracketClose, 1),
-            b'{' => (Sign::BraceOpen, 1),
-            b'}' => (Sign::BraceClose, 1),
-            b',' => (Sign::Comma, 1),
-            b';' => (Sign::Semicolon, 1),
-            b':' => (Sign::Colon, 1),
-            b'?' => (Sign::Question, 1),
             b'.' if self.byte(1) == Some(b'.') => (Sign::Range, 2),
             b'.' => (Sign::Point, 1),
-            b'=' => (Sign::Eq, 1),
             b'!' if equals => (Sign::NotEq, 2),
             b'<' if equals => (Sign::LtEq, 2),
             b'<' => (Sign::Lt, 1),
@@ -291,9 +301,7 @@ impl<'a> Lexer<'a> {
             b'+' => (Sign::Plus, 1),
             b'-' if equals => (Sign::MinusEq, 2),
             b'-' => (Sign::Minus, 1),
-            b'*' => (Sign::Star, 1),
             b'/' => (Sign::Slash, 1),
-            b'%' => (Sign::Percent, 1),
             _ => {
                 let rest = self.text.get(self.at..).unwrap_or_default();
                 let found = rest.chars().next().unwrap_or_default();
@@ -305,9 +313,83 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Whether a word may have this in it.
-fn is_word_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+/// What a token is that begins with a byte.
+#[derive(Clone, Copy)]
+enum Start {
+    /// A word.
+    Letter,
+    /// A word, or a UUID.
+    HexLetter,
+    /// A number, a UUID, a blob or a duration.
+    Digit,
+    Quote,
+    DoubleQuote,
+    /// This sign, whatever follows.
+    Sign(Sign),
+    Other,
+}
+
+impl Start {
+    /// Looked up, so that it takes as long for the last kind as for the first.
+    fn of(first: u8) -> Start {
+        const STARTS: [Start; 256] = {
+            let mut starts = [Start::Other; 256];
+            let (mut byte, mut left): (u8, &mut [Start]) = (0, &mut starts);
+            while let [start, others @ ..] = left {
+                *start = Start::begun_by(byte);
+                (byte, left) = (byte.wrapping_add(1), others);
+            }
+            starts
+        };
+        STARTS.get(usize::from(first)).copied().unwrap_or(Start::Other)
+    }
+
+    const fn begun_by(first: u8) -> Start {
+        match first {
+            b'a'..=b'f' | b'A'..=b'F' => Start::HexLetter,
+            b'a'..=b'z' | b'A'..=b'Z' => Start::Letter,
+            b'0'..=b'9' => Start::Digit,
+            b'\'' => Start::Quote,
+            b'"' => Start::DoubleQuote,
+            b'(' => Start::Sign(Sign::ParenOpen),
+            b')' => Start::Sign(Sign::ParenClose),
+            b'[' => Start::Sign(Sign::BracketOpen),
+            b']' => Start::Sign(Sign::BracketClose),
+            b'{' => Start::Sign(Sign::BraceOpen),
+            b'}' => Start::Sign(Sign::BraceClose),
+            b',' => Start::Sign(Sign::Comma),
+            b';' => Start::Sign(Sign::Semicolon),
+            b':' => Start::Sign(Sign::Colon),
+            b'?' => Start::Sign(Sign::Question),
+            b'=' => Start::Sign(Sign::Eq),
+            b'*' => Start::Sign(Sign::Star),
+            b'%' => Start::Sign(Sign::Percent),
+            _ => Start::Other,
+        }
+    }
+}
+
+/// What a byte is in a word.
+const NO_WORD: u8 = 0;
+const SMALL: u8 = 1;
+const CAPITAL: u8 = 2;
+
+/// Looked up, since more bytes are in words than in anything else.
+fn class_in_word(byte: u8) -> u8 {
+    const CLASSES: [u8; 256] = {
+        let mut classes = [NO_WORD; 256];
+        let (mut byte, mut left): (u8, &mut [u8]) = (0, &mut classes);
+        while let [class, others @ ..] = left {
+            *class = match byte {
+                b'A'..=b'Z' => CAPITAL,
+                b'a'..=b'z' | b'0'..=b'9' | b'_' => SMALL,
+                _ => NO_WORD,
+            };
+            (byte, left) = (byte.wrapping_add(1), others);
+        }
+        classes
+    };
+    CLASSES.get(usize::from(byte)).copied().unwrap_or(NO_WORD)
 }
 
 /// `0` is a hexadecimal digit, other characters are themselves.

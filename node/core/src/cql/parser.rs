@@ -18,9 +18,13 @@ use super::ast::{Ident, IntValue, Marker, QualifiedName, Statement, Unsupported}
 use super::error::{Found, Outcome, SyntaxError};
 use super::lexer::{Kind, Lexer, Sign, Token};
 use super::words::Word;
+use super::written::Written;
 
 /// Bind markers of a statement; the protocol counts values with 16 bits.
 pub const MARKERS_MAX: usize = 65_535;
+
+/// Columns, values and markers that there is room for when the first is read: of most statements no more come.
+const FEW: usize = 8;
 
 /// A statement and its bind markers.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,13 +194,21 @@ impl<'a> Parser<'a> {
 
     /// To the next token; gives the one that is left behind.
     fn advance(&mut self) -> Outcome<Token> {
+        let token = self.token;
+        self.step()?;
+        Ok(token)
+    }
+
+    /// To the next token.
+    #[inline]
+    fn step(&mut self) -> Outcome<()> {
         self.tokens += 1;
         if self.tokens > self.limits.tokens {
             let (at, tokens_max) = (self.lexer.position(self.token.start), self.limits.tokens);
             return Err(Box::new(SyntaxError::TooManyTokens { at, tokens_max }));
         }
-        let next = self.lexer.next()?;
-        Ok(std::mem::replace(&mut self.token, next))
+        self.token = self.lexer.next()?;
+        Ok(())
     }
 
     /// The token behind the current one. What is wrong with it is told when it is reached.
@@ -210,6 +222,12 @@ impl<'a> Parser<'a> {
         let mut ahead = self.lexer;
         let first = ahead.next().map_or(Kind::End, |token| token.kind);
         (first, ahead.next().map_or(Kind::End, |token| token.kind))
+    }
+
+    /// What the token behind the current one begins with.
+    fn peek_byte(&self) -> Option<u8> {
+        let mut ahead = self.lexer;
+        ahead.next_byte()
     }
 
     fn peek_is_sign(&self, sign: Sign) -> bool {
@@ -237,7 +255,7 @@ impl<'a> Parser<'a> {
     fn eat_word(&mut self, word: Word) -> Outcome<bool> {
         let there = self.at_word(word);
         if there {
-            self.advance()?;
+            self.step()?;
         }
         Ok(there)
     }
@@ -246,7 +264,7 @@ impl<'a> Parser<'a> {
     fn eat_sign(&mut self, sign: Sign) -> Outcome<bool> {
         let there = self.at_sign(sign);
         if there {
-            self.advance()?;
+            self.step()?;
         }
         Ok(there)
     }
@@ -264,6 +282,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A comma, or the sign that closes a list: whether the list goes on.
+    #[inline]
     fn goes_on(&mut self, close: Sign, expected: &'static str) -> Outcome<bool> {
         if self.eat_sign(Sign::Comma)? {
             return Ok(true);
@@ -291,15 +310,27 @@ impl<'a> Parser<'a> {
 // What many statements have.
 impl Parser<'_> {
     /// Runs a rule one level deeper.
+    #[inline]
     fn deeper<T>(&mut self, rule: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        self.enter()?;
+        let outcome = rule(self)?;
+        self.leave();
+        Ok(outcome)
+    }
+
+    /// Begins a level; [`Parser::leave`] ends it, but for an error, which ends all.
+    #[inline]
+    fn enter(&mut self) -> Outcome<()> {
         self.depth += 1;
-        self.check_depth()?;
-        let outcome = rule(self);
+        self.check_depth()
+    }
+
+    #[inline]
+    fn leave(&mut self) {
         self.depth -= 1;
         if self.depth == 0 {
             self.operators = 0;
         }
-        outcome
     }
 
     /// Counts an operator, which puts what stands before it one level deeper.
@@ -308,6 +339,7 @@ impl Parser<'_> {
         self.check_depth()
     }
 
+    #[inline]
     fn check_depth(&self) -> Outcome<()> {
         if self.depth + self.operators <= self.limits.depth {
             return Ok(());
@@ -317,6 +349,7 @@ impl Parser<'_> {
     }
 
     /// Whether the current token is a name, quoted or not.
+    #[inline]
     fn at_ident(&self) -> bool {
         is_ident(self.token)
     }
@@ -340,11 +373,11 @@ impl Parser<'_> {
     fn any_word(&mut self) -> Outcome<Ident> {
         let token = self.advance()?;
         let text = self.lexer.text(token);
-        if token.kind != Kind::QuotedName {
-            return Ok(Ident::unquoted(text));
+        if token.kind == Kind::QuotedName {
+            let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+            return Ok(Ident::quoted(undoubled(inside, token, '"')));
         }
-        let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
-        Ok(Ident::quoted(undoubled(inside, '"')))
+        Ok(if token.is_plain { Ident::quoted(text) } else { Ident::unquoted(text) })
     }
 
     /// `name` or `keyspace.name`.
@@ -358,7 +391,7 @@ impl Parser<'_> {
 
     /// `(a, b)`, at least one; the parenthesis is open.
     fn idents_to_close(&mut self, expected: &'static str) -> Outcome<Vec<Ident>> {
-        let mut idents = Vec::new();
+        let mut idents = Vec::with_capacity(FEW);
         loop {
             idents.push(self.ident(expected)?);
             if !self.goes_on(Sign::ParenClose, "`,` or `)`")? {
@@ -407,6 +440,9 @@ impl Parser<'_> {
             let (at, markers_max) = (self.lexer.position(self.token.start), MARKERS_MAX);
             return Err(Box::new(SyntaxError::TooManyMarkers { at, markers_max }));
         }
+        if number == 0 {
+            self.markers.reserve(FEW);
+        }
         self.markers.push(Marker { name });
         Ok(Some(number))
     }
@@ -446,11 +482,10 @@ fn is_ident(token: Token) -> bool {
     }
 }
 
-/// The text between two quotes, where two of them stand for one.
-fn undoubled(inside: &str, quote: char) -> String {
-    // Nearly always there is none, and looking for one character is quick.
-    if !inside.contains(quote) {
-        return inside.to_owned();
+/// The text between the two quotes of a token, where two of them stand for one.
+fn undoubled(inside: &str, token: Token, quote: char) -> Written {
+    if token.is_plain {
+        return inside.into();
     }
     let mut text = String::with_capacity(inside.len());
     let mut chars = inside.chars();
@@ -460,7 +495,7 @@ fn undoubled(inside: &str, quote: char) -> String {
         }
         text.push(c);
     }
-    text
+    text.into()
 }
 
 #[cfg(test)]

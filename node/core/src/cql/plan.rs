@@ -22,6 +22,7 @@
 
 mod batch;
 mod column;
+mod table;
 mod conditional;
 mod error;
 mod expr;
@@ -44,11 +45,12 @@ pub use modify::{ModifyPlan, check_batch};
 pub use rows::{Carried, Fold, PartitionPart, PartitionRows};
 pub use select::{BoundSelect, Keys, SelectPlan};
 pub use slices::Slice;
+pub use table::Table;
 
 use super::ast::{Marker, QualifiedName, Statement};
 use super::types::CqlType;
 use crate::data::{Key, Partition};
-use crate::schema::{TableDef, TableId};
+use crate::schema::TableId;
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
 use error::invalid;
@@ -56,15 +58,16 @@ use markers::Markers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Finds definitions. System tables are definitions like others.
+/// Finds tables. System tables are tables like others.
 pub trait Catalog {
-    /// The table of this name.
-    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>>;
+    /// The table of this name: made when the schema was, not when somebody asks.
+    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<Table>>;
     /// Whether there is such a keyspace: an unknown keyspace is told from an unknown table.
     fn has_keyspace(&self, keyspace: &str) -> bool;
 }
 
-/// A column of an answer, or what a marker stands for.
+/// A column of an answer, or what a marker stands for. Where it is a column of the table it is the table's own one, shared by
+/// all plans that name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnSpec {
     /// The table's keyspace. Shared by all columns of a statement about one table, as the table's name is.
@@ -122,12 +125,12 @@ pub enum Plan {
 
 impl Plan {
     /// What each marker stands for, in the order in which they are bound.
-    pub fn markers(&self) -> &[ColumnSpec] {
+    pub fn markers(&self) -> &[Arc<ColumnSpec>] {
         self.shared_markers()
     }
 
     /// [`Plan::markers`], to be kept.
-    pub fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
+    pub fn shared_markers(&self) -> &Arc<[Arc<ColumnSpec>]> {
         match self {
             Plan::Select(plan) => plan.shared_markers(),
             Plan::Modify(plan) => plan.shared_markers(),
@@ -177,7 +180,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    fn table(&self, name: &QualifiedName) -> Result<Arc<TableDef>, PlanError> {
+    fn table(&self, name: &QualifiedName) -> Result<Arc<Table>, PlanError> {
         let own = name.keyspace.as_ref().map(|keyspace| keyspace.as_str());
         let Some(keyspace) = own.or(self.keyspace) else {
             return invalid(

@@ -266,7 +266,7 @@ impl fmt::Display for CqlType {
                 }
                 f.write_str(">")?;
             }
-            CqlType::User { of, .. } => write!(f, "{}", Ident::quoted(&of.name))?,
+            CqlType::User { of, .. } => write!(f, "{}", Ident::quoted(of.name.as_str()))?,
             // Every other one is in `SCALARS`, which a test makes sure of.
             _ => {}
         }

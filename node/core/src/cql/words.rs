@@ -7,17 +7,16 @@
 const BYTES_MAX: usize = 16;
 
 /// A word in lower case, as one number; `None`: it is too long to be one of CQL's. The characters that words are made of
-/// stay apart: the bit tells capitals from small letters, and makes `_` a character that is in no word.
+/// stay apart: the bit tells capitals from small letters, and makes `_` a character that is in no word. Behind the last
+/// character it makes blanks.
 const fn packed(word: &[u8]) -> Option<u128> {
-    if word.len() > BYTES_MAX {
-        return None;
+    const BIT: u128 = u128::from_le_bytes([0x20; BYTES_MAX]);
+    let mut bytes = [0; BYTES_MAX];
+    match bytes.split_at_mut_checked(word.len()) {
+        Some((start, _)) => start.copy_from_slice(word),
+        None => return None,
     }
-    let (mut number, mut rest) = (0, word);
-    while let [first, others @ ..] = rest {
-        number = number << 8 | (*first | 0x20) as u128;
-        rest = others;
-    }
-    Some(number)
+    Some(u128::from_le_bytes(bytes) | BIT)
 }
 
 macro_rules! words {

@@ -6,7 +6,7 @@ use helenus_core::counter::{self, Shard};
 use helenus_core::cql::ast::{AlterTable, AlterType, InsertValues, Modification, Statement, Term};
 use helenus_core::cql::plan::{
     self, BoundSelect, Carried, Catalog, Conditional, ConditionalAnswer, Held, Keys, Moment,
-    PartitionPart, PartitionRows, Plan, SelectPlan, Value, WriteAt,
+    PartitionPart, PartitionRows, Plan, SelectPlan, Table, Value, WriteAt,
 };
 use helenus_core::cql::{self, CqlType, collection, define};
 use helenus_core::read::{AsOf, behind, select};
@@ -26,7 +26,7 @@ type Row = Vec<Option<Bytes>>;
 /// The keyspace `ks`, and all that was written.
 pub(crate) struct Store {
     schema: Schema,
-    tables: Vec<Arc<TableDef>>,
+    tables: Vec<Arc<Table>>,
     written: BTreeMap<(TableId, Token, Key), Partition>,
     pub(crate) timestamp: i64,
     pub(crate) now: u32,
@@ -34,7 +34,7 @@ pub(crate) struct Store {
 }
 
 impl Catalog for Store {
-    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<TableDef>> {
+    fn table(&self, keyspace: &str, name: &str) -> Option<Arc<Table>> {
         let found = self.tables.iter().find(|t| t.keyspace == keyspace && t.name == name);
         found.cloned()
     }
@@ -48,7 +48,7 @@ impl Default for Store {
     fn default() -> Store {
         Store {
             schema: schema(),
-            tables: tables(),
+            tables: tables().into_iter().map(|def| Arc::new(Table::new(def))).collect(),
             written: BTreeMap::new(),
             timestamp: 0,
             now: 1000,
@@ -231,7 +231,8 @@ impl Store {
         let table = self.tables.iter_mut().find(|table| table.name == name).ok_or("no table")?;
         let users =
             define::UserTypes { keyspace: "ks", find: &|name| self.schema.user_type("ks", name) };
-        *table = Arc::new(define::alter_table(table, &alter.change, now, users, &mut Vec::new())?);
+        let altered = define::alter_table(table, &alter.change, now, users, &mut Vec::new())?;
+        *table = Arc::new(Table::new(altered));
         Ok(())
     }
 
@@ -244,7 +245,7 @@ impl Store {
         let def = define::alter_type(was, &alter.change, users)?;
         self.schema.types.insert(("ks".to_owned(), name.to_owned()), def);
         for table in &mut self.tables {
-            *table = Arc::new(self.schema.resolve(table));
+            *table = Arc::new(Table::new(self.schema.resolve(table)));
         }
         Ok(())
     }

@@ -5,8 +5,9 @@ use super::*;
 use bytes::BytesMut;
 use helenus_core::cql::CqlType;
 
-fn spec(table: &str, name: &str) -> ColumnSpec {
-    ColumnSpec { keyspace: "ks".into(), table: table.into(), name: name.into(), ty: CqlType::Int }
+fn spec(table: &str, name: &str) -> Arc<ColumnSpec> {
+    let (keyspace, table) = ("ks".into(), table.into());
+    Arc::new(ColumnSpec { keyspace, table, name: name.into(), ty: CqlType::Int })
 }
 
 fn written(write: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>) -> Bytes {

@@ -1,22 +1,23 @@
 //! Names: of keyspaces, tables, columns, types, fields.
 
 use crate::cql::words::Word;
+use crate::cql::written::Written;
 use std::borrow::Borrow;
 use std::fmt;
 
 /// A name. Shown as CQL writes it: quoted if it would otherwise be read as another name, or as none.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ident(String);
+pub struct Ident(Written);
 
 impl Ident {
     /// This very name, as if it had been quoted.
-    pub fn quoted(name: impl Into<String>) -> Ident {
+    pub fn quoted(name: impl Into<Written>) -> Ident {
         Ident(name.into())
     }
 
     /// The name that these letters give without quotes: folded to lower case.
     pub fn unquoted(name: &str) -> Ident {
-        Ident(name.to_ascii_lowercase())
+        Ident(Written::lowered(name))
     }
 
     /// The name without quotes.
@@ -24,17 +25,23 @@ impl Ident {
         &self.0
     }
 
+    /// A number that few other names have: to look for one among many.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number()
+    }
+
     /// The name without quotes.
     pub fn into_string(self) -> String {
-        self.0
+        self.0.to_string()
     }
 
     /// Whether CQL reads the name only in quotes.
     fn needs_quotes(&self) -> bool {
-        let mut chars = self.0.chars();
+        let name = self.as_str();
+        let mut chars = name.chars();
         let plain = chars.next().is_some_and(|first| first.is_ascii_lowercase())
             && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        !plain || is_reserved(&self.0) || matches!(self.0.as_str(), "true" | "false")
+        !plain || is_reserved(name) || matches!(name, "true" | "false")
     }
 }
 
@@ -68,13 +75,13 @@ impl Borrow<str> for Ident {
 
 impl PartialEq<str> for Ident {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other
+        self.0.as_bytes() == other.as_bytes()
     }
 }
 
 impl PartialEq<&str> for Ident {
     fn eq(&self, other: &&str) -> bool {
-        self.0 == *other
+        self.0.as_bytes() == other.as_bytes()
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Selector {
     pub alias: Option<Ident>,
 }
 
-/// What can be selected.
+/// What can be selected. Nearly always it is a column, so the others are kept small.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Selectable {
     /// A column.
@@ -57,9 +57,9 @@ pub enum Selectable {
     /// `f(a, b)`, `ks.f()`; `token(a)` and `count(a)` too, and `count(1)`, which means the same as `count(*)`.
     Function {
         /// Its name.
-        name: QualifiedName,
+        name: Box<QualifiedName>,
         /// Its arguments.
-        args: Vec<Selectable>,
+        args: Box<[Selectable]>,
     },
     /// `writetime(c)`, `maxwritetime(c)`, `ttl(c)`; `c` may be an element or a field.
     Stored {
@@ -73,12 +73,12 @@ pub enum Selectable {
         /// What is cast.
         of: Box<Selectable>,
         /// To which type.
-        to: TypeName,
+        to: Box<TypeName>,
     },
     /// `(type) a`.
     TypeHint {
         /// The type.
-        to: TypeName,
+        to: Box<TypeName>,
         /// What has it.
         of: Box<Selectable>,
     },
@@ -87,16 +87,16 @@ pub enum Selectable {
         /// The collection.
         of: Box<Selectable>,
         /// Which element.
-        key: Term,
+        key: Box<Term>,
     },
     /// `c[from..to]`; at least one of the two is said.
     Slice {
         /// The collection.
         of: Box<Selectable>,
         /// The first element, or from the beginning.
-        from: Option<Term>,
+        from: Option<Box<Term>>,
         /// The last element, or to the end.
-        to: Option<Term>,
+        to: Option<Box<Term>>,
     },
     /// `c.field`.
     Field {
@@ -184,7 +184,7 @@ pub enum Relation {
         /// The map.
         column: Ident,
         /// The key of an entry.
-        key: Term,
+        key: Box<Term>,
         /// How the entry's value compares.
         op: Operator,
         /// The value.

@@ -10,7 +10,7 @@ pub struct Marker {
     pub name: Option<Ident>,
 }
 
-/// What stands where a value is wanted.
+/// What stands where a value is wanted. Nearly always it is a constant or a marker, so the others are kept small.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Term {
     /// `1`, `'text'`, `null`, …
@@ -30,14 +30,14 @@ pub enum Term {
     /// `f(a, b)`, `ks.f()`.
     Function {
         /// Its name.
-        name: QualifiedName,
+        name: Box<QualifiedName>,
         /// Its arguments.
-        args: Vec<Term>,
+        args: Box<[Term]>,
     },
     /// `(type) term`: the term is said to have this type.
     TypeHint {
         /// The type.
-        of: TypeName,
+        of: Box<TypeName>,
         /// The term.
         term: Box<Term>,
     },
@@ -46,7 +46,7 @@ pub enum Term {
         /// The term.
         term: Box<Term>,
         /// The type.
-        to: TypeName,
+        to: Box<TypeName>,
     },
     /// `-term`; a negative number is a constant.
     Negative(Box<Term>),
@@ -60,6 +60,8 @@ pub enum Term {
         right: Box<Term>,
     },
 }
+
+const _: () = assert!(size_of::<Term>() == size_of::<Constant>());
 
 /// What two numbers become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

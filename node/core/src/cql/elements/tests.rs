@@ -22,7 +22,7 @@ fn complex(mut elements: Vec<(Bytes, Cell)>) -> Complex {
 
 fn decimal(text: &str) -> Bytes {
     let ty = CqlType::Decimal;
-    ty.constant(&crate::cql::Constant::Float(text.to_owned())).unwrap().unwrap()
+    ty.constant(&crate::cql::Constant::Float(text.into())).unwrap().unwrap()
 }
 
 proptest! {

@@ -101,18 +101,18 @@ fn constants_have_a_type_of_their_own() {
 fn constant() -> impl Strategy<Value = Constant> {
     let text = "[-0-9a-fT:.Z]{0,12}";
     prop_oneof![
-        any::<String>().prop_map(Constant::String),
-        text.prop_map(Constant::String),
-        "-?[0-9]{1,40}".prop_map(Constant::Integer),
-        "-?[0-9]{1,20}\\.[0-9]{0,20}([eE][+-]?[0-9]{1,3})?".prop_map(Constant::Float),
+        any::<String>().prop_map(|t| Constant::String(t.into())),
+        text.prop_map(|t| Constant::String(t.into())),
+        "-?[0-9]{1,40}".prop_map(|t| Constant::Integer(t.into())),
+        "-?[0-9]{1,20}\\.[0-9]{0,20}([eE][+-]?[0-9]{1,3})?".prop_map(|t| Constant::Float(t.into())),
         prop::sample::select(vec!["NaN", "-NaN", "Infinity", "-Infinity"])
             .prop_map(|t| Constant::Float(t.into())),
         any::<bool>().prop_map(Constant::Boolean),
         any::<u128>().prop_map(Constant::Uuid),
         any::<Vec<u8>>().prop_map(Constant::Blob),
-        "-?([0-9]{1,3}y)?([0-9]{1,3}mo)?([0-9]{1,3}h)?".prop_map(Constant::Duration),
-        text.prop_map(Constant::Duration),
-        text.prop_map(Constant::Integer),
+        "-?([0-9]{1,3}y)?([0-9]{1,3}mo)?([0-9]{1,3}h)?".prop_map(|t| Constant::Duration(t.into())),
+        text.prop_map(|t| Constant::Duration(t.into())),
+        text.prop_map(|t| Constant::Integer(t.into())),
     ]
 }
 

@@ -154,7 +154,7 @@ impl Parser<'_> {
 
     fn relation_of(&mut self, column: Ident) -> Outcome<Relation> {
         if self.eat_sign(Sign::BracketOpen)? {
-            let key = self.term()?;
+            let key = Box::new(self.term()?);
             self.expect_sign(Sign::BracketClose)?;
             let op = self.comparison("=, !=, <, <=, > or >=")?;
             return Ok(Relation::Entry { column, key, op, value: self.term()? });

@@ -8,33 +8,37 @@ const EXPECTED: &str = "a column, a function or a value";
 impl Parser<'_> {
     /// One selectable with its operators.
     pub(super) fn selectable(&mut self) -> Outcome<Selectable> {
-        self.deeper(|parser| {
-            let mut left = parser.selected_product()?;
-            loop {
-                let op = match parser.token.kind {
-                    Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
-                    Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
-                    _ => return Ok(left),
-                };
-                parser.operator()?;
-                parser.advance()?;
-                let right = Box::new(parser.selected_product()?);
-                left = Selectable::Arithmetic { op, left: Box::new(left), right };
-            }
-        })
+        self.enter()?;
+        let mut left = self.selected_product()?;
+        loop {
+            let op = match self.token.kind {
+                Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
+                Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
+                _ => break,
+            };
+            self.operator()?;
+            self.step()?;
+            let right = Box::new(self.selected_product()?);
+            left = Selectable::Arithmetic { op, left: Box::new(left), right };
+        }
+        self.leave();
+        Ok(left)
     }
 
+    // Nearly every selectable is one column: it is not handed from function to function.
+    #[inline(always)]
     fn selected_product(&mut self) -> Outcome<Selectable> {
         let mut left = self.selected_signed()?;
         while let Some(op) = self.product_op() {
             self.operator()?;
-            self.advance()?;
+            self.step()?;
             let right = Box::new(self.selected_signed()?);
             left = Selectable::Arithmetic { op, left: Box::new(left), right };
         }
         Ok(left)
     }
 
+    #[inline(always)]
     fn selected_signed(&mut self) -> Outcome<Selectable> {
         if let Some(constant) = self.constant()? {
             return Ok(Selectable::Term(Term::Constant(constant)));
@@ -44,6 +48,9 @@ impl Parser<'_> {
             return Ok(Selectable::Negative(Box::new(of)));
         }
         let of = self.selected_simple()?;
+        if !matches!(self.token.kind, Kind::Sign(Sign::Point | Sign::BracketOpen)) {
+            return Ok(of);
+        }
         self.parts_of(of)
     }
 
@@ -66,11 +73,11 @@ impl Parser<'_> {
     /// `key]`, `from..to]`, `from..]` or `..to]`.
     fn element_or_slice(&mut self, of: Box<Selectable>) -> Outcome<Selectable> {
         if self.eat_sign(Sign::Range)? {
-            let to = Some(self.term()?);
+            let to = Some(Box::new(self.term()?));
             self.expect_sign(Sign::BracketClose)?;
             return Ok(Selectable::Slice { of, from: None, to });
         }
-        let key = self.term()?;
+        let key = Box::new(self.term()?);
         if self.eat_sign(Sign::BracketClose)? {
             return Ok(Selectable::Element { of, key });
         }
@@ -78,6 +85,7 @@ impl Parser<'_> {
             return Err(self.unexpected("`]` or `..`"));
         }
         let to = if self.at_sign(Sign::BracketClose) { None } else { Some(self.term()?) };
+        let to = to.map(Box::new);
         self.expect_sign(Sign::BracketClose)?;
         Ok(Selectable::Slice { of, from: Some(key), to })
     }
@@ -95,6 +103,10 @@ impl Parser<'_> {
             }
             Kind::Sign(Sign::BraceOpen) => self.selected_braces(),
             Kind::Sign(Sign::ParenOpen) => self.selected_parens(),
+            // Nearly always it is a column: what is called has a parenthesis or a point behind it.
+            Kind::Word | Kind::QuotedName if !matches!(self.peek_byte(), Some(b'(' | b'.')) => {
+                self.ident(EXPECTED).map(Selectable::Column)
+            }
             Kind::Word if self.peek_is_sign(Sign::ParenOpen) => self.selected_call(),
             Kind::Word | Kind::QuotedName if self.at_call() => self.selected_function(),
             Kind::Word | Kind::QuotedName => self.ident(EXPECTED).map(Selectable::Column),
@@ -123,7 +135,7 @@ impl Parser<'_> {
             self.expect_sign(Sign::ParenOpen)?;
             let of = Box::new(self.selectable()?);
             self.expect_word(Word::As)?;
-            let to = self.native_type()?;
+            let to = Box::new(self.native_type()?);
             self.expect_sign(Sign::ParenClose)?;
             return Ok(Selectable::Cast { of, to });
         }
@@ -141,10 +153,10 @@ impl Parser<'_> {
     }
 
     fn selected_function(&mut self) -> Outcome<Selectable> {
-        let name = self.function_name()?;
+        let name = Box::new(self.function_name()?);
         self.expect_sign(Sign::ParenOpen)?;
         let args = self.selected_to_close(Sign::ParenClose, "`,` or `)`")?;
-        Ok(Selectable::Function { name, args })
+        Ok(Selectable::Function { name, args: args.into() })
     }
 
     /// Selectables to the sign that closes them, perhaps none; what opens them is behind.
@@ -189,7 +201,7 @@ impl Parser<'_> {
     fn selected_parens(&mut self) -> Outcome<Selectable> {
         self.advance()?;
         if self.at_hinted_type() {
-            let to = self.type_name()?;
+            let to = Box::new(self.type_name()?);
             self.expect_sign(Sign::ParenClose)?;
             let of = Box::new(self.deeper(Parser::selected_signed)?);
             return Ok(Selectable::TypeHint { to, of });

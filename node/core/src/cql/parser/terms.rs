@@ -1,8 +1,8 @@
 //! Terms: what stands where a value is wanted.
 
-use super::{Kind, Lexer, Outcome, Parser, Sign, Token, Word, is_ident, undoubled};
-use crate::cql::Constant;
+use super::{FEW, Kind, Lexer, Outcome, Parser, Sign, Token, Word, is_ident, undoubled};
 use crate::cql::ast::{ArithmeticOp, QualifiedName, Term};
+use crate::cql::{Constant, Written};
 
 const EXPECTED: &str = "a term (a constant, a bind marker, a collection or a function call)";
 
@@ -18,30 +18,31 @@ impl<'a> Parser<'a> {
     }
 
     fn sum(&mut self, stop_before_column: bool) -> Outcome<Term> {
-        self.deeper(|parser| {
-            let mut left = parser.product()?;
-            loop {
-                let op = match parser.token.kind {
-                    Kind::Sign(Sign::Plus) if stop_before_column && parser.column_follows() => {
-                        return Ok(left);
-                    }
-                    Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
-                    Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
-                    _ => return Ok(left),
-                };
-                parser.operator()?;
-                parser.advance()?;
-                let right = Box::new(parser.product()?);
-                left = Term::Arithmetic { op, left: Box::new(left), right };
-            }
-        })
+        self.enter()?;
+        let mut left = self.product()?;
+        loop {
+            let op = match self.token.kind {
+                Kind::Sign(Sign::Plus) if stop_before_column && self.column_follows() => break,
+                Kind::Sign(Sign::Plus) => ArithmeticOp::Add,
+                Kind::Sign(Sign::Minus) => ArithmeticOp::Subtract,
+                _ => break,
+            };
+            self.operator()?;
+            self.step()?;
+            let right = Box::new(self.product()?);
+            left = Term::Arithmetic { op, left: Box::new(left), right };
+        }
+        self.leave();
+        Ok(left)
     }
 
+    // Nearly every term is one constant or one marker: it is not handed from function to function.
+    #[inline(always)]
     fn product(&mut self) -> Outcome<Term> {
         let mut left = self.signed()?;
         while let Some(op) = self.product_op() {
             self.operator()?;
-            self.advance()?;
+            self.step()?;
             let right = Box::new(self.signed()?);
             left = Term::Arithmetic { op, left: Box::new(left), right };
         }
@@ -58,6 +59,7 @@ impl<'a> Parser<'a> {
         }
     }
 
+    #[inline(always)]
     fn signed(&mut self) -> Outcome<Term> {
         if let Some(constant) = self.constant()? {
             return Ok(Term::Constant(constant));
@@ -87,15 +89,15 @@ impl<'a> Parser<'a> {
                 self.advance()?;
                 let term = Box::new(self.term()?);
                 self.expect_word(Word::As)?;
-                let to = self.native_type()?;
+                let to = Box::new(self.native_type()?);
                 self.expect_sign(Sign::ParenClose)?;
                 Ok(Term::Cast { term, to })
             }
             Kind::Word | Kind::QuotedName if self.at_call() => {
-                let name = self.function_name()?;
+                let name = Box::new(self.function_name()?);
                 self.expect_sign(Sign::ParenOpen)?;
                 let args = self.terms_to_close(Sign::ParenClose, "`,` or `)`")?;
-                Ok(Term::Function { name, args })
+                Ok(Term::Function { name, args: args.into() })
             }
             Kind::Word if self.at_ident() => {
                 Err(self.unexpected("a value: text stands in single quotes, 'like this'"))
@@ -116,7 +118,7 @@ impl<'a> Parser<'a> {
         if self.eat_sign(close)? {
             return Ok(Vec::new());
         }
-        let mut terms = Vec::new();
+        let mut terms = Vec::with_capacity(FEW);
         loop {
             terms.push(self.term()?);
             if !self.goes_on(close, expected)? {
@@ -164,7 +166,7 @@ impl<'a> Parser<'a> {
         self.advance()?;
         let at_type = self.at_ident() || self.at_word(Word::Set);
         if at_type && !self.at_call() {
-            let of = self.type_name()?;
+            let of = Box::new(self.type_name()?);
             self.expect_sign(Sign::ParenClose)?;
             let term = Box::new(self.deeper(Parser::signed)?);
             return Ok(Term::TypeHint { of, term });
@@ -217,17 +219,17 @@ impl<'a> Parser<'a> {
         Ok(Some(constant))
     }
 
-    fn written(&mut self) -> Outcome<String> {
+    fn written(&mut self) -> Outcome<Written> {
         let token = self.advance()?;
-        Ok(self.lexer.text(token).to_owned())
+        Ok(self.lexer.text(token).into())
     }
 
     /// `null`, `true`, `false`, `NaN`, `Infinity`; of them the last two may have a minus, which is behind.
     fn constant_word(&mut self, minus: &str) -> Outcome<Option<Constant>> {
         let constant = match self.token.word {
             // A negative one is no other number.
-            Some(Word::Nan) => Constant::Float("NaN".to_owned()),
-            Some(Word::Infinity) => Constant::Float(format!("{minus}Infinity")),
+            Some(Word::Nan) => Constant::Float("NaN".into()),
+            Some(Word::Infinity) => Constant::Float(format!("{minus}Infinity").into()),
             _ if !minus.is_empty() => return Ok(None),
             Some(Word::Null) => Constant::Null,
             Some(Word::True) => Constant::Boolean(true),
@@ -249,7 +251,7 @@ impl<'a> Parser<'a> {
             return Ok(None);
         }
         self.advance()?;
-        let written = || format!("-{}", self.text());
+        let written = || Written::from(format!("-{}", self.text()));
         let constant = match self.token.kind {
             Kind::Integer => Constant::Integer(written()),
             Kind::Float => Constant::Float(written()),
@@ -261,11 +263,11 @@ impl<'a> Parser<'a> {
     }
 
     /// The text of the string that stands here, without quotes.
-    pub(super) fn string(&mut self) -> Outcome<String> {
+    pub(super) fn string(&mut self) -> Outcome<Written> {
         let token = self.advance()?;
         Ok(match token.kind {
-            Kind::DollarString => self.inside(token, 2).to_owned(),
-            _ => undoubled(self.inside(token, 1), '\''),
+            Kind::DollarString => self.inside(token, 2).into(),
+            _ => undoubled(self.inside(token, 1), token, '\''),
         })
     }
 

@@ -168,7 +168,7 @@ fn constants_keep_what_was_written() {
         },
         other => panic!("{other:?}"),
     };
-    let own = str::to_owned;
+    let own = |text: &str| Written::from(text);
     let table = [
         ("null", Constant::Null),
         ("NULL", Constant::Null),
@@ -244,8 +244,8 @@ fn the_schema_changes_as_it_is_told() {
         panic!("no WITH")
     };
     let values: Vec<_> = properties.into_iter().map(|property| property.value).collect();
-    let (one, b) = (Constant::Integer("1".to_owned()), Constant::String("b".to_owned()));
-    let minus = PropertyValue::Constant(Constant::Integer("-1".to_owned()));
+    let (one, b) = (Constant::Integer("1".into()), Constant::String("b".into()));
+    let minus = PropertyValue::Constant(Constant::Integer("-1".into()));
     assert_eq!(values, [PropertyValue::Map(vec![(one, b)]), minus]);
     let Statement::AlterType(alter) = statement("ALTER TYPE ks.t ADD IF NOT EXISTS a int") else {
         panic!("no ALTER TYPE")

@@ -31,7 +31,7 @@ impl Parser<'_> {
         match self.token.kind {
             Kind::String | Kind::DollarString => {
                 let class = self.string()?;
-                return Ok(TypeName::Custom(class));
+                return Ok(TypeName::Custom(class.to_string()));
             }
             Kind::Word if self.peek_is_sign(Sign::Lt) => return self.generic_type(),
             Kind::Word if !self.peek_is_sign(Sign::Point) => {

@@ -27,7 +27,7 @@ pub struct BatchPlan {
     kind: BatchKind,
     changes: Arc<[Arc<Change>]>,
     timestamp: Option<Expr>,
-    markers: Arc<[ColumnSpec]>,
+    markers: Arc<[Arc<ColumnSpec>]>,
 }
 
 impl BatchPlan {
@@ -46,7 +46,7 @@ impl BatchPlan {
         if batch.using.timestamp.is_some() && changes.iter().any(|change| change.has_timestamp()) {
             return invalid("Timestamp must be set either on BATCH or individual statements");
         }
-        let tables = changes.iter().map(|change: &Arc<Change>| &*change.table);
+        let tables = changes.iter().map(|change: &Arc<Change>| &**change.table.def());
         check_batch(batch.kind, batch.using.timestamp.is_some(), tables)?;
         let timestamp = match (batch.using.timestamp, changes.first()) {
             (None, _) => None,
@@ -55,7 +55,7 @@ impl BatchPlan {
             }
             (Some(IntValue::Marker(index)), Some(change)) => {
                 let mut resolver = Resolver::new(&change.table, &mut markers);
-                let wanted = Wanted { name: "[timestamp]", ty: &CqlType::Bigint };
+                let wanted = Wanted::other(&"[timestamp]", &CqlType::Bigint);
                 Some(resolver.value(Source::Term(&Term::Marker(index)), wanted)?)
             }
             (Some(IntValue::Marker(_)), None) => {
@@ -93,15 +93,15 @@ impl BatchPlan {
 
     /// The tables of its statements, one for each statement.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<TableDef>> {
-        self.changes.iter().map(|change| &change.table)
+        self.changes.iter().map(|change| change.table.def())
     }
 
     /// What each marker stands for.
-    pub fn markers(&self) -> &[ColumnSpec] {
+    pub fn markers(&self) -> &[Arc<ColumnSpec>] {
         &self.markers
     }
 
-    pub(super) fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
+    pub(super) fn shared_markers(&self) -> &Arc<[Arc<ColumnSpec>]> {
         &self.markers
     }
 
@@ -127,7 +127,7 @@ impl BatchPlan {
         let mut wanted = Vec::new();
         for change in &*self.changes {
             let keys = change.reads(values, moment)?;
-            wanted.extend(keys.into_iter().map(|key| (Arc::clone(&change.table), key)));
+            wanted.extend(keys.into_iter().map(|key| (Arc::clone(change.table.def()), key)));
         }
         Ok(wanted)
     }
@@ -154,7 +154,7 @@ impl BatchPlan {
         let mut places = Places::new(moment.now, moment.random);
         for change in &*self.changes {
             for (key, partition) in change.bind(values, at, moment, held, &mut places)? {
-                updates.add(&change.table, key, partition);
+                updates.add(change.table.def(), key, partition);
             }
         }
         Ok(updates.all)

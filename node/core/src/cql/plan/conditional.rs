@@ -11,11 +11,12 @@
 //!
 //! Source: Cassandra 4.1's behaviour (`CQL3CasRequest`, `ModificationStatement.buildCasResultSet`).
 
-use super::column::{self, At, Column};
+use super::column::{At, Column};
 use super::error::invalid;
 use super::expr::Env;
 use super::modify::{BoundTest, Change, Guard};
 use super::rows::{self, RowView};
+use super::table::Table;
 use super::{ColumnSpec, Held, Moment, PlanError, Value, WriteAt};
 use crate::cql::elements::Places;
 use crate::cql::types::CqlType;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 /// A statement or a batch with conditions, bound.
 #[derive(Debug)]
 pub struct Conditional {
-    table: Arc<TableDef>,
+    table: Arc<Table>,
     key: Key,
     parts: Vec<Part>,
     moment: Moment,
@@ -42,7 +43,7 @@ pub struct Conditional {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionalAnswer {
     /// `[applied]`, and perhaps others.
-    pub columns: Vec<ColumnSpec>,
+    pub columns: Vec<Arc<ColumnSpec>>,
     /// At least one.
     pub rows: Vec<Vec<Option<Bytes>>>,
 }
@@ -86,7 +87,7 @@ impl Conditional {
         moment: Moment,
         is_batch: bool,
     ) -> Result<Conditional, PlanError> {
-        let mut place: Option<(Arc<TableDef>, Key)> = None;
+        let mut place: Option<(Arc<Table>, Key)> = None;
         let mut parts = Vec::with_capacity(changes.len());
         for (change, values) in changes {
             let env = Env::bound(&values, moment);
@@ -124,7 +125,7 @@ impl Conditional {
 
     /// The table.
     pub fn table(&self) -> &Arc<TableDef> {
-        &self.table
+        self.table.def()
     }
 
     /// The partition.
@@ -219,12 +220,12 @@ impl Conditional {
         let shown = self.shown_columns();
         let key = partition_key::decode(&self.key, self.table.columns.partition_key.len())
             .map_err(|error| rows::corrupt(&self.table, error.to_string()))?;
-        let types = column::clustering_types(&self.table);
+        let types = self.table.clustering();
         let none = vec![None; types.len()];
         let static_row = current.static_row.as_ref();
         let mut rows = Vec::new();
         for (at, row) in self.shown_rows(current, now) {
-            let clustering = clustering::decode(&types, at)
+            let clustering = clustering::decode(types, at)
                 .map_err(|error| rows::corrupt(&self.table, error.to_string()))?;
             let view = RowView::new(&self.table, &key, &clustering, static_row, Some(row), now);
             rows.push(line(&shown, &view)?);
@@ -245,17 +246,12 @@ impl Conditional {
             });
         }
         let mut columns = vec![self.applied_column()];
-        columns.extend(shown.into_iter().map(|(column, _)| self.spec(column.name, column.ty)));
+        columns.extend(shown.into_iter().map(|(column, _)| column.spec));
         Ok(ConditionalAnswer { columns, rows })
     }
 
-    fn applied_column(&self) -> ColumnSpec {
-        self.spec("[applied]".to_owned(), CqlType::Boolean)
-    }
-
-    fn spec(&self, name: String, ty: CqlType) -> ColumnSpec {
-        let keyspace = self.table.keyspace.as_str().into();
-        ColumnSpec { keyspace, table: self.table.name.as_str().into(), name, ty }
+    fn applied_column(&self) -> Arc<ColumnSpec> {
+        self.table.spec("[applied]".to_owned(), CqlType::Boolean)
     }
 
     /// The columns behind `[applied]`, and whether their values are shown or only their names.
@@ -265,22 +261,22 @@ impl Conditional {
             // Existence is judged by what would be written: of statics if static columns are, of rows if rows are.
             let statics = self.parts.iter().any(|part| part.change.writes_static());
             let rows = self.parts.iter().any(|part| part.change.is_about_rows());
-            return column::all(&self.table)
-                .into_iter()
+            let all = self.table.all_columns().iter();
+            return all
                 .map(|column| {
                     let is_shown = match column.at {
                         At::Cell { is_static: true, .. } => statics,
                         At::Cell { .. } => rows,
                         At::Partition(_) | At::Clustering(_) => true,
                     };
-                    (column, is_shown)
+                    (column.clone(), is_shown)
                 })
                 .collect();
         }
         let mut named: Vec<Column> = Vec::new();
         if self.is_batch {
             let is_key = |column: &Column| !matches!(column.at, At::Cell { .. });
-            named.extend(column::all(&self.table).into_iter().filter(is_key));
+            named.extend(self.table.all_columns().iter().filter(|column| is_key(column)).cloned());
         }
         for guard in self.guards() {
             let BoundGuard::Columns(_, tests) = guard else { continue };

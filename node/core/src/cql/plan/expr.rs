@@ -1,15 +1,16 @@
 //! Expressions whose names and types are known, and what they come to.
 
-use super::column::At;
+use super::column::{At, Column};
 use super::error::invalid;
 use super::function::Function;
 use super::rows::RowView;
-use super::{Moment, PlanError, Value, function};
+use super::{ColumnSpec, Moment, PlanError, Value, function};
 use crate::cql::collection;
 use crate::cql::functions;
 use crate::cql::types::CqlType;
 use crate::data::ColumnId;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// An expression and the type of what it comes to.
 #[derive(Debug, Clone)]
@@ -25,27 +26,21 @@ pub(super) enum Expr {
     Constant(Option<Bytes>),
     Marker {
         index: usize,
-        /// What it is for, in messages.
-        name: String,
-        ty: CqlType,
+        /// What it is for: messages say it, even if the marker has a name of its own.
+        of: Arc<ColumnSpec>,
     },
     List(Vec<Expr>),
     Set {
         of: CqlType,
-        elements: Vec<Expr>,
+        elements: Box<[Expr]>,
     },
     Map {
         key: CqlType,
-        pairs: Vec<(Expr, Expr)>,
+        pairs: Box<[(Expr, Expr)]>,
     },
     /// A user-defined type's value too.
     Tuple(Vec<Expr>),
-    Call {
-        function: Function,
-        args: Vec<Typed>,
-        /// Which call of the statement.
-        number: u64,
-    },
+    Call(Box<Call>),
     Cast {
         of: Box<Typed>,
         to: CqlType,
@@ -69,6 +64,15 @@ pub(super) enum Expr {
     Slot(usize),
 }
 
+/// A call of a function.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) function: Function,
+    pub(super) args: Vec<Typed>,
+    /// Which call of the statement.
+    pub(super) number: u64,
+}
+
 /// What expressions are evaluated against.
 #[derive(Clone, Copy)]
 pub(super) struct Env<'a> {
@@ -86,11 +90,22 @@ impl<'a> Env<'a> {
 }
 
 impl Expr {
+    /// The column's value in the row.
+    pub(super) fn of_row(column: &Column) -> Expr {
+        match column.at {
+            At::Cell { id, is_static } if column.ty.is_complex() => {
+                Expr::Elements { id, is_static, ty: column.ty.clone() }
+            }
+            at => Expr::Column(at),
+        }
+    }
+
     /// What it comes to; only a marker that stands alone may be unset.
     pub(super) fn value(&self, env: &Env<'_>) -> Result<Value, PlanError> {
-        let Expr::Marker { index, name, ty } = self else {
+        let Expr::Marker { index, of } = self else {
             return Ok(self.eval(env)?.map_or(Value::Null, Value::Bytes));
         };
+        let ColumnSpec { name, ty, .. } = &**of;
         match env.values.get(*index) {
             None => invalid(format!("no value was bound for {name}")),
             Some(Value::Bytes(bytes)) => {
@@ -107,10 +122,10 @@ impl Expr {
     pub(super) fn eval(&self, env: &Env<'_>) -> Result<Option<Bytes>, PlanError> {
         match self {
             Expr::Constant(value) => Ok(value.clone()),
-            Expr::Marker { name, .. } => match self.value(env)? {
+            Expr::Marker { of, .. } => match self.value(env)? {
                 Value::Null => Ok(None),
                 Value::Bytes(bytes) => Ok(Some(bytes)),
-                Value::Unset => invalid(format!("Invalid unset value for {name}")),
+                Value::Unset => invalid(format!("Invalid unset value for {}", of.name)),
             },
             Expr::List(elements) => made(collection::encode_list(&present(elements, env, "list")?)),
             Expr::Set { of, elements } => {
@@ -127,7 +142,8 @@ impl Expr {
                 let parts: Result<Vec<_>, _> = parts.iter().map(|part| part.eval(env)).collect();
                 made(collection::encode_tuple(&parts?))
             }
-            Expr::Call { function, args, number } => {
+            Expr::Call(call) => {
+                let Call { function, args, number } = &**call;
                 let mut given = Vec::with_capacity(args.len());
                 for arg in args {
                     given.push((&arg.ty, arg.expr.eval(env)?));

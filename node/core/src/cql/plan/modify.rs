@@ -25,7 +25,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct ModifyPlan {
     change: Arc<Change>,
-    markers: Arc<[ColumnSpec]>,
+    markers: Arc<[Arc<ColumnSpec>]>,
 }
 
 impl ModifyPlan {
@@ -40,7 +40,7 @@ impl ModifyPlan {
 
     /// The table that is written.
     pub fn table(&self) -> &Arc<TableDef> {
-        &self.change.table
+        self.change.table.def()
     }
 
     /// Whether it has a condition (`IF`). Then [`ModifyPlan::conditional`] binds it, and [`ModifyPlan::bind`] refuses.
@@ -74,11 +74,11 @@ impl ModifyPlan {
     }
 
     /// What each marker stands for.
-    pub fn markers(&self) -> &[ColumnSpec] {
+    pub fn markers(&self) -> &[Arc<ColumnSpec>] {
         &self.markers
     }
 
-    pub(super) fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
+    pub(super) fn shared_markers(&self) -> &Arc<[Arc<ColumnSpec>]> {
         &self.markers
     }
 
@@ -98,7 +98,7 @@ impl ModifyPlan {
     ) -> Result<Vec<(Arc<TableDef>, Key)>, PlanError> {
         check_count(&self.markers, values)?;
         let keys = self.change.reads(values, moment)?;
-        Ok(keys.into_iter().map(|key| (Arc::clone(&self.change.table), key)).collect())
+        Ok(keys.into_iter().map(|key| (Arc::clone(self.table()), key)).collect())
     }
 
     /// What is written, in normal form: distinct keys, in the order of their tokens. Perhaps nothing, if all that an `UPDATE`

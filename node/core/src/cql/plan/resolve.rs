@@ -2,27 +2,58 @@
 
 mod parts;
 
-use super::column::{self, At, Named};
+use super::column::{At, Column};
 use super::error::invalid;
-use super::expr::{Expr, Typed};
+use super::expr::{Call, Expr, Typed};
 use super::function::{self, Function, Takes};
 use super::markers::Markers;
-use super::source::{Shape, Source, Sources, name_of};
+use super::source::{Pairs, Shape, Source, Sources, name_of};
+use super::table::Table;
 use super::{PlanError, Value};
 use crate::cql::Constant;
-use crate::cql::ast::{ArithmeticOp, Ident, QualifiedName, StoredFact, TypeName};
+use crate::cql::ast::{ArithmeticOp, Ident, QualifiedName, StoredFact, Term, TypeName};
 use crate::cql::functions::{self, AggregateKind, Operator};
 use crate::cql::types::CqlType;
-use crate::schema::TableDef;
 use bytes::Bytes;
+use std::fmt;
 
 /// What is wanted of an expression.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// What it is for: a column, or an argument.
-    pub(super) name: &'a str,
+    /// What it is for.
+    pub(super) of: Purpose<'a>,
     /// Of which type it is to be.
     pub(super) ty: &'a CqlType,
+}
+
+/// What an expression is for: messages say it, and markers are called so. It is not written out before one of them asks.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// The value of a column.
+    Column(&'a Column),
+    /// A part of one, an argument, a limit.
+    Other(&'a dyn fmt::Display),
+}
+
+impl fmt::Display for Purpose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Purpose::Column(column) => f.write_str(&column.name),
+            Purpose::Other(name) => name.fmt(f),
+        }
+    }
+}
+
+impl<'a> Wanted<'a> {
+    /// A value of this column.
+    pub(super) fn column(column: &'a Column) -> Wanted<'a> {
+        Wanted { of: Purpose::Column(column), ty: &column.ty }
+    }
+
+    /// A value of this type for something else.
+    pub(super) fn other(name: &'a dyn fmt::Display, ty: &'a CqlType) -> Wanted<'a> {
+        Wanted { of: Purpose::Other(name), ty }
+    }
 }
 
 /// Where columns come from.
@@ -47,7 +78,7 @@ pub(super) struct Slot {
 
 /// Resolves the expressions of one statement about one table.
 pub(super) struct Resolver<'a, 'm> {
-    pub(super) table: &'a TableDef,
+    pub(super) table: &'a Table,
     pub(super) markers: &'a mut Markers<'m>,
     pub(super) columns: Columns,
     pub(super) slots: Vec<Slot>,
@@ -56,7 +87,7 @@ pub(super) struct Resolver<'a, 'm> {
 }
 
 impl<'a, 'm> Resolver<'a, 'm> {
-    pub(super) fn new(table: &'a TableDef, markers: &'a mut Markers<'m>) -> Resolver<'a, 'm> {
+    pub(super) fn new(table: &'a Table, markers: &'a mut Markers<'m>) -> Resolver<'a, 'm> {
         Resolver { table, markers, columns: Columns::None, slots: Vec::new(), named: None }
     }
 
@@ -66,7 +97,11 @@ impl<'a, 'm> Resolver<'a, 'm> {
         source: Source<'_>,
         wanted: Wanted<'_>,
     ) -> Result<Expr, PlanError> {
-        Ok(self.resolve(source, Some(wanted))?.expr)
+        match source.shape() {
+            Shape::Constant(constant) => constant_of(constant, wanted),
+            Shape::Marker(index) => self.marker(index, wanted),
+            _ => Ok(self.resolve(source, Some(wanted))?.expr),
+        }
     }
 
     /// The expression; of the wanted type, if one is.
@@ -76,8 +111,15 @@ impl<'a, 'm> Resolver<'a, 'm> {
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
         let typed = match source.shape() {
-            Shape::Constant(constant) => return constant_of(constant, wanted),
-            Shape::Marker(index) => return self.marker(index, wanted),
+            Shape::Constant(constant) => return natural_constant(constant, wanted),
+            Shape::Marker(index) => {
+                let Some(wanted) = wanted else {
+                    return invalid(
+                        "Cannot infer type for term ? in selection clause (try using a cast to force a type)",
+                    );
+                };
+                return Ok(Typed { ty: wanted.ty.clone(), expr: self.marker(index, wanted)? });
+            }
             Shape::List(of) | Shape::Set(of) if wanted.is_some() => {
                 return self.collection(source, of, wanted);
             }
@@ -95,8 +137,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
             Shape::Cast { of, to } => self.cast(of, to)?,
             Shape::TypeHint { to, of } => {
                 let ty = type_named(to)?;
-                let name = name_of(source);
-                let expr = self.value(of, Wanted { name: &name, ty: &ty })?;
+                let expr = self.value(of, Wanted::other(&name_of(source), &ty))?;
                 Typed { ty, expr }
             }
             Shape::Negative(of) => {
@@ -119,22 +160,16 @@ impl<'a, 'm> Resolver<'a, 'm> {
                 "Type error: cannot assign {} of type {} to {} of type {}",
                 name_of(source),
                 typed.ty,
-                wanted.name,
+                wanted.of,
                 wanted.ty
             ));
         }
         Ok(typed)
     }
 
-    fn marker(&mut self, index: usize, wanted: Option<Wanted<'_>>) -> Result<Typed, PlanError> {
-        let Some(Wanted { name, ty }) = wanted else {
-            return invalid(
-                "Cannot infer type for term ? in selection clause (try using a cast to force a type)",
-            );
-        };
-        self.markers.set(index, self.table, name, ty)?;
-        let expr = Expr::Marker { index, name: name.to_owned(), ty: ty.clone() };
-        Ok(Typed { ty: ty.clone(), expr })
+    fn marker(&mut self, index: usize, wanted: Wanted<'_>) -> Result<Expr, PlanError> {
+        let of = self.markers.set(index, self.table, wanted)?;
+        Ok(Expr::Marker { index, of })
     }
 
     /// A list or a set. `{}` may be an empty map.
@@ -144,19 +179,19 @@ impl<'a, 'm> Resolver<'a, 'm> {
         of: Sources<'_>,
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
-        let Some(Wanted { name, ty }) = wanted else { return unknown_type(source) };
+        let Some(Wanted { of: name, ty }) = wanted else { return unknown_type(source) };
         let is_list = matches!(source.shape(), Shape::List(_));
-        let inner = format!("value({name})");
+        let inner = format_args!("value({name})");
         let expr = match ty {
             CqlType::List { of: element, .. } if is_list => {
                 Expr::List(self.values(of, &inner, element)?)
             }
             CqlType::Set { of: element, .. } if !is_list => {
                 let elements = self.values(of, &inner, element)?;
-                Expr::Set { of: CqlType::clone(element), elements }
+                Expr::Set { of: CqlType::clone(element), elements: elements.into() }
             }
             CqlType::Map { key, .. } if !is_list && of.len() == 0 => {
-                Expr::Map { key: CqlType::clone(key), pairs: Vec::new() }
+                Expr::Map { key: CqlType::clone(key), pairs: Box::default() }
             }
             // Of a user-defined type without any field said.
             CqlType::User { .. } if !is_list && of.len() == 0 => Expr::Tuple(Vec::new()),
@@ -171,12 +206,12 @@ impl<'a, 'm> Resolver<'a, 'm> {
     fn values(
         &mut self,
         of: Sources<'_>,
-        name: &str,
+        name: &dyn fmt::Display,
         ty: &CqlType,
     ) -> Result<Vec<Expr>, PlanError> {
         let mut values = Vec::with_capacity(of.len());
         for source in of.iter() {
-            values.push(self.value(source, Wanted { name, ty })?);
+            values.push(self.value(source, Wanted::other(name, ty))?);
         }
         Ok(values)
     }
@@ -184,29 +219,32 @@ impl<'a, 'm> Resolver<'a, 'm> {
     fn map(
         &mut self,
         source: Source<'_>,
-        of: Vec<(Source<'_>, Source<'_>)>,
+        of: Pairs<'_>,
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
-        let Some(Wanted { name, ty }) = wanted else { return unknown_type(source) };
+        let Some(Wanted { of: name, ty }) = wanted else { return unknown_type(source) };
         let CqlType::Map { key, value, .. } = ty else {
             return invalid(format!("Invalid map literal for {name} of type {ty}"));
         };
-        let (of_key, of_value) = (format!("key({name})"), format!("value({name})"));
+        let (of_key, of_value) = (format_args!("key({name})"), format_args!("value({name})"));
         let mut pairs = Vec::with_capacity(of.len());
-        for (k, v) in of {
-            let k = self.value(k, Wanted { name: &of_key, ty: key })?;
-            pairs.push((k, self.value(v, Wanted { name: &of_value, ty: value })?));
+        for (k, v) in of.iter() {
+            let k = self.value(k, Wanted::other(&of_key, key))?;
+            pairs.push((k, self.value(v, Wanted::other(&of_value, value))?));
         }
-        Ok(Typed { ty: ty.clone(), expr: Expr::Map { key: CqlType::clone(key), pairs } })
+        Ok(Typed {
+            ty: ty.clone(),
+            expr: Expr::Map { key: CqlType::clone(key), pairs: pairs.into() },
+        })
     }
 
     fn user(
         &mut self,
         source: Source<'_>,
-        fields: Vec<(&Ident, Source<'_>)>,
+        fields: &[(Ident, Term)],
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
-        let Some(Wanted { name, ty }) = wanted else { return unknown_type(source) };
+        let Some(Wanted { of: name, ty }) = wanted else { return unknown_type(source) };
         let CqlType::User { of, .. } = ty else {
             return invalid(format!(
                 "Invalid user type literal for {name} of type {ty}: it has fields"
@@ -219,9 +257,9 @@ impl<'a, 'm> Resolver<'a, 'm> {
         let mut parts = Vec::with_capacity(of.fields.len());
         for (field, ty) in &of.fields {
             let said = fields.iter().rfind(|(name, _)| name.as_str() == field);
-            let name = format!("{name}.{field}");
+            let name = format_args!("{name}.{field}");
             parts.push(match said {
-                Some((_, value)) => self.value(*value, Wanted { name: &name, ty })?,
+                Some((_, value)) => self.value(Source::Term(value), Wanted::other(&name, ty))?,
                 None => Expr::Constant(None),
             });
         }
@@ -235,7 +273,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
         wanted: Option<Wanted<'_>>,
     ) -> Result<Typed, PlanError> {
         match (of.only(), wanted) {
-            (_, Some(Wanted { name, ty: ty @ CqlType::Tuple(types) })) => {
+            (_, Some(Wanted { of: name, ty: ty @ CqlType::Tuple(types) })) => {
                 if of.len() > types.len() {
                     return invalid(format!(
                         "Invalid tuple literal for {name}: too many elements. Type {ty} expects {} but got {}",
@@ -245,14 +283,14 @@ impl<'a, 'm> Resolver<'a, 'm> {
                 }
                 let mut parts = Vec::with_capacity(of.len());
                 for (place, (part, ty)) in of.iter().zip(types.iter()).enumerate() {
-                    let name = format!("{name}[{place}]");
-                    parts.push(self.value(part, Wanted { name: &name, ty })?);
+                    let name = format_args!("{name}[{place}]");
+                    parts.push(self.value(part, Wanted::other(&name, ty))?);
                 }
                 Ok(Typed { ty: ty.clone(), expr: Expr::Tuple(parts) })
             }
             // Parentheses.
             (Some(only), wanted) => self.resolve(only, wanted),
-            (_, Some(Wanted { name, ty })) => {
+            (_, Some(Wanted { of: name, ty })) => {
                 invalid(format!("Invalid tuple literal for {name} of type {ty}"))
             }
             (_, None) => unknown_type(source),
@@ -260,8 +298,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
     }
 
     fn column(&mut self, name: &Ident) -> Result<Typed, PlanError> {
-        let column = column::named(self.table, name.as_str())?;
-        self.of_row(column)
+        self.of_row(self.table.column(name)?)
     }
 
     fn note(&mut self, at: At) {
@@ -271,17 +308,10 @@ impl<'a, 'm> Resolver<'a, 'm> {
     }
 
     /// The column's value in the row.
-    pub(super) fn of_row(&mut self, column: Named<'_>) -> Result<Typed, PlanError> {
+    pub(super) fn of_row(&mut self, column: &Column) -> Result<Typed, PlanError> {
         self.note(column.at);
-        let ty = column.ty.clone();
-        let expr = match column.at {
-            At::Cell { id, is_static } if ty.is_complex() => {
-                Expr::Elements { id, is_static, ty: ty.clone() }
-            }
-            at => Expr::Column(at),
-        };
-        let typed = Typed { ty, expr };
-        self.leaf(typed, column.name)
+        let typed = Typed { ty: column.ty.clone(), expr: Expr::of_row(column) };
+        self.leaf(typed, &column.name)
     }
 
     /// What is read from a row.
@@ -314,7 +344,8 @@ impl<'a, 'm> Resolver<'a, 'm> {
     }
 
     fn call(&mut self, function: Function, args: Vec<Typed>, gives: CqlType) -> Typed {
-        Typed { ty: gives, expr: Expr::Call { function, args, number: self.markers.call() } }
+        let call = Call { function, args, number: self.markers.call() };
+        Typed { ty: gives, expr: Expr::Call(Box::new(call)) }
     }
 
     fn function(&mut self, name: &QualifiedName, args: Sources<'_>) -> Result<Typed, PlanError> {
@@ -347,8 +378,8 @@ impl<'a, 'm> Resolver<'a, 'm> {
         }
         let mut given = Vec::with_capacity(args.len());
         for (place, (arg, ty)) in args.iter().zip(&wanted).enumerate() {
-            let of = format!("arg{place}(system.{})", name.name.as_str());
-            given.push(self.resolve(arg, Some(Wanted { name: &of, ty }))?);
+            let of = format_args!("arg{place}(system.{})", name.name.as_str());
+            given.push(self.resolve(arg, Some(Wanted::other(&of, ty)))?);
         }
         Ok(self.call(signature.function, given, signature.gives))
     }
@@ -384,7 +415,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
         let Shape::Column(name) = of.shape() else {
             return invalid(format!("{word} of a part of a column is not supported here"));
         };
-        let column = column::named(self.table, name.as_str())?;
+        let column = self.table.column(name)?;
         let At::Cell { id, is_static } = column.at else {
             return invalid(format!(
                 "Cannot use selection function {word} on PRIMARY KEY part {name}"
@@ -414,7 +445,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
 
     fn cast(&mut self, of: Source<'_>, to: &TypeName) -> Result<Typed, PlanError> {
         let ty = type_named(to)?;
-        let hint = Wanted { name: "a cast", ty: &ty };
+        let hint = Wanted::other(&"a cast", &ty);
         let wanted = matches!(of.shape(), Shape::Marker(_)).then_some(hint);
         let of = self.resolve(of, wanted)?;
         if !functions::can_cast(&of.ty, &ty) {
@@ -435,12 +466,10 @@ impl<'a, 'm> Resolver<'a, 'm> {
         let (a, b) = match (a, b) {
             (Some(a), Some(b)) => (a, b),
             (Some(a), None) => {
-                let b = self.resolve(right, Some(Wanted { name: "an operand", ty: &a.ty }))?;
+                let b = self.resolve(right, Some(Wanted::other(&"an operand", &a.ty)))?;
                 (a, b)
             }
-            (None, Some(b)) => {
-                (self.resolve(left, Some(Wanted { name: "an operand", ty: &b.ty }))?, b)
-            }
+            (None, Some(b)) => (self.resolve(left, Some(Wanted::other(&"an operand", &b.ty)))?, b),
             (None, None) => return unknown_type(left),
         };
         let is_time = matches!(a.ty, CqlType::Timestamp | CqlType::Date);
@@ -478,7 +507,7 @@ impl<'a, 'm> Resolver<'a, 'm> {
             (Shape::Marker(_), None) => Ok(None),
             (Shape::Marker(_), wanted) => self.resolve(source, wanted).map(Some),
             (Shape::Constant(constant), Some(wanted)) if wanted.ty.constant(constant).is_ok() => {
-                constant_of(constant, Some(wanted)).map(Some)
+                natural_constant(constant, Some(wanted)).map(Some)
             }
             (Shape::Arithmetic { op, left, right }, wanted) => {
                 self.arithmetic(op, left, right, wanted).map(Some)
@@ -488,24 +517,25 @@ impl<'a, 'm> Resolver<'a, 'm> {
     }
 }
 
-fn constant_of(constant: &Constant, wanted: Option<Wanted<'_>>) -> Result<Typed, PlanError> {
-    let natural;
-    let Wanted { name, ty } = match wanted {
-        Some(wanted) => wanted,
-        None => {
-            let Some(ty) = CqlType::of_constant(constant) else {
-                return invalid(
-                    "Cannot infer type for term null in selection clause (try using a cast to force a type)",
-                );
-            };
-            natural = ty;
-            Wanted { name: "a constant", ty: &natural }
-        }
-    };
-    match ty.constant(constant) {
-        Ok(value) => Ok(Typed { ty: ty.clone(), expr: Expr::Constant(value) }),
-        Err(error) => invalid(error.for_column(name)),
+fn constant_of(constant: &Constant, wanted: Wanted<'_>) -> Result<Expr, PlanError> {
+    match wanted.ty.constant(constant) {
+        Ok(value) => Ok(Expr::Constant(value)),
+        Err(error) => invalid(error.for_column(&wanted.of.to_string())),
     }
+}
+
+/// A constant; if no type is wanted, of the one that it has by itself.
+fn natural_constant(constant: &Constant, wanted: Option<Wanted<'_>>) -> Result<Typed, PlanError> {
+    let Some(ty) =
+        wanted.map(|wanted| wanted.ty.clone()).or_else(|| CqlType::of_constant(constant))
+    else {
+        return invalid(
+            "Cannot infer type for term null in selection clause (try using a cast to force a type)",
+        );
+    };
+    let wanted = wanted.unwrap_or(Wanted::other(&"a constant", &ty));
+    let expr = constant_of(constant, wanted)?;
+    Ok(Typed { ty, expr })
 }
 
 fn unknown_type<T>(source: Source<'_>) -> Result<T, PlanError> {

@@ -8,10 +8,10 @@ mod gather;
 
 pub(super) use gather::gather;
 
-use super::column::{At, Named};
+use super::column::{At, Column, listed};
 use super::error::invalid;
 use super::expr::{Env, Expr};
-use super::filter::Filter;
+use super::filter::{Filter, Test};
 use super::slices::{self, Side, Slice};
 use super::{Keys, PlanError, Value};
 use crate::cql::clustering::VALUE_BYTES_MAX;
@@ -36,20 +36,20 @@ pub(super) enum Tuple {
     Whole(Expr),
 }
 
-/// What columns are called: nearly always it is one.
+/// Columns that something is said of: nearly always it is one.
 #[derive(Debug, Clone)]
-pub(super) enum Called {
-    One(String),
-    Several(Vec<String>),
+pub(super) enum Subject {
+    One(Column),
+    Several(Vec<Column>),
 }
 
-impl Deref for Called {
-    type Target = [String];
+impl Deref for Subject {
+    type Target = [Column];
 
-    fn deref(&self) -> &[String] {
+    fn deref(&self) -> &[Column] {
         match self {
-            Called::One(name) => std::slice::from_ref(name),
-            Called::Several(names) => names,
+            Subject::One(column) => std::slice::from_ref(column),
+            Subject::Several(columns) => columns,
         }
     }
 }
@@ -57,8 +57,7 @@ impl Deref for Called {
 /// What columns may be equal to.
 #[derive(Debug, Clone)]
 pub(super) struct Choice {
-    /// The columns' names.
-    pub(super) names: Called,
+    pub(super) columns: Subject,
     pub(super) of: Of,
 }
 
@@ -75,7 +74,7 @@ pub(super) enum Of {
 /// An end of a slice.
 #[derive(Debug, Clone)]
 pub(super) struct Limit {
-    pub(super) names: Called,
+    pub(super) columns: Subject,
     pub(super) tuple: Tuple,
     pub(super) inclusive: bool,
 }
@@ -110,29 +109,44 @@ pub(super) struct Restrictions {
     pub(super) partitions: Partitions,
     pub(super) steps: Vec<Step>,
     pub(super) filters: Vec<Filter>,
-    /// The columns that have one value.
-    pub(super) equal: Vec<At>,
     /// Whether anything is said of clustering columns, or of cells of rows: then rows are asked for, and a partition without
     /// rows gives none.
     pub(super) about_rows: bool,
 }
 
+impl Restrictions {
+    /// Whether the column has one value.
+    pub(super) fn is_equal(&self, at: At) -> bool {
+        let of_key = match &self.partitions {
+            Partitions::Keys(choices) => choices.as_slice(),
+            Partitions::Tokens { .. } | Partitions::All => &[],
+        };
+        let of_rows = self.steps.iter().filter_map(|step| match step {
+            Step::Choice(choice) => Some(choice),
+            Step::Slice { .. } => None,
+        });
+        let left_over = self.filters.iter().filter_map(|filter| match &filter.test {
+            Test::In(choice) => Some(choice),
+            _ => None,
+        });
+        let mut choices = of_key.iter().chain(of_rows).chain(left_over);
+        choices.any(|choice| choice.is_one() && choice.columns.iter().any(|c| c.at == at))
+    }
+}
+
 impl Tuple {
     /// The values, one for each column.
-    fn bind(&self, env: &Env<'_>, names: &[String]) -> Result<Vec<Bytes>, PlanError> {
+    fn bind(&self, env: &Env<'_>, columns: &[Column]) -> Result<Vec<Bytes>, PlanError> {
         match self {
             Tuple::One(value) => {
                 let value = value.value(env)?;
-                names.iter().take(1).map(|name| not_null(value.clone(), name)).collect()
+                columns.iter().take(1).map(|of| not_null(value.clone(), &of.name)).collect()
             }
             Tuple::Parts(parts) => {
-                let named = parts.iter().zip(names);
-                named.map(|(part, name)| not_null(part.value(env)?, name)).collect()
+                let parts = parts.iter().zip(columns);
+                parts.map(|(part, of)| not_null(part.value(env)?, &of.name)).collect()
             }
-            Tuple::Whole(tuple) => {
-                let all = names.join(", ");
-                split(&not_null(tuple.value(env)?, &all)?, names)
-            }
+            Tuple::Whole(tuple) => split(&not_null(tuple.value(env)?, &listed(columns))?, columns),
         }
     }
 }
@@ -146,10 +160,11 @@ fn not_null(value: Value, name: &str) -> Result<Bytes, PlanError> {
 }
 
 /// The parts of a tuple, none of which may be null.
-fn split(tuple: &Bytes, names: &[String]) -> Result<Vec<Bytes>, PlanError> {
+fn split(tuple: &Bytes, columns: &[Column]) -> Result<Vec<Bytes>, PlanError> {
     let mut parts = Parts::new(tuple, "tuple");
-    let mut values = Vec::with_capacity(names.len());
-    for name in names {
+    let mut values = Vec::with_capacity(columns.len());
+    for Column { spec, .. } in columns {
+        let name = &spec.name;
         let part = parts.next().transpose();
         match part.map_err(|error| PlanError::Invalid(error.to_string()))?.flatten() {
             Some(part) => values.push(tuple.slice_ref(part)),
@@ -165,6 +180,11 @@ impl Choice {
         matches!(self.of, Of::One(_))
     }
 
+    /// Where its first column is: its place in the order of the key.
+    pub(super) fn at(&self) -> Option<At> {
+        self.columns.first().map(|column| column.at)
+    }
+
     /// The marker that alone says the value.
     pub(super) fn marker(&self) -> Option<u16> {
         match &self.of {
@@ -176,17 +196,17 @@ impl Choice {
     /// The tuples of values.
     pub(super) fn bind(&self, env: &Env<'_>) -> Result<Vec<Vec<Bytes>>, PlanError> {
         match &self.of {
-            Of::One(tuple) => Ok(vec![tuple.bind(env, &self.names)?]),
-            Of::Each(tuples) => tuples.iter().map(|tuple| tuple.bind(env, &self.names)).collect(),
+            Of::One(tuple) => Ok(vec![tuple.bind(env, &self.columns)?]),
+            Of::Each(tuples) => tuples.iter().map(|tuple| tuple.bind(env, &self.columns)).collect(),
             Of::All { list, tuples } => {
-                let list = not_null(list.value(env)?, &self.names.join(", "))?;
+                let list = not_null(list.value(env)?, &listed(&self.columns))?;
                 let elements = Elements::new(&list, "list");
                 let elements = elements.map_err(|error| PlanError::Invalid(error.to_string()))?;
                 let mut all = Vec::with_capacity(elements.left());
                 for element in elements {
                     let element = element.map_err(|error| PlanError::Invalid(error.to_string()))?;
                     let element = list.slice_ref(element);
-                    all.push(if *tuples { split(&element, &self.names)? } else { vec![element] });
+                    all.push(if *tuples { split(&element, &self.columns)? } else { vec![element] });
                 }
                 Ok(all)
             }
@@ -230,7 +250,7 @@ pub(super) fn prefixes(steps: &[Step], env: &Env<'_>) -> Result<Vec<Vec<Bytes>>,
     for step in steps {
         if let Step::Choice(choice) = step {
             let next = choice.bind(env)?;
-            next.iter().try_for_each(|tuple| check_lengths(tuple, &choice.names))?;
+            next.iter().try_for_each(|tuple| check_lengths(tuple, &choice.columns))?;
             values = product(values, &next)?;
         }
     }
@@ -238,13 +258,14 @@ pub(super) fn prefixes(steps: &[Step], env: &Env<'_>) -> Result<Vec<Vec<Bytes>>,
 }
 
 /// Values of clustering columns are parts of keys, so they have a longest length.
-fn check_lengths(values: &[Bytes], names: &[String]) -> Result<(), PlanError> {
-    let too_long = values.iter().zip(names).find(|(value, _)| value.len() > VALUE_BYTES_MAX);
+fn check_lengths(values: &[Bytes], columns: &[Column]) -> Result<(), PlanError> {
+    let too_long = values.iter().zip(columns).find(|(value, _)| value.len() > VALUE_BYTES_MAX);
     match too_long {
         None => Ok(()),
-        Some((value, name)) => invalid(format!(
-            "Key length of {} is longer than maximum of {VALUE_BYTES_MAX} (for \"{name}\")",
-            value.len()
+        Some((value, column)) => invalid(format!(
+            "Key length of {} is longer than maximum of {VALUE_BYTES_MAX} (for \"{}\")",
+            value.len(),
+            column.name
         )),
     }
 }
@@ -261,8 +282,8 @@ pub(super) fn ranges(
         let bind = |limit: &Option<Limit>| match limit {
             None => Ok(None),
             Some(limit) => {
-                let tuple = limit.tuple.bind(env, &limit.names)?;
-                check_lengths(&tuple, &limit.names)?;
+                let tuple = limit.tuple.bind(env, &limit.columns)?;
+                check_lengths(&tuple, &limit.columns)?;
                 Ok::<_, PlanError>(Some((tuple, limit.inclusive)))
             }
         };
@@ -317,13 +338,4 @@ pub(super) fn tokens(
         _ => false,
     };
     Ok(if is_empty { Keys::Some(Vec::new()) } else { Keys::Scan { from: low, until: high } })
-}
-
-/// What is gathered of one column.
-#[derive(Debug)]
-pub(super) struct Rule<'a> {
-    column: Named<'a>,
-    choice: Option<Choice>,
-    low: Option<Limit>,
-    high: Option<Limit>,
 }

@@ -247,7 +247,7 @@ impl BoundSelect {
         let partition_key = partition_key::decode(key, plan.table.columns.partition_key.len())
             .map_err(|error| self.corrupt(error.to_string()))?;
         let static_row = partition.static_row.as_ref();
-        let none = vec![None; plan.clustering.len()];
+        let none = vec![None; plan.table.clustering().len()];
         // Of a partition without rows.
         let of_partition = RowView {
             table: &plan.table,
@@ -283,7 +283,7 @@ impl BoundSelect {
             return Ok(sink.out);
         }
         for (at, row) in live {
-            let values = clustering::decode(&plan.clustering, at)
+            let values = clustering::decode(plan.table.clustering(), at)
                 .map_err(|error| self.corrupt(error.to_string()))?;
             let row = RowView { clustering: &values, row: Some(row), ..of_partition };
             if self.accepts(&row)? && !sink.row(at, &row)? {

@@ -1,6 +1,6 @@
 //! `SELECT`: which keys are read, in which order, and how much of them.
 
-use super::column::{self, At};
+use super::column::At;
 use super::error::invalid;
 use super::expr::{Env, Expr};
 use super::filter::BoundFilter;
@@ -10,6 +10,7 @@ use super::restrict::{self, Partitions, Restrictions};
 use super::selection::{self, Selection};
 use super::slices::Slice;
 use super::source::Source;
+use super::table::Table;
 use super::{ColumnSpec, Moment, PlanError, Value};
 use crate::cql::ast::{IntValue, Order, Ordering, Select, Selectable, Term};
 use crate::cql::types::CqlType;
@@ -31,12 +32,10 @@ pub struct SelectPlan {
 /// What does not change from one execution to the next.
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) table: Arc<TableDef>,
-    markers: Arc<[ColumnSpec]>,
-    pub(super) selection: Selection,
+    pub(super) table: Arc<Table>,
+    markers: Arc<[Arc<ColumnSpec>]>,
+    pub(super) selection: Arc<Selection>,
     pub(super) restrictions: Restrictions,
-    /// The types of the clustering columns, with `true` for `DESC`.
-    pub(super) clustering: Vec<(CqlType, bool)>,
     pub(super) distinct: bool,
     /// `GROUP BY`: the partition and so many clustering columns.
     pub(super) group_by: Option<usize>,
@@ -84,7 +83,7 @@ impl SelectPlan {
     pub(super) fn new(
         select: &Select,
         mut markers: Markers<'_>,
-        table: Arc<TableDef>,
+        table: Arc<Table>,
     ) -> Result<SelectPlan, PlanError> {
         if select.json {
             return invalid("SELECT JSON is not supported: select the columns, or toJson(column)");
@@ -115,7 +114,6 @@ impl SelectPlan {
         let reversed = reversed(&select.order_by, &table, &restrictions)?;
         let group_by = group_by(&select.group_by, &table, &restrictions)?;
         let inner = Inner {
-            clustering: column::clustering_types(&table),
             selection,
             restrictions,
             distinct: select.distinct,
@@ -131,26 +129,26 @@ impl SelectPlan {
     }
 
     /// The columns of the answer.
-    pub fn columns(&self) -> &[ColumnSpec] {
+    pub fn columns(&self) -> &[Arc<ColumnSpec>] {
         self.shared_columns()
     }
 
     /// [`SelectPlan::columns`], to be kept.
-    pub fn shared_columns(&self) -> &Arc<[ColumnSpec]> {
+    pub fn shared_columns(&self) -> &Arc<[Arc<ColumnSpec>]> {
         &self.inner.selection.columns
     }
 
     /// The table that is read.
     pub fn table(&self) -> &Arc<TableDef> {
-        &self.inner.table
+        self.inner.table.def()
     }
 
     /// What each marker stands for.
-    pub fn markers(&self) -> &[ColumnSpec] {
+    pub fn markers(&self) -> &[Arc<ColumnSpec>] {
         &self.inner.markers
     }
 
-    pub(super) fn shared_markers(&self) -> &Arc<[ColumnSpec]> {
+    pub(super) fn shared_markers(&self) -> &Arc<[Arc<ColumnSpec>]> {
         &self.inner.markers
     }
 
@@ -174,7 +172,7 @@ impl SelectPlan {
         check_count(&plan.markers, values)?;
         let env = Env::bound(values, moment);
         let restrictions = &plan.restrictions;
-        let slices = restrict::ranges(&restrictions.steps, &plan.clustering, &env)?;
+        let slices = restrict::ranges(&restrictions.steps, plan.table.clustering(), &env)?;
         let mut keys = match &restrictions.partitions {
             Partitions::Keys(choices) => Keys::Some(restrict::keys(choices, &env)?),
             Partitions::Tokens { low, high } => {
@@ -221,7 +219,7 @@ pub(super) fn number(
             Some(Expr::Constant(Some(Bytes::copy_from_slice(&n.to_be_bytes()))))
         }
         Some(IntValue::Marker(index)) => {
-            Some(resolver.value(Source::Term(&Term::Marker(index)), Wanted { name, ty })?)
+            Some(resolver.value(Source::Term(&Term::Marker(index)), Wanted::other(&name, ty))?)
         }
     })
 }
@@ -243,7 +241,7 @@ fn positive(limit: Option<&Expr>, what: &str, env: &Env<'_>) -> Result<Option<u6
 
 fn check_distinct(
     select: &Select,
-    table: &TableDef,
+    table: &Table,
     restrictions: &Restrictions,
     named: &[At],
 ) -> Result<(), PlanError> {
@@ -251,8 +249,7 @@ fn check_distinct(
         return invalid("PER PARTITION LIMIT is not allowed with SELECT DISTINCT queries");
     }
     let of_partition = |at: &At| matches!(at, At::Partition(_) | At::Cell { is_static: true, .. });
-    let others =
-        column::all(table).into_iter().find(|c| named.contains(&c.at) && !of_partition(&c.at));
+    let others = table.all_columns().iter().find(|c| named.contains(&c.at) && !of_partition(&c.at));
     if let Some(column) = others {
         return invalid(format!(
             "SELECT DISTINCT queries must only request partition key columns and/or static columns (not {})",
@@ -278,7 +275,7 @@ fn check_distinct(
 }
 
 /// Without `ALLOW FILTERING` a key must say all.
-fn check_filtering(table: &TableDef, restrictions: &Restrictions) -> Result<(), PlanError> {
+fn check_filtering(table: &Table, restrictions: &Restrictions) -> Result<(), PlanError> {
     let by_key = matches!(restrictions.partitions, Partitions::Keys(_));
     let Some(filter) = restrictions.filters.first() else {
         return if by_key || restrictions.steps.is_empty() { Ok(()) } else { invalid(FILTERING) };
@@ -294,7 +291,7 @@ fn check_filtering(table: &TableDef, restrictions: &Restrictions) -> Result<(), 
 
 /// Why a clustering column cannot be restricted: of one before it nothing is said, or a slice.
 pub(super) fn missing_before<T>(
-    table: &TableDef,
+    table: &Table,
     restrictions: &Restrictions,
     place: usize,
     name: &str,
@@ -315,7 +312,7 @@ pub(super) fn missing_before<T>(
 /// Whether `ORDER BY` asks for the opposite of the stored order.
 fn reversed(
     order_by: &[Ordering],
-    table: &TableDef,
+    table: &Table,
     restrictions: &Restrictions,
 ) -> Result<bool, PlanError> {
     if order_by.is_empty() {
@@ -329,16 +326,15 @@ fn reversed(
     let mut columns = table.columns.clustering.iter().enumerate();
     let mut reversed = None;
     for Ordering { column: name, order } in order_by {
-        let column = column::named(table, name.as_str())?;
+        let column = table.column(name)?;
         let At::Clustering(wanted) = column.at else {
             return invalid(format!(
                 "Order by is currently only supported on the clustered columns of the PRIMARY KEY, got {name}"
             ));
         };
         // A column with one value has no order, so it may be left out.
-        let next = columns.find(|(place, _)| {
-            *place == wanted || !restrictions.equal.contains(&At::Clustering(*place))
-        });
+        let next = columns
+            .find(|(place, _)| *place == wanted || !restrictions.is_equal(At::Clustering(*place)));
         let Some((_, column)) = next.filter(|(place, _)| *place == wanted) else {
             return invalid(format!(
                 "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY, got {name}"
@@ -357,7 +353,7 @@ fn reversed(
 /// How many clustering columns `GROUP BY` names, besides the partition key.
 fn group_by(
     group_by: &[Selectable],
-    table: &TableDef,
+    table: &Table,
     restrictions: &Restrictions,
 ) -> Result<Option<usize>, PlanError> {
     if group_by.is_empty() {
@@ -372,13 +368,13 @@ fn group_by(
                 "GROUP BY a function is not supported: only columns of the PRIMARY KEY",
             );
         };
-        let column = column::named(table, name.as_str())?;
+        let column = table.column(name)?;
         if matches!(column.at, At::Cell { .. }) {
             return invalid(format!(
                 "Group by is currently only supported on the columns of the PRIMARY KEY, got {name}"
             ));
         }
-        let next = key.find(|at| *at == column.at || !restrictions.equal.contains(at));
+        let next = key.find(|at| *at == column.at || !restrictions.is_equal(*at));
         if next != Some(column.at) {
             return invalid(format!(
                 "Group by currently only support groups of columns following their declared order in the PRIMARY KEY, got {name}"
@@ -388,7 +384,7 @@ fn group_by(
     }
     match last {
         At::Clustering(place) => Ok(Some(place.saturating_add(1))),
-        _ if key.any(|at| matches!(at, At::Partition(_)) && !restrictions.equal.contains(&at)) => {
+        _ if key.any(|at| matches!(at, At::Partition(_)) && !restrictions.is_equal(at)) => {
             invalid("Group by is not supported on only a part of the partition key")
         }
         _ => Ok(Some(0)),

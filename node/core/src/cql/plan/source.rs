@@ -40,6 +40,32 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// Pairs of expressions, where they stand: a map's.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pairs<'a> {
+    Terms(&'a [(Term, Term)]),
+    Selectables(&'a [(Selectable, Selectable)]),
+}
+
+impl<'a> Pairs<'a> {
+    pub(super) fn len(self) -> usize {
+        match self {
+            Pairs::Terms(of) => of.len(),
+            Pairs::Selectables(of) => of.len(),
+        }
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = (Source<'a>, Source<'a>)> {
+        let (terms, selectables) = match self {
+            Pairs::Terms(of) => (of, Default::default()),
+            Pairs::Selectables(of) => (Default::default(), of),
+        };
+        let selectables =
+            selectables.iter().map(|(k, v)| (Source::Selectable(k), Source::Selectable(v)));
+        terms.iter().map(|(k, v)| (Source::Term(k), Source::Term(v))).chain(selectables)
+    }
+}
+
 /// What an expression is at its top.
 pub(super) enum Shape<'a> {
     Constant(&'a Constant),
@@ -64,8 +90,8 @@ pub(super) enum Shape<'a> {
     },
     List(Sources<'a>),
     Set(Sources<'a>),
-    Map(Vec<(Source<'a>, Source<'a>)>),
-    User(Vec<(&'a Ident, Source<'a>)>),
+    Map(Pairs<'a>),
+    User(&'a [(Ident, Term)]),
     Tuple(Sources<'a>),
     Negative(Source<'a>),
     Arithmetic {
@@ -113,7 +139,7 @@ impl<'a> Source<'a> {
             Shape::List(of) | Shape::Set(of) | Shape::Tuple(of) => {
                 of.iter().any(Source::has_aggregate)
             }
-            Shape::Map(of) => of.into_iter().any(|(k, v)| k.has_aggregate() || v.has_aggregate()),
+            Shape::Map(of) => of.iter().any(|(k, v)| k.has_aggregate() || v.has_aggregate()),
             Shape::Arithmetic { left, right, .. } => left.has_aggregate() || right.has_aggregate(),
             _ => false,
         }
@@ -127,12 +153,8 @@ fn of_term(term: &Term) -> Shape<'_> {
         Term::List(of) => Shape::List(Sources::Terms(of)),
         Term::Set(of) => Shape::Set(Sources::Terms(of)),
         Term::Tuple(of) => Shape::Tuple(Sources::Terms(of)),
-        Term::Map(of) => {
-            Shape::Map(of.iter().map(|(k, v)| (Source::Term(k), Source::Term(v))).collect())
-        }
-        Term::User(of) => {
-            Shape::User(of.iter().map(|(field, value)| (field, Source::Term(value))).collect())
-        }
+        Term::Map(of) => Shape::Map(Pairs::Terms(of)),
+        Term::User(of) => Shape::User(of),
         Term::Function { name, args } => Shape::Function { name, args: Sources::Terms(args) },
         Term::TypeHint { of, term } => Shape::TypeHint { to: of, of: Source::Term(term) },
         Term::Cast { term, to } => Shape::Cast { of: Source::Term(term), to },
@@ -162,14 +184,12 @@ fn of_selectable(selectable: &Selectable) -> Shape<'_> {
         Selectable::Field { of, field } => Shape::Field { of: Source::Selectable(of), field },
         Selectable::Slice { of, from, to } => Shape::Slice {
             of: Source::Selectable(of),
-            from: from.as_ref().map(Source::Term),
-            to: to.as_ref().map(Source::Term),
+            from: from.as_deref().map(Source::Term),
+            to: to.as_deref().map(Source::Term),
         },
         Selectable::List(of) => Shape::List(Sources::Selectables(of)),
         Selectable::Set(of) => Shape::Set(Sources::Selectables(of)),
-        Selectable::Map(of) => Shape::Map(
-            of.iter().map(|(k, v)| (Source::Selectable(k), Source::Selectable(v))).collect(),
-        ),
+        Selectable::Map(of) => Shape::Map(Pairs::Selectables(of)),
         Selectable::Tuple(of) => Shape::Tuple(Sources::Selectables(of)),
         Selectable::Negative(of) => Shape::Negative(Source::Selectable(of)),
         Selectable::Arithmetic { op, left, right } => Shape::Arithmetic {
@@ -236,9 +256,9 @@ fn write_name(out: &mut String, source: Source<'_>) {
         Shape::Map(of) => write_pairs(out, of),
         Shape::User(of) => {
             out.push('{');
-            for (nth, (field, value)) in of.into_iter().enumerate() {
+            for (nth, (field, value)) in of.iter().enumerate() {
                 let _ = write!(out, "{}{field}: ", if nth > 0 { ", " } else { "" });
-                write_name(out, value);
+                write_name(out, Source::Term(value));
             }
             out.push('}');
         }
@@ -267,9 +287,9 @@ fn write_name(out: &mut String, source: Source<'_>) {
     }
 }
 
-fn write_pairs(out: &mut String, pairs: Vec<(Source<'_>, Source<'_>)>) {
+fn write_pairs(out: &mut String, pairs: Pairs<'_>) {
     out.push('{');
-    for (nth, (key, value)) in pairs.into_iter().enumerate() {
+    for (nth, (key, value)) in pairs.iter().enumerate() {
         if nth > 0 {
             out.push_str(", ");
         }

@@ -107,7 +107,7 @@ fn constant(ty: &CqlType, literal: &str) -> Constant {
         CqlType::Duration => Constant::Duration(literal.into()),
         CqlType::Float | CqlType::Double | CqlType::Decimal => Constant::Float(literal.into()),
         ty if ty.is_numeric() => Constant::Integer(literal.into()),
-        _ => Constant::String(literal[1..literal.len() - 1].replace("''", "'")),
+        _ => Constant::String(literal[1..literal.len() - 1].replace("''", "'").into()),
     }
 }
 

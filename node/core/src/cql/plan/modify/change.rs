@@ -7,27 +7,28 @@ use super::condition::{self, Guard};
 use super::counter::{self, Increment};
 use super::elements::{Elements, Write};
 use crate::cql::ast::{
-    Assignment, Delete, If, Insert, InsertValues, Modification, Place, Relation, Update, Using,
+    Assignment, Delete, Ident, If, Insert, InsertValues, Modification, Place, Relation, Update,
+    Using,
 };
 use crate::cql::clustering;
 use crate::cql::elements::Places;
-use crate::cql::plan::column::{self, At};
+use crate::cql::plan::column::{At, Column};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::markers::Markers;
 use crate::cql::plan::resolve::{Resolver, Wanted, whole};
 use crate::cql::plan::restrict::{
-    self, COMBINATIONS_MAX, Called, Choice, Of, Partitions, Restrictions, Step, Tuple,
+    self, COMBINATIONS_MAX, Choice, Of, Partitions, Restrictions, Step, Subject, Tuple,
 };
 use crate::cql::plan::select::{missing_before, number};
 use crate::cql::plan::source::Source;
+use crate::cql::plan::table::Table;
 use crate::cql::plan::{Held, Moment, Names, PlanError, Value, WriteAt};
 use crate::cql::types::CqlType;
 use crate::data::{
     Cell, ClusteringKey, Content, Deletion, Expiry, Key, Partition, RangeTombstone, Row,
 };
 use crate::merge;
-use crate::schema::TableDef;
 use crate::types::{GcSeconds, TimestampMicros};
 use bytes::Bytes;
 use cells::{Target, What};
@@ -41,13 +42,12 @@ const TTL_S_MAX: i64 = 20 * 365 * 24 * 60 * 60;
 /// What a statement changes.
 #[derive(Debug)]
 pub(in crate::cql::plan) struct Change {
-    pub(in crate::cql::plan) table: Arc<TableDef>,
+    pub(in crate::cql::plan) table: Arc<Table>,
     pub(in crate::cql::plan) guard: Option<Guard>,
     /// A choice for each column of the partition key.
     partitions: Vec<Choice>,
     /// What is said of clustering columns.
     steps: Vec<Step>,
-    clustering: Vec<(CqlType, bool)>,
     timestamp: Option<Expr>,
     ttl: Option<Expr>,
     kind: Kind,
@@ -107,7 +107,7 @@ impl Change {
     fn insert(
         insert: &Insert,
         markers: &mut Markers<'_>,
-        table: Arc<TableDef>,
+        table: Arc<Table>,
     ) -> Result<Change, PlanError> {
         if table.columns.has_counters() {
             return invalid(
@@ -125,53 +125,50 @@ impl Change {
             ));
         }
         let mut resolver = Resolver::new(&table, markers);
-        let mut keys = Vec::new();
-        let mut cells = Vec::with_capacity(columns.len());
+        let partition_columns = table.columns.partition_key.len();
+        let of_key = partition_columns.saturating_add(table.clustering().len());
+        let mut keys = Vec::with_capacity(of_key.min(columns.len()));
+        let mut cells = Vec::with_capacity(columns.len().saturating_sub(of_key));
         let mut seen = Vec::with_capacity(columns.len());
         for (name, value) in columns.iter().zip(values) {
-            let column = column::named(&table, name.as_str())?;
-            seen.push((column.at, name, true));
-            let wanted = Wanted { name: column.name, ty: column.ty };
-            let value = resolver.value(Source::Term(value), wanted)?;
+            let (place, column) = table.placed(name)?;
+            seen.push((place, true));
+            let value = resolver.value(Source::Term(value), Wanted::column(column))?;
             match column.at {
                 At::Cell { id, is_static } => {
                     cells.push(Target { id, is_static, what: What::value(column, value) });
                 }
-                at => {
-                    let names = Called::One(column.name.to_owned());
-                    keys.push((at, Choice { names, of: Of::One(Tuple::One(value)) }));
+                At::Partition(_) | At::Clustering(_) => {
+                    let columns = Subject::One(column.clone());
+                    keys.push(Choice { columns, of: Of::One(Tuple::One(value)) });
                 }
             }
         }
-        check_unique(seen)?;
+        check_unique(&table, seen)?;
         let (timestamp, ttl) = using(&mut resolver, insert.using)?;
-        let partitions = partition_key(&table, &mut keys)?;
+        // In the order of the key: first the columns that choose the partition.
+        keys.sort_unstable_by_key(Choice::at);
+        let of_partition = |choice: &Choice| matches!(choice.at(), Some(At::Partition(_)));
+        let of_rows = keys.split_off(keys.partition_point(of_partition));
+        let partitions = keys;
         let static_only = !cells.is_empty() && cells.iter().all(|cell| cell.is_static);
-        let steps = if keys.is_empty() && static_only {
-            Vec::new()
-        } else {
-            clustering_key(&table, &mut keys)?
-        };
+        let key = table.all_columns().iter();
+        let (key, rows) = (key.clone().take(partition_columns), key.skip(partition_columns));
+        check_present(key, &partitions, "partition key parts")?;
+        if !(of_rows.is_empty() && static_only) {
+            check_present(rows.take(table.clustering().len()), &of_rows, "clustering keys")?;
+        }
+        let steps = of_rows.into_iter().map(Step::Choice).collect();
         let kind = Kind::Insert;
         let guard = insert.if_not_exists.then_some(Guard::NotExists);
         check_no_timestamp(guard.as_ref(), timestamp.as_ref())?;
-        Ok(Change {
-            clustering: column::clustering_types(&table),
-            table,
-            guard,
-            partitions,
-            steps,
-            timestamp,
-            ttl,
-            kind,
-            cells,
-        })
+        Ok(Change { table, guard, partitions, steps, timestamp, ttl, kind, cells })
     }
 
     fn update(
         update: &Update,
         markers: &mut Markers<'_>,
-        table: Arc<TableDef>,
+        table: Arc<Table>,
     ) -> Result<Change, PlanError> {
         counter::check_using(&table, update.using, update.condition != If::Always)?;
         let mut resolver = Resolver::new(&table, markers);
@@ -186,9 +183,9 @@ impl Change {
             | Assignment::Subtract { column: name, .. }
             | Assignment::SetElement { column: name, .. }
             | Assignment::SetField { column: name, .. }) = assignment;
-            let column = column::named(&table, name.as_str())?;
+            let (place, column) = table.placed(name)?;
             let alone = column.ty.is_counter() || matches!(assignment, Assignment::Set { .. });
-            seen.push((column.at, name, alone));
+            seen.push((place, alone));
             if let Assignment::SetField { field, .. } = assignment
                 && !fields.insert((name, field))
             {
@@ -199,24 +196,23 @@ impl Change {
             };
             let what = match assignment {
                 counted if column.ty.is_counter() => {
-                    What::Counter(Increment::new(&column.kept(), counted, &mut resolver)?)
+                    What::Counter(Increment::new(column, counted, &mut resolver)?)
                 }
                 Assignment::Set { value, .. } => {
-                    let wanted = Wanted { name: column.name, ty: column.ty };
+                    let wanted = Wanted::column(column);
                     What::value(column, resolver.value(Source::Term(value), wanted)?)
                 }
-                other => What::Elements(Elements::change(&column.kept(), other, &mut resolver)?),
+                other => What::Elements(Elements::change(column, other, &mut resolver)?),
             };
             cells.push(Target { id, is_static, what });
         }
-        check_unique(seen)?;
+        check_unique(&table, seen)?;
         let restrictions = restrictions(&update.relations, &mut resolver, "UPDATE")?;
         let guard = condition::resolve(&update.condition, &mut resolver)?;
         check_no_timestamp(guard.as_ref(), timestamp.as_ref())?;
         check_rows(&table, &restrictions, &cells, guard.as_ref(), "UPDATE")?;
         let partitions = keys_of(restrictions.partitions, &table)?;
         Ok(Change {
-            clustering: column::clustering_types(&table),
             table,
             guard,
             partitions,
@@ -231,7 +227,7 @@ impl Change {
     fn delete(
         delete: &Delete,
         markers: &mut Markers<'_>,
-        table: Arc<TableDef>,
+        table: Arc<Table>,
     ) -> Result<Change, PlanError> {
         counter::check_using(&table, delete.using, delete.condition != If::Always)?;
         let mut resolver = Resolver::new(&table, markers);
@@ -239,7 +235,7 @@ impl Change {
         let mut cells = Vec::with_capacity(delete.deletions.len());
         for deletion in &delete.deletions {
             let name = &deletion.column;
-            let column = column::named(&table, name.as_str())?;
+            let column = table.column(name)?;
             let At::Cell { id, is_static } = column.at else {
                 return invalid(format!(
                     "Invalid identifier {name} for deletion (should not be a PRIMARY KEY part)"
@@ -248,7 +244,8 @@ impl Change {
             let what = if deletion.place == Place::Whole && !column.ty.is_complex() {
                 What::Cell(Expr::Constant(None))
             } else {
-                What::Elements(Elements::delete(&column.kept(), &deletion.place, &mut resolver)?)
+                let elements = Elements::delete(column, &deletion.place, &mut resolver)?;
+                What::Elements(elements)
             };
             cells.push(Target { id, is_static, what });
         }
@@ -264,7 +261,6 @@ impl Change {
         }
         let partitions = keys_of(restrictions.partitions, &table)?;
         Ok(Change {
-            clustering: column::clustering_types(&table),
             table,
             guard,
             partitions,
@@ -397,13 +393,13 @@ impl Change {
             return Ok(partition);
         }
         let is_slice = matches!(self.steps.last(), Some(Step::Slice { .. }));
-        if !is_slice && columns_said(&self.steps) == self.clustering.len() {
+        if !is_slice && columns_said(&self.steps) == self.table.clustering().len() {
             let keys = self.clustering_keys(env)?;
             let row = Row { deletion, ..Row::default() };
             partition.rows = keys.into_iter().map(|key| (key, row.clone())).collect();
             return Ok(partition);
         }
-        for slice in restrict::ranges(&self.steps, &self.clustering, env)? {
+        for slice in restrict::ranges(&self.steps, self.table.clustering(), env)? {
             let (start, end) = slice.bounds();
             partition.ranges.push(RangeTombstone { start, end, deletion: stamp.deletion() });
         }
@@ -416,7 +412,7 @@ impl Change {
         for values in restrict::prefixes(&self.steps, env)? {
             let values: Vec<Option<&[u8]>> =
                 values.iter().map(|value| Some(value.as_ref())).collect();
-            keys.push(clustering::encode(&self.clustering, &values)?);
+            keys.push(clustering::encode(self.table.clustering(), &values)?);
         }
         keys.sort();
         keys.dedup();
@@ -455,15 +451,18 @@ fn using(
     Ok((timestamp, number(resolver, using.ttl, "[ttl]", &CqlType::Int)?))
 }
 
-/// No column is said twice, but for several elements of one: `true` is a column as a whole.
-fn check_unique(mut seen: Vec<(At, &crate::cql::ast::Ident, bool)>) -> Result<(), PlanError> {
-    seen.sort();
+/// No column, by its place, is said twice, but for several elements of one: `true` is a column as a whole.
+fn check_unique(table: &Table, mut seen: Vec<(usize, bool)>) -> Result<(), PlanError> {
+    seen.sort_unstable();
     let twice = seen.windows(2).find_map(|pair| match pair {
-        [(a, name, x), (b, _, y)] if a == b && (*x || *y) => Some(name),
+        [(a, x), (b, y)] if a == b && (*x || *y) => table.all_columns().get(*a),
         _ => None,
     });
     match twice {
-        Some(name) => invalid(format!("Multiple definitions found for column {name}")),
+        Some(column) => {
+            let name = Ident::quoted(column.name.as_str());
+            invalid(format!("Multiple definitions found for column {name}"))
+        }
         None => Ok(()),
     }
 }
@@ -472,33 +471,20 @@ fn missing(columns: &[&str], what: &str) -> PlanError {
     PlanError::Invalid(format!("Some {what} are missing: {}", columns.join(", ")))
 }
 
-/// What was said of the column here.
-fn take(keys: &mut Vec<(At, Choice)>, at: At) -> Option<Choice> {
-    let place = keys.iter().position(|(of, _)| *of == at)?;
-    Some(keys.swap_remove(place).1)
-}
-
-/// The choices of the partition key's columns, all of which must be there.
-fn partition_key(table: &TableDef, keys: &mut Vec<(At, Choice)>) -> Result<Vec<Choice>, PlanError> {
-    let (mut choices, mut absent) = (Vec::new(), Vec::new());
-    for (place, column) in table.columns.partition_key.iter().enumerate() {
-        match take(keys, At::Partition(place)) {
-            Some(choice) => choices.push(choice),
-            None => absent.push(column.name.as_str()),
+/// Of each of these columns of the key something is said. `said` is in their order.
+fn check_present<'a>(
+    columns: impl Iterator<Item = &'a Column>,
+    said: &[Choice],
+    what: &str,
+) -> Result<(), PlanError> {
+    let mut said = said.iter().peekable();
+    let mut absent = Vec::new();
+    for column in columns {
+        if said.next_if(|choice| choice.at() == Some(column.at)).is_none() {
+            absent.push(column.name.as_str());
         }
     }
-    if absent.is_empty() { Ok(choices) } else { Err(missing(&absent, "partition key parts")) }
-}
-
-fn clustering_key(table: &TableDef, keys: &mut Vec<(At, Choice)>) -> Result<Vec<Step>, PlanError> {
-    let (mut steps, mut absent) = (Vec::new(), Vec::new());
-    for (place, column) in table.columns.clustering.iter().enumerate() {
-        match take(keys, At::Clustering(place)) {
-            Some(choice) => steps.push(Step::Choice(choice)),
-            None => absent.push(column.name.as_str()),
-        }
-    }
-    if absent.is_empty() { Ok(steps) } else { Err(missing(&absent, "clustering keys")) }
+    if absent.is_empty() { Ok(()) } else { Err(missing(&absent, what)) }
 }
 
 /// The restrictions of a statement that writes: of the key only, and none that needs rows to be read.
@@ -531,7 +517,7 @@ fn restrictions(
     }
 }
 
-fn keys_of(partitions: Partitions, table: &TableDef) -> Result<Vec<Choice>, PlanError> {
+fn keys_of(partitions: Partitions, table: &Table) -> Result<Vec<Choice>, PlanError> {
     match partitions {
         Partitions::Keys(choices) => Ok(choices),
         _ => {
@@ -548,7 +534,7 @@ fn keys_of(partitions: Partitions, table: &TableDef) -> Result<Vec<Choice>, Plan
 /// How many clustering columns have a value.
 fn columns_said(steps: &[Step]) -> usize {
     let columns = steps.iter().map(|step| match step {
-        Step::Choice(choice) => choice.names.len(),
+        Step::Choice(choice) => choice.columns.len(),
         Step::Slice { .. } => 0,
     });
     columns.sum()
@@ -556,7 +542,7 @@ fn columns_said(steps: &[Step]) -> usize {
 
 /// Cells are written to rows that are known by their whole keys, static cells to the partition.
 fn check_rows(
-    table: &TableDef,
+    table: &Table,
     restrictions: &Restrictions,
     cells: &[Target],
     guard: Option<&Guard>,

@@ -4,12 +4,12 @@
 //! A condition judges what a reader would be shown: of a collection or a user-defined type that is not frozen, the value that
 //! its elements come to. So `l[1]` counts the elements that live, and nothing here knows how a value is kept.
 
-use crate::cql::ast::{ConditionTest, If, InValues, Operator, Place, Term};
+use crate::cql::ast::{ConditionTest, Ident, If, InValues, Operator, Place, Term};
 use crate::cql::collection::{Elements, Pairs, Parts};
 use crate::cql::condition::Condition;
 use crate::cql::plan::PlanError;
 use crate::cql::plan::Value;
-use crate::cql::plan::column::{self, At, Column};
+use crate::cql::plan::column::{At, Column};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::resolve::{Resolver, Wanted, whole};
@@ -17,6 +17,7 @@ use crate::cql::plan::rows::RowView;
 use crate::cql::plan::source::Source;
 use crate::cql::types::CqlType;
 use bytes::Bytes;
+use std::fmt;
 use std::sync::Arc;
 
 /// On which condition a statement's change is made.
@@ -48,6 +49,23 @@ enum Part {
     Key(Expr, CqlType),
     Index(Expr),
     Field(usize),
+}
+
+/// What is compared, as messages call it.
+enum Compared<'a> {
+    Whole(&'a Column),
+    Element(&'a Column),
+    Field(&'a Column, &'a Ident),
+}
+
+impl fmt::Display for Compared<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compared::Whole(column) => f.write_str(&column.name),
+            Compared::Element(column) => write!(f, "value({})", column.name),
+            Compared::Field(column, field) => write!(f, "{}.{field}", column.name),
+        }
+    }
 }
 
 /// The same, with what was bound.
@@ -200,16 +218,19 @@ pub(super) fn resolve(
     };
     let mut tests = Vec::with_capacity(conditions.len());
     for condition in conditions {
-        let column = column::find(resolver.table, condition.column.as_str())?;
+        let column = resolver.table.column(&condition.column)?;
         if !matches!(column.at, At::Cell { .. }) {
             return invalid(format!(
                 "PRIMARY KEY column '{}' cannot have IF conditions",
                 column.name
             ));
         }
-        let (part, name, ty) = part(&condition.place, &column, resolver)?;
-        let mut value =
-            |term: &Term| resolver.value(Source::Term(term), Wanted { name: &name, ty: &ty });
+        let (part, name, ty) = part(&condition.place, column, resolver)?;
+        let wanted = match &name {
+            Compared::Whole(column) => Wanted::column(column),
+            name => Wanted::other(name, &ty),
+        };
+        let mut value = |term: &Term| resolver.value(Source::Term(term), wanted);
         let test = match &condition.test {
             ConditionTest::Compare { op, value: wanted } => {
                 Test::Compare { op: *op, value: value(wanted)? }
@@ -219,41 +240,42 @@ pub(super) fn resolve(
             }
             ConditionTest::In(InValues::Marker(index)) => {
                 let list = CqlType::List { of: Arc::new(ty.clone()), frozen: false };
-                let wanted = Wanted { name: &format!("in({name})"), ty: &list };
+                let name = format_args!("in({name})");
+                let wanted = Wanted::other(&name, &list);
                 Test::InAll(resolver.value(Source::Term(&Term::Marker(*index)), wanted)?)
             }
         };
-        tests.push(ColumnTest { column, part, ty, test });
+        tests.push(ColumnTest { column: column.clone(), part, ty, test });
     }
     Ok(Some(Guard::Columns(tests)))
 }
 
 /// Which part of the column is compared, what it is called, and its type.
-fn part(
-    place: &Place,
-    column: &Column,
+fn part<'a>(
+    place: &'a Place,
+    column: &'a Column,
     resolver: &mut Resolver<'_, '_>,
-) -> Result<(Part, String, CqlType), PlanError> {
+) -> Result<(Part, Compared<'a>, CqlType), PlanError> {
     let (name, ty) = (&column.name, &column.ty);
-    let of_collection = format!("value({name})");
     match (place, ty) {
-        (Place::Whole, ty) => Ok((Part::Whole, name.clone(), ty.clone())),
+        (Place::Whole, ty) => Ok((Part::Whole, Compared::Whole(column), ty.clone())),
         (Place::Element(key), CqlType::Map { key: key_ty, value, .. }) => {
-            let wanted = Wanted { name: &format!("key({name})"), ty: key_ty };
-            let key = resolver.value(Source::Term(key), wanted)?;
-            Ok((Part::Key(key, CqlType::clone(key_ty)), of_collection, CqlType::clone(value)))
+            let name = format_args!("key({name})");
+            let key = resolver.value(Source::Term(key), Wanted::other(&name, key_ty))?;
+            let part = Part::Key(key, CqlType::clone(key_ty));
+            Ok((part, Compared::Element(column), CqlType::clone(value)))
         }
         (Place::Element(index), CqlType::List { of, .. }) => {
-            let wanted = Wanted { name: &format!("idx({name})"), ty: &CqlType::Int };
-            let index = resolver.value(Source::Term(index), wanted)?;
-            Ok((Part::Index(index), of_collection, CqlType::clone(of)))
+            let name = format_args!("idx({name})");
+            let index = resolver.value(Source::Term(index), Wanted::other(&name, &CqlType::Int))?;
+            Ok((Part::Index(index), Compared::Element(column), CqlType::clone(of)))
         }
         (Place::Field(field), CqlType::User { of, .. }) => {
             let fields = (0..).zip(&of.fields);
             match fields.into_iter().find(|(_, (known, _))| known == field.as_str()) {
                 // A field is one value, however its type was declared.
                 Some((at, (_, ty))) => {
-                    Ok((Part::Field(at), format!("{name}.{field}"), ty.freeze()))
+                    Ok((Part::Field(at), Compared::Field(column, field), ty.freeze()))
                 }
                 None => invalid(format!("Unknown field {field} for column {name}")),
             }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 /// `c = c + value`, `c = c - value`.
 #[derive(Debug)]
 pub(super) struct Increment {
-    name: String,
+    column: Column,
     by: Expr,
     negative: bool,
 }
@@ -32,7 +32,7 @@ impl Increment {
         assignment: &Assignment,
         resolver: &mut Resolver<'_, '_>,
     ) -> Result<Increment, PlanError> {
-        let Column { name, ty, .. } = column;
+        let name = &column.name;
         let (by, negative) = match assignment {
             Assignment::Add { value, .. } => (value, false),
             Assignment::Subtract { value, .. } => (value, true),
@@ -50,8 +50,8 @@ impl Increment {
                 return invalid(format!("Invalid operation: counter {name} has no parts"));
             }
         };
-        let by = resolver.value(Source::Term(by), Wanted { name, ty })?;
-        Ok(Increment { name: name.clone(), by, negative })
+        let by = resolver.value(Source::Term(by), Wanted::column(column))?;
+        Ok(Increment { column: column.clone(), by, negative })
     }
 
     /// The increment as an element of its column. Unset: none.
@@ -61,7 +61,10 @@ impl Increment {
             return Ok(Complex::default());
         }
         let Some(by) = whole(&value) else {
-            return invalid(format!("Invalid null value for counter increment of {}", self.name));
+            return invalid(format!(
+                "Invalid null value for counter increment of {}",
+                self.column.name
+            ));
         };
         let by = if self.negative {
             let Some(by) = by.checked_neg() else {
@@ -74,7 +77,10 @@ impl Increment {
             by
         };
         let Some(path) = write.places.back(1).and_then(|mut places| places.pop()) else {
-            return invalid(format!("column {}: too many increments in one request", self.name));
+            return invalid(format!(
+                "column {}: too many increments in one request",
+                self.column.name
+            ));
         };
         let value = Bytes::copy_from_slice(&by.to_be_bytes());
         let content = Content::Value { value, expiry: None };

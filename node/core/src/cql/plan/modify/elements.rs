@@ -15,7 +15,7 @@
 //! Source: Cassandra 4.1's Operation, Lists, Sets, Maps and UserTypes.
 
 use super::change::Stamp;
-use crate::cql::ast::{Assignment, Ident, Place, Term};
+use crate::cql::ast::{Assignment, Ident, Place};
 use crate::cql::clustering::ClusteringError;
 use crate::cql::collection::{Elements as Taken, Pairs, Parts};
 use crate::cql::elements::{self, Places};
@@ -24,7 +24,7 @@ use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::resolve::{Resolver, Wanted, whole};
 use crate::cql::plan::source::Source;
-use crate::cql::plan::{PlanError, Value};
+use crate::cql::plan::{ColumnSpec, PlanError, Value};
 use crate::cql::types::CqlType;
 use crate::data::{Cell, Complex, Deletion};
 use crate::types::TimestampMicros;
@@ -35,8 +35,7 @@ use std::sync::Arc;
 /// What is done to a collection, or to a user-defined type.
 #[derive(Debug)]
 pub(super) struct Elements {
-    name: String,
-    ty: CqlType,
+    column: Column,
     operation: Operation,
 }
 
@@ -47,14 +46,14 @@ enum Operation {
     Prepend(Expr),
     Remove(Expr),
     SetElement {
-        key: Expr,
+        key: Box<Expr>,
         value: Expr,
     },
     RemoveElement(Expr),
     /// Of a field, by its path; null removes it.
     SetField {
         path: Bytes,
-        value: Expr,
+        value: Box<Expr>,
     },
     Delete,
 }
@@ -68,7 +67,7 @@ pub(super) struct Write<'a> {
 
 impl Elements {
     fn of(column: &Column, operation: Operation) -> Elements {
-        Elements { name: column.name.clone(), ty: column.ty.clone(), operation }
+        Elements { column: column.clone(), operation }
     }
 
     /// `c = value`.
@@ -82,22 +81,21 @@ impl Elements {
         assignment: &Assignment,
         resolver: &mut Resolver<'_, '_>,
     ) -> Result<Elements, PlanError> {
-        let Column { name, ty, .. } = column;
+        let ColumnSpec { name, ty, .. } = &**column;
         if let Assignment::SetField { field, value, .. } = assignment {
             let (path, of) = field_of(column, field, "operation")?;
-            let wanted = Wanted { name: &format!("{name}.{field}"), ty: of };
-            let value = resolver.value(Source::Term(value), wanted)?;
-            return Ok(Elements::of(column, Operation::SetField { path, value }));
+            let name = format_args!("{name}.{field}");
+            let value = resolver.value(Source::Term(value), Wanted::other(&name, of))?;
+            return Ok(Elements::of(column, Operation::SetField { path, value: Box::new(value) }));
         }
         check(column, "operation")?;
-        let mut value = |value: &Term, name: &str, ty: &CqlType| {
-            resolver.value(Source::Term(value), Wanted { name, ty })
-        };
+        let mut value = |value, wanted: Wanted<'_>| resolver.value(Source::Term(value), wanted);
+        let whole = Wanted::column(column);
         let operation = match assignment {
-            Assignment::Set { value: term, .. } => Operation::Assign(value(term, name, ty)?),
-            Assignment::Add { value: term, .. } => Operation::Append(value(term, name, ty)?),
+            Assignment::Set { value: term, .. } => Operation::Assign(value(term, whole)?),
+            Assignment::Add { value: term, .. } => Operation::Append(value(term, whole)?),
             Assignment::Prepend { value: term, .. } => match ty {
-                CqlType::List { .. } => Operation::Prepend(value(term, name, ty)?),
+                CqlType::List { .. } => Operation::Prepend(value(term, whole)?),
                 _ => {
                     return invalid(format!(
                         "Invalid operation for non list column {name}: it has no beginning, write {name} = {name} + …"
@@ -108,27 +106,23 @@ impl Elements {
                 // Keys are taken away, not pairs.
                 CqlType::Map { key, .. } => {
                     let keys = CqlType::Set { of: Arc::clone(key), frozen: false };
-                    Operation::Remove(value(term, name, &keys)?)
+                    Operation::Remove(value(term, Wanted::other(name, &keys))?)
                 }
-                ty => Operation::Remove(value(term, name, ty)?),
+                _ => Operation::Remove(value(term, whole)?),
             },
             Assignment::SetElement { key, value: term, .. } => {
-                let of_value = format!("value({name})");
-                match ty {
-                    CqlType::List { of, .. } => Operation::SetElement {
-                        key: value(key, &format!("idx({name})"), &CqlType::Int)?,
-                        value: value(term, &of_value, of)?,
-                    },
-                    CqlType::Map { key: of_key, value: of, .. } => Operation::SetElement {
-                        key: value(key, &format!("key({name})"), of_key)?,
-                        value: value(term, &of_value, of)?,
-                    },
+                let (word, of_key, of) = match ty {
+                    CqlType::List { of, .. } => ("idx", &CqlType::Int, of),
+                    CqlType::Map { key, value, .. } => ("key", &**key, value),
                     _ => {
                         return invalid(format!(
                             "Invalid operation for set column {name}: its elements have no values, write {name} = {name} + {{…}}"
                         ));
                     }
-                }
+                };
+                let key = value(key, Wanted::other(&format_args!("{word}({name})"), of_key))?;
+                let value = value(term, Wanted::other(&format_args!("value({name})"), of))?;
+                Operation::SetElement { key: Box::new(key), value }
             }
             Assignment::SetField { .. } => {
                 return invalid(format!("Invalid operation: {name} of type {ty} has no fields"));
@@ -143,14 +137,17 @@ impl Elements {
         place: &Place,
         resolver: &mut Resolver<'_, '_>,
     ) -> Result<Elements, PlanError> {
-        let Column { name, ty, .. } = column;
+        let ColumnSpec { name, ty, .. } = &**column;
         let key = match place {
             Place::Whole => return Ok(Elements::of(column, Operation::Delete)),
             Place::Element(key) => key,
             Place::Field(field) => {
                 let (path, _) = field_of(column, field, "deletion operation")?;
                 let value = Expr::Constant(None);
-                return Ok(Elements::of(column, Operation::SetField { path, value }));
+                return Ok(Elements::of(
+                    column,
+                    Operation::SetField { path, value: Box::new(value) },
+                ));
             }
         };
         check(column, "deletion operation")?;
@@ -159,8 +156,8 @@ impl Elements {
             CqlType::Map { key, .. } => ("key", &**key),
             _ => ("idx", &CqlType::Int),
         };
-        let name = format!("{word}({name})");
-        let key = resolver.value(Source::Term(key), Wanted { name: &name, ty: of })?;
+        let name = format_args!("{word}({name})");
+        let key = resolver.value(Source::Term(key), Wanted::other(&name, of))?;
         Ok(Elements::of(column, Operation::RemoveElement(key)))
     }
 
@@ -170,7 +167,7 @@ impl Elements {
             self.operation,
             Operation::Remove(_) | Operation::SetElement { .. } | Operation::RemoveElement(_)
         );
-        by_place && matches!(self.ty, CqlType::List { .. })
+        by_place && matches!(self.column.ty, CqlType::List { .. })
     }
 
     /// What is written. `held`: what was read before, if that was necessary and there is any.
@@ -242,7 +239,7 @@ impl Elements {
     ) -> Result<Vec<Bytes>, PlanError> {
         let damaged = |error| self.damaged(&error);
         let values = Taken::new(values, "collection").map_err(damaged)?;
-        match &self.ty {
+        match &self.column.ty {
             CqlType::Set { of: key, .. } | CqlType::Map { key, .. } => {
                 values.map(|value| self.path(key, value.map_err(damaged)?)).collect()
             }
@@ -266,7 +263,7 @@ impl Elements {
         let mut added = Vec::new();
         let stamp = write.stamp;
         let damaged = |error| self.damaged(&error);
-        match &self.ty {
+        match &self.column.ty {
             CqlType::Map { key, .. } => {
                 for pair in Pairs::new(value).map_err(damaged)? {
                     let (k, v) = pair.map_err(damaged)?;
@@ -297,7 +294,7 @@ impl Elements {
                 let Some(places) = places(write.places, taken.left()) else {
                     return invalid(format!(
                         "column {}: too many elements in one request",
-                        self.name
+                        self.column.name
                     ));
                 };
                 for (element, path) in taken.zip(places) {
@@ -311,22 +308,23 @@ impl Elements {
 
     fn path(&self, of: &CqlType, value: &[u8]) -> Result<Bytes, PlanError> {
         elements::path(of, value).map_err(|error| {
-            let what = if matches!(self.ty, CqlType::Map { .. }) { "key" } else { "element" };
+            let what =
+                if matches!(self.column.ty, CqlType::Map { .. }) { "key" } else { "element" };
             PlanError::Invalid(match error {
                 ClusteringError::TooLong { found, .. } => format!(
                     "the {what} of column {} is {found} bytes long, more than the maximum of {}",
-                    self.name,
+                    self.column.name,
                     crate::cql::clustering::VALUE_BYTES_MAX
                 ),
-                ClusteringError::Value { source, .. } => source.for_column(&self.name),
-                other => format!("column {}: {other}", self.name),
+                ClusteringError::Value { source, .. } => source.for_column(&self.column.name),
+                other => format!("column {}: {other}", self.column.name),
             })
         })
     }
 
     /// What stands between the brackets.
     fn key(&self, key: &Expr, env: &Env<'_>) -> Result<Bytes, PlanError> {
-        let what = match &self.ty {
+        let what = match &self.column.ty {
             CqlType::Map { .. } => "map key",
             CqlType::Set { .. } => "set element",
             _ => "list index",
@@ -334,10 +332,10 @@ impl Elements {
         match key.value(env)? {
             Value::Bytes(key) => Ok(key),
             Value::Null => {
-                invalid(format!("Invalid null value for {what} of column {}", self.name))
+                invalid(format!("Invalid null value for {what} of column {}", self.column.name))
             }
             Value::Unset => {
-                invalid(format!("Invalid unset value for {what} of column {}", self.name))
+                invalid(format!("Invalid unset value for {what} of column {}", self.column.name))
             }
         }
     }
@@ -350,7 +348,7 @@ impl Elements {
         stamp: Stamp,
         verb: &str,
     ) -> Result<Bytes, PlanError> {
-        let of = match &self.ty {
+        let of = match &self.column.ty {
             CqlType::Map { key, .. } => key,
             CqlType::Set { of, .. } => of,
             _ => return self.nth(key, held, stamp, verb),
@@ -366,7 +364,7 @@ impl Elements {
         stamp: Stamp,
         verb: &str,
     ) -> Result<Bytes, PlanError> {
-        let name = &self.name;
+        let name = &self.column.name;
         let live = || held.into_iter().flat_map(|held| elements::live(held, stamp.now));
         let Some(index) = whole(&Value::Bytes(index.clone())) else {
             return invalid(format!("Invalid empty value for list index of column {name}"));
@@ -385,7 +383,7 @@ impl Elements {
 
     /// Bytes that were checked and are not what they were said to be.
     fn damaged(&self, error: &crate::cql::ValueError) -> PlanError {
-        PlanError::Invalid(error.for_column(&self.name))
+        PlanError::Invalid(error.for_column(&self.column.name))
     }
 }
 
@@ -405,7 +403,7 @@ fn field_of<'a>(
     field: &Ident,
     what: &str,
 ) -> Result<(Bytes, &'a CqlType), PlanError> {
-    let Column { name, ty, .. } = column;
+    let ColumnSpec { name, ty, .. } = &**column;
     let CqlType::User { of, frozen } = ty else {
         return invalid(format!(
             "Invalid {what} for non-UDT column {name}: {name} of type {ty} has no field {field}"
@@ -426,7 +424,7 @@ fn field_of<'a>(
 
 /// Whether elements of the column can be written one by one.
 fn check(column: &Column, what: &str) -> Result<(), PlanError> {
-    let Column { name, ty, .. } = column;
+    let ColumnSpec { name, ty, .. } = &**column;
     if !ty.is_collection() {
         return invalid(format!("Invalid {what} for non collection column {name} of type {ty}"));
     }

@@ -27,7 +27,7 @@ impl Resolver<'_, '_> {
                 ));
             }
         };
-        let key = self.resolve(key, Some(Wanted { name: &name, ty: &key_ty }))?;
+        let key = self.resolve(key, Some(Wanted::other(&name, &key_ty)))?;
         Ok(self.call(Function::Element, vec![of, key], gives))
     }
 
@@ -55,7 +55,7 @@ impl Resolver<'_, '_> {
         let gives = of.ty.clone();
         let mut args = vec![of];
         for end in from.into_iter().chain(to) {
-            args.push(self.resolve(end, Some(Wanted { name: &name, ty: &key_ty }))?);
+            args.push(self.resolve(end, Some(Wanted::other(&name, &key_ty)))?);
         }
         Ok(self.call(function, args, gives))
     }

@@ -1,22 +1,32 @@
 //! Relations are gathered by column, and then put in the order of the key.
 
-use super::{Called, Choice, Limit, Of, Partitions, Restrictions, Rule, Step, Tuple};
+use super::{Choice, Limit, Of, Partitions, Restrictions, Step, Subject, Tuple};
 use crate::cql::ast::{Ident, InValues, Operator, Relation, Term};
 use crate::cql::plan::PlanError;
-use crate::cql::plan::column::{self, At, Named};
+use crate::cql::plan::column::{At, Column, listed};
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::Expr;
 use crate::cql::plan::filter::{Filter, Test};
 use crate::cql::plan::resolve::{Resolver, Wanted};
 use crate::cql::plan::source::{Shape, Source};
+use crate::cql::plan::table::Table;
 use crate::cql::types::CqlType;
-use crate::schema::TableDef;
-use std::borrow::Cow;
 use std::sync::Arc;
 
+/// What one relation says of one column of the key.
+struct Said<'a> {
+    column: &'a Column,
+    what: What,
+}
+
+enum What {
+    Choice(Of),
+    Limit { upper: bool, inclusive: bool, value: Expr },
+}
+
 /// What is said of several clustering columns together.
-struct Multi<'a> {
-    columns: Vec<Named<'a>>,
+struct Multi {
+    columns: Vec<Column>,
     choice: Option<Choice>,
     low: Option<Limit>,
     high: Option<Limit>,
@@ -24,9 +34,9 @@ struct Multi<'a> {
 
 struct Gather<'r, 'a, 'm> {
     resolver: &'r mut Resolver<'a, 'm>,
-    /// Of key columns, one for each: they are few.
-    rules: Vec<Rule<'a>>,
-    multis: Vec<Multi<'a>>,
+    /// At most a choice, or a lower and an upper limit, of each column.
+    said: Vec<Said<'a>>,
+    multis: Vec<Multi>,
     low_token: Option<(Expr, bool)>,
     high_token: Option<(Expr, bool)>,
     filters: Vec<Filter>,
@@ -40,7 +50,7 @@ pub(in crate::cql::plan) fn gather(
 ) -> Result<Restrictions, PlanError> {
     let mut gather = Gather {
         resolver,
-        rules: Vec::new(),
+        said: Vec::with_capacity(relations.len()),
         multis: Vec::new(),
         low_token: None,
         high_token: None,
@@ -79,8 +89,8 @@ impl<'a> Gather<'_, 'a, '_> {
         }
     }
 
-    fn find(&mut self, name: &Ident) -> Result<Named<'a>, PlanError> {
-        let column = column::named(self.resolver.table, name.as_str())?;
+    fn find(&mut self, name: &Ident) -> Result<&'a Column, PlanError> {
+        let column = self.resolver.table.column(name)?;
         self.about_rows |=
             matches!(column.at, At::Clustering(_) | At::Cell { is_static: false, .. });
         Ok(column)
@@ -88,8 +98,7 @@ impl<'a> Gather<'_, 'a, '_> {
 
     fn column(&mut self, name: &Ident, op: Operator, value: &Term) -> Result<(), PlanError> {
         let column = self.find(name)?;
-        let ty = column.ty;
-        let element = match (op, ty) {
+        let element = match (op, &column.ty) {
             (Operator::NotEq | Operator::Like, _) => {
                 return invalid(format!(
                     "Unsupported \"{}\" relation on column {name}",
@@ -121,86 +130,100 @@ impl<'a> Gather<'_, 'a, '_> {
             }
             _ => None,
         };
-        let inner = match op {
-            Operator::Contains => Cow::Owned(format!("value({})", name.as_str())),
-            Operator::ContainsKey => Cow::Owned(format!("key({})", name.as_str())),
-            _ => Cow::Borrowed(name.as_str()),
-        };
-        let wanted = Wanted { name: &inner, ty: element.unwrap_or(ty) };
+        let word = if op == Operator::ContainsKey { "key" } else { "value" };
+        let part = format_args!("{word}({})", column.name);
+        let wanted = element.map(|ty| Wanted::other(&part, ty));
+        let wanted = wanted.unwrap_or(Wanted::column(column));
         let value = self.resolver.value(Source::Term(value), wanted)?;
         if element.is_some() || matches!(column.at, At::Cell { .. }) {
-            self.filters.push(Filter { column: column.kept(), test: Test::Compare { op, value } });
+            self.filters.push(Filter { column: column.clone(), test: Test::Compare { op, value } });
             return Ok(());
         }
-        let names = Called::One(column.name.to_owned());
-        let tuple = Tuple::One(value);
         match limit_of(op) {
-            None => self.choose(column, Choice { names, of: Of::One(tuple) }),
+            None => self.choose(column, Of::One(Tuple::One(value))),
             Some((upper, inclusive)) => {
-                self.limit(column, upper, Limit { names, tuple, inclusive })
+                self.limit(column, What::Limit { upper, inclusive, value }, upper)
             }
         }
     }
 
-    /// What is gathered of the column here, if anything is.
-    fn rule(&self, at: At) -> Option<&Rule<'a>> {
-        self.rules.iter().find(|rule| rule.column.at == at)
+    /// Whether a choice was said of the column here.
+    fn has_choice(&self, at: At) -> bool {
+        self.of(at).any(|said| matches!(said.what, What::Choice(_)))
     }
 
-    fn take_rule(&mut self, at: At) -> Option<Rule<'a>> {
-        let place = self.rules.iter().position(|rule| rule.column.at == at)?;
-        Some(self.rules.swap_remove(place))
+    /// What was said of the column here.
+    fn of(&self, at: At) -> impl Iterator<Item = &Said<'a>> {
+        self.said.iter().filter(move |said| said.column.at == at)
     }
 
-    /// The same; nothing is, if it is the first that is said of it.
-    fn rule_of(&mut self, column: Named<'a>) -> Option<&mut Rule<'a>> {
-        let found = self.rules.iter().position(|rule| rule.column.at == column.at);
-        let place = found.unwrap_or(self.rules.len());
-        if found.is_none() {
-            self.rules.push(Rule { column, choice: None, low: None, high: None });
+    /// The choice that was said of the column here, if one was.
+    fn take_choice(&mut self, at: At) -> Option<Choice> {
+        let is_it = |said: &Said<'_>| said.column.at == at && matches!(said.what, What::Choice(_));
+        let place = self.said.iter().position(is_it)?;
+        let Said { column, what: What::Choice(of) } = self.said.swap_remove(place) else {
+            return None;
+        };
+        Some(Choice { columns: Subject::One(column.clone()), of })
+    }
+
+    /// The limits that were said of the column here: the lower and the upper one.
+    fn take_limits(&mut self, at: At) -> (Option<Limit>, Option<Limit>) {
+        let (mut low, mut high) = (None, None);
+        let is_it =
+            |said: &mut Said<'_>| said.column.at == at && matches!(said.what, What::Limit { .. });
+        for Said { column, what } in self.said.extract_if(.., is_it) {
+            if let What::Limit { upper, inclusive, value } = what {
+                let columns = Subject::One(column.clone());
+                let limit = Limit { columns, tuple: Tuple::One(value), inclusive };
+                *(if upper { &mut high } else { &mut low }) = Some(limit);
+            }
         }
-        self.rules.get_mut(place)
+        (low, high)
     }
 
-    fn choose(&mut self, column: Named<'a>, choice: Choice) -> Result<(), PlanError> {
-        let name = column.name;
-        let Some(rule) = self.rule_of(column) else { return Ok(()) };
-        if rule.choice.is_some() || rule.low.is_some() || rule.high.is_some() {
-            let what = if choice.is_one() { "an Equal" } else { "a IN" };
+    fn choose(&mut self, column: &'a Column, of: Of) -> Result<(), PlanError> {
+        if self.of(column.at).next().is_some() {
+            let what = if matches!(of, Of::One(_)) { "an Equal" } else { "a IN" };
             return invalid(format!(
-                "{name} cannot be restricted by more than one relation if it includes {what}"
+                "{} cannot be restricted by more than one relation if it includes {what}",
+                column.name
             ));
         }
-        rule.choice = Some(choice);
+        self.said.push(Said { column, what: What::Choice(of) });
         Ok(())
     }
 
-    fn limit(&mut self, column: Named<'a>, upper: bool, limit: Limit) -> Result<(), PlanError> {
-        let name = column.name;
-        let Some(rule) = self.rule_of(column) else { return Ok(()) };
-        if rule.choice.is_some() {
+    fn limit(&mut self, column: &'a Column, limit: What, upper: bool) -> Result<(), PlanError> {
+        if self.has_choice(column.at) {
             return invalid(format!(
-                "{name} cannot be restricted by more than one relation if it includes an Equal"
+                "{} cannot be restricted by more than one relation if it includes an Equal",
+                column.name
             ));
         }
-        let end = if upper { &mut rule.high } else { &mut rule.low };
-        set_once(end, limit, upper, name)
+        let same_end =
+            |said: &Said<'_>| matches!(&said.what, What::Limit { upper: end, .. } if *end == upper);
+        if self.of(column.at).any(same_end) {
+            return limited_twice(upper, &column.name);
+        }
+        self.said.push(Said { column, what: limit });
+        Ok(())
     }
 
     fn is_in(&mut self, name: &Ident, values: &InValues) -> Result<(), PlanError> {
         let column = self.find(name)?;
-        if let ty @ CqlType::User { frozen: false, .. } = column.ty {
+        if let ty @ CqlType::User { frozen: false, .. } = &column.ty {
             return not_restricted(name, ty);
         }
         if column.ty.is_multicell() {
-            let ty = column.ty;
+            let ty = &column.ty;
             return invalid(format!(
                 "Collection column '{name}' ({ty}) cannot be restricted by a 'IN' relation"
             ));
         }
         let of = match values {
             InValues::List(terms) => {
-                let wanted = Wanted { name: name.as_str(), ty: column.ty };
+                let wanted = Wanted::column(column);
                 let mut each = Vec::with_capacity(terms.len());
                 for term in terms {
                     let value = self.resolver.value(Source::Term(term), wanted)?;
@@ -209,23 +232,22 @@ impl<'a> Gather<'_, 'a, '_> {
                 Of::Each(each)
             }
             InValues::Marker(index) => {
-                let list = self.list_marker(*index, name.as_str(), column.ty.clone())?;
+                let list = self.list_marker(*index, &column.name, column.ty.clone())?;
                 Of::All { list, tuples: false }
             }
         };
-        let choice = Choice { names: Called::One(column.name.to_owned()), of };
         if matches!(column.at, At::Cell { .. }) {
-            self.filters.push(Filter { column: column.kept(), test: Test::In(choice) });
+            self.filters.push(filter_of(column, of));
             return Ok(());
         }
-        self.choose(column, choice)
+        self.choose(column, of)
     }
 
     /// The marker of `IN ?`.
     fn list_marker(&mut self, index: usize, name: &str, of: CqlType) -> Result<Expr, PlanError> {
-        let name = format!("in({name})");
+        let name = format_args!("in({name})");
         let ty = CqlType::List { of: Arc::new(of), frozen: false };
-        self.resolver.value(Source::Term(&Term::Marker(index)), Wanted { name: &name, ty: &ty })
+        self.resolver.value(Source::Term(&Term::Marker(index)), Wanted::other(&name, &ty))
     }
 
     fn entry(
@@ -236,7 +258,7 @@ impl<'a> Gather<'_, 'a, '_> {
         value: &Term,
     ) -> Result<(), PlanError> {
         let column = self.find(name)?;
-        let CqlType::Map { key: key_ty, value: value_ty, .. } = column.ty else {
+        let CqlType::Map { key: key_ty, value: value_ty, .. } = &column.ty else {
             return invalid(format!("Column {name} cannot be used as a map"));
         };
         if op != Operator::Eq {
@@ -245,18 +267,17 @@ impl<'a> Gather<'_, 'a, '_> {
                 op.as_str()
             ));
         }
-        let (of_key, of_value) =
-            (format!("key({})", name.as_str()), format!("value({})", name.as_str()));
-        let key = self.resolver.value(Source::Term(key), Wanted { name: &of_key, ty: key_ty })?;
-        let value =
-            self.resolver.value(Source::Term(value), Wanted { name: &of_value, ty: value_ty })?;
-        self.filters.push(Filter { column: column.kept(), test: Test::Entry { key, op, value } });
+        let of_key = format_args!("key({})", column.name);
+        let key = self.resolver.value(Source::Term(key), Wanted::other(&of_key, key_ty))?;
+        let of_value = format_args!("value({})", column.name);
+        let value = self.resolver.value(Source::Term(value), Wanted::other(&of_value, value_ty))?;
+        self.filters.push(Filter { column: column.clone(), test: Test::Entry { key, op, value } });
         Ok(())
     }
 
     /// The columns of a relation of several: clustering columns that follow one another.
-    fn together(&mut self, names: &[Ident]) -> Result<Vec<Named<'a>>, PlanError> {
-        let mut columns: Vec<Named<'a>> = Vec::with_capacity(names.len());
+    fn together(&mut self, names: &[Ident]) -> Result<Vec<Column>, PlanError> {
+        let mut columns: Vec<Column> = Vec::with_capacity(names.len());
         for name in names {
             let column = self.find(name)?;
             let At::Clustering(place) = column.at else {
@@ -274,13 +295,13 @@ impl<'a> Gather<'_, 'a, '_> {
                     said.join(", ")
                 ));
             }
-            columns.push(column);
+            columns.push(column.clone());
         }
         Ok(columns)
     }
 
     /// A tuple for these columns: written out, or one marker.
-    fn tuple_of(&mut self, columns: &[Named<'a>], value: &Term) -> Result<Tuple, PlanError> {
+    fn tuple_of(&mut self, columns: &[Column], value: &Term) -> Result<Tuple, PlanError> {
         if let Shape::Tuple(parts) = Source::Term(value).shape() {
             if parts.len() != columns.len() {
                 return invalid(format!(
@@ -291,37 +312,37 @@ impl<'a> Gather<'_, 'a, '_> {
             }
             let mut exprs = Vec::with_capacity(parts.len());
             for (part, column) in parts.iter().zip(columns) {
-                let wanted = Wanted { name: column.name, ty: column.ty };
-                exprs.push(self.resolver.value(part, wanted)?);
+                exprs.push(self.resolver.value(part, Wanted::column(column))?);
             }
             return Ok(Tuple::Parts(exprs));
         }
         let (name, ty) = tuple_type(columns);
-        let whole = self.resolver.value(Source::Term(value), Wanted { name: &name, ty: &ty })?;
+        let whole = self.resolver.value(Source::Term(value), Wanted::other(&name, &ty))?;
         Ok(Tuple::Whole(whole))
     }
 
     fn tuple(&mut self, names: &[Ident], op: Operator, value: &Term) -> Result<(), PlanError> {
-        let columns = self.together(names)?;
-        let tuple = self.tuple_of(&columns, value)?;
-        let names = called(&columns);
+        let together = self.together(names)?;
+        let tuple = self.tuple_of(&together, value)?;
+        let columns = Subject::Several(together.clone());
         match (op, limit_of(op)) {
             (Operator::Eq, _) => {
-                let choice = Choice { names, of: Of::One(tuple) };
-                self.multis.push(Multi { columns, choice: Some(choice), low: None, high: None });
+                let choice = Choice { columns, of: Of::One(tuple) };
+                let choice = Some(choice);
+                self.multis.push(Multi { columns: together, choice, low: None, high: None });
                 Ok(())
             }
             (_, Some((upper, inclusive))) => {
-                let limit = Limit { names, tuple, inclusive };
+                let limit = Limit { columns, tuple, inclusive };
                 let (mut low, mut high) = (None, None);
                 *(if upper { &mut high } else { &mut low }) = Some(limit);
-                self.multis.push(Multi { columns, choice: None, low, high });
+                self.multis.push(Multi { columns: together, choice: None, low, high });
                 Ok(())
             }
             _ => invalid(format!(
                 "Unsupported \"{}\" relation on columns ({})",
                 op.as_str(),
-                names.join(", ")
+                listed(&columns)
             )),
         }
     }
@@ -341,8 +362,7 @@ impl<'a> Gather<'_, 'a, '_> {
                 Of::All { list: self.list_marker(*index, &name, ty)?, tuples: true }
             }
         };
-        let names = called(&columns);
-        let choice = Choice { names, of };
+        let choice = Choice { columns: Subject::Several(columns.clone()), of };
         self.multis.push(Multi { columns, choice: Some(choice), low: None, high: None });
         Ok(())
     }
@@ -357,7 +377,7 @@ impl<'a> Gather<'_, 'a, '_> {
                 own.join(", ")
             ));
         }
-        let wanted = Wanted { name: "partition key token", ty: &CqlType::Bigint };
+        let wanted = Wanted::other(&"partition key token", &CqlType::Bigint);
         let value = self.resolver.value(Source::Term(value), wanted)?;
         let twice = |end: &str| {
             invalid(format!(
@@ -384,29 +404,34 @@ impl<'a> Gather<'_, 'a, '_> {
 
     fn finish(mut self) -> Result<Restrictions, PlanError> {
         let table = self.resolver.table;
-        let equal = self.equal();
         let partitions = self.partitions(table)?;
         let steps = self.steps(table)?;
         // What no key says is a filter.
-        let mut left = std::mem::take(&mut self.rules);
-        left.sort_unstable_by_key(|rule| rule.column.at);
-        for rule in left {
-            self.filters.extend(filters_of(rule));
+        let mut left = std::mem::take(&mut self.said);
+        left.sort_by_key(|said| {
+            (said.column.at, matches!(said.what, What::Limit { upper: true, .. }))
+        });
+        for Said { column, what } in left {
+            self.filters.push(match what {
+                What::Choice(of) => filter_of(column, of),
+                What::Limit { upper, inclusive, value } => {
+                    let op = match (upper, inclusive) {
+                        (false, false) => Operator::Gt,
+                        (false, true) => Operator::GtEq,
+                        (true, false) => Operator::Lt,
+                        (true, true) => Operator::LtEq,
+                    };
+                    Filter { column: column.clone(), test: Test::Compare { op, value } }
+                }
+            });
         }
         let (filters, about_rows) = (self.filters, self.about_rows);
-        Ok(Restrictions { partitions, steps, filters, equal, about_rows })
+        Ok(Restrictions { partitions, steps, filters, about_rows })
     }
 
-    fn equal(&self) -> Vec<At> {
-        let is_one = |choice: &Option<Choice>| choice.as_ref().is_some_and(Choice::is_one);
-        let single = self.rules.iter().filter(|rule| is_one(&rule.choice)).map(|r| r.column.at);
-        let several = self.multis.iter().filter(|multi| is_one(&multi.choice));
-        single.chain(several.flat_map(|multi| multi.columns.iter().map(|c| c.at))).collect()
-    }
-
-    fn partitions(&mut self, table: &TableDef) -> Result<Partitions, PlanError> {
+    fn partitions(&mut self, table: &Table) -> Result<Partitions, PlanError> {
         let places = 0..table.columns.partition_key.len();
-        let restricted = |place: &usize| self.rule(At::Partition(*place)).is_some();
+        let restricted = |place: &usize| self.of(At::Partition(*place)).next().is_some();
         if self.low_token.is_some() || self.high_token.is_some() {
             if let Some(key) = places
                 .clone()
@@ -421,23 +446,21 @@ impl<'a> Gather<'_, 'a, '_> {
             let (low, high) = (self.low_token.take(), self.high_token.take());
             return Ok(Partitions::Tokens { low, high });
         }
-        let whole = places
-            .clone()
-            .all(|place| self.rule(At::Partition(place)).is_some_and(|rule| rule.choice.is_some()));
-        if !whole {
+        if !places.clone().all(|place| self.has_choice(At::Partition(place))) {
             return Ok(Partitions::All);
         }
         let mut choices = Vec::with_capacity(places.len());
         for place in places {
-            choices.extend(self.take_rule(At::Partition(place)).and_then(|rule| rule.choice));
+            choices.extend(self.take_choice(At::Partition(place)));
         }
         Ok(Partitions::Keys(choices))
     }
 
     /// As many clustering columns as have a value, then a slice.
-    fn steps(&mut self, table: &TableDef) -> Result<Vec<Step>, PlanError> {
+    fn steps(&mut self, table: &Table) -> Result<Vec<Step>, PlanError> {
         let columns = &table.columns.clustering;
-        let mut steps = Vec::new();
+        // Each takes what one relation said, or two of them.
+        let mut steps = Vec::with_capacity(self.said.len() + self.multis.len());
         let mut place = 0;
         while place < columns.len() {
             let at = At::Clustering(place);
@@ -447,9 +470,8 @@ impl<'a> Gather<'_, 'a, '_> {
                 let Multi { columns, choice, .. } = self.multis.remove(found);
                 steps.extend(choice.map(Step::Choice));
                 place += columns.len();
-            } else if self.rule(at).is_some_and(|rule| rule.choice.is_some()) {
-                let rule = self.take_rule(at);
-                steps.extend(rule.and_then(|rule| rule.choice).map(Step::Choice));
+            } else if let Some(choice) = self.take_choice(at) {
+                steps.push(Step::Choice(choice));
                 place += 1;
             } else {
                 steps.extend(self.slice(at)?);
@@ -458,20 +480,16 @@ impl<'a> Gather<'_, 'a, '_> {
         }
         // What is said of several columns together has no other place.
         if let Some(left) = self.multis.first() {
-            let names: Vec<_> = left.columns.iter().map(|column| column.name).collect();
             return invalid(format!(
                 "Columns ({}) cannot be restricted together: they, or columns before them, are restricted otherwise or not at all",
-                names.join(", ")
+                listed(&left.columns)
             ));
         }
         Ok(steps)
     }
 
     fn slice(&mut self, at: At) -> Result<Option<Step>, PlanError> {
-        let (mut low, mut high) = (None, None);
-        if let Some(rule) = self.take_rule(at) {
-            (low, high) = (rule.low, rule.high);
-        }
+        let (mut low, mut high) = self.take_limits(at);
         let multis = std::mem::take(&mut self.multis);
         for multi in multis {
             if multi.choice.is_some() || !starts(&multi, at) {
@@ -480,61 +498,36 @@ impl<'a> Gather<'_, 'a, '_> {
             }
             for (end, limit, upper) in [(&mut low, multi.low, false), (&mut high, multi.high, true)]
             {
-                if let Some(limit) = limit {
-                    let names = limit.names.join(", ");
-                    set_once(end, limit, upper, &names)?;
+                let Some(limit) = limit else { continue };
+                if end.is_some() {
+                    return limited_twice(upper, &listed(&limit.columns));
                 }
+                *end = Some(limit);
             }
         }
         Ok((low.is_some() || high.is_some()).then_some(Step::Slice { low, high }))
     }
 }
 
-fn starts(multi: &Multi<'_>, at: At) -> bool {
+fn starts(multi: &Multi, at: At) -> bool {
     multi.columns.first().is_some_and(|column| column.at == at)
 }
 
-fn set_once(
-    end: &mut Option<Limit>,
-    limit: Limit,
-    upper: bool,
-    name: &str,
-) -> Result<(), PlanError> {
-    if end.replace(limit).is_some() {
-        let which = if upper { "end" } else { "start" };
-        return invalid(format!(
-            "More than one restriction was found for the {which} bound on {name}"
-        ));
-    }
-    Ok(())
-}
-
-fn called(columns: &[Named<'_>]) -> Called {
-    Called::Several(columns.iter().map(|column| column.name.to_owned()).collect())
+fn limited_twice<T>(upper: bool, name: &str) -> Result<T, PlanError> {
+    let which = if upper { "end" } else { "start" };
+    invalid(format!("More than one restriction was found for the {which} bound on {name}"))
 }
 
 /// The name and the type of a marker that stands for several columns.
-fn tuple_type(columns: &[Named<'_>]) -> (String, CqlType) {
-    let names: Vec<_> = columns.iter().map(|column| column.name).collect();
+fn tuple_type(columns: &[Column]) -> (String, CqlType) {
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let types = columns.iter().map(|column| column.ty.clone()).collect();
     (format!("({})", names.join(",")), CqlType::Tuple(types))
 }
 
-fn filters_of(rule: Rule<'_>) -> Vec<Filter> {
-    let Rule { column, choice, low, high } = rule;
-    let mut filters = Vec::new();
-    if let Some(choice) = choice {
-        filters.push(Filter { column: column.kept(), test: Test::In(choice) });
-    }
-    for (limit, open, closed) in
-        [(low, Operator::Gt, Operator::GtEq), (high, Operator::Lt, Operator::LtEq)]
-    {
-        if let Some(Limit { tuple: Tuple::One(value), inclusive, .. }) = limit {
-            let op = if inclusive { closed } else { open };
-            filters.push(Filter { column: column.kept(), test: Test::Compare { op, value } });
-        }
-    }
-    filters
+fn filter_of(column: &Column, of: Of) -> Filter {
+    let choice = Choice { columns: Subject::One(column.clone()), of };
+    Filter { column: column.clone(), test: Test::In(choice) }
 }
 
 /// It is no single value that could be compared.

@@ -1,7 +1,7 @@
 //! The cells that a statement writes into its rows.
 
 use super::{Change, Kind, too_many};
-use crate::cql::plan::column::Named;
+use crate::cql::plan::column::Column;
 use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::Expr;
 use crate::cql::plan::modify::counter::Increment;
@@ -32,9 +32,9 @@ pub(super) enum What {
 
 impl What {
     /// The column gets this value.
-    pub(super) fn value(column: Named<'_>, value: Expr) -> What {
+    pub(super) fn value(column: &Column, value: Expr) -> What {
         if column.ty.is_multicell() {
-            What::Elements(Elements::assign(&column.kept(), value))
+            What::Elements(Elements::assign(column, value))
         } else {
             What::Cell(value)
         }
@@ -116,7 +116,7 @@ impl Change {
             partition.static_row = Some(of_static);
         }
         // Without clustering columns' values only static cells are meant.
-        if self.steps.is_empty() && !self.clustering.is_empty() {
+        if self.steps.is_empty() && !self.table.clustering().is_empty() {
             return Ok(partition);
         }
         let stamp = write.stamp;

@@ -6,8 +6,8 @@ use crate::cql::plan::error::invalid;
 use crate::cql::plan::expr::{Env, Expr};
 use crate::cql::plan::modify::Guard;
 use crate::cql::plan::restrict::{self, Choice, Restrictions, Step};
+use crate::cql::plan::table::Table;
 use crate::data::{ClusteringKey, Key};
-use crate::schema::TableDef;
 
 impl Change {
     pub(in crate::cql::plan) fn is_delete(&self) -> bool {
@@ -28,7 +28,7 @@ impl Change {
 
     /// Whether it is about rows, and not about the partition and its static columns.
     pub(in crate::cql::plan) fn is_about_rows(&self) -> bool {
-        self.clustering.is_empty() || !self.steps.is_empty()
+        self.table.clustering().is_empty() || !self.steps.is_empty()
     }
 
     pub(in crate::cql::plan) fn keys(&self, env: &Env<'_>) -> Result<Vec<Key>, PlanError> {
@@ -60,7 +60,7 @@ pub(super) fn check_no_timestamp(
 
 /// A conditional `DELETE` is of one row, or of static columns.
 pub(super) fn check_whole_key(
-    table: &TableDef,
+    table: &Table,
     restrictions: &Restrictions,
     cells: &[Target],
     guard: &Guard,
