@@ -211,6 +211,23 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
+impl StorageConfig {
+    /// When memtables that are written to take this share of `memtable_heap_space`, the largest is flushed: a writer in a
+    /// hurry needs the rest before that has ended. It is what Cassandra calls `memtable_cleanup_threshold` (there 0.5).
+    const CLEANUP_THRESHOLD: f64 = 0.6;
+
+    /// So much memtables that are written to may take.
+    pub fn memtable_active_space(&self) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of it is smaller"
+        )]
+        let share = (self.memtable_heap_space as f64 * StorageConfig::CLEANUP_THRESHOLD) as u64;
+        share
+    }
+}
+
 impl Default for StorageConfig {
     fn default() -> Self {
         StorageConfig {

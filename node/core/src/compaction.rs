@@ -54,7 +54,7 @@ pub struct Candidate {
     pub age_s: u64,
     /// Reads per second and partition; 0 where nobody counts them.
     pub hotness: f64,
-    /// Leveled: the share of its partitions of which a deeper level has an older version, as far as it is known: 0 to 1.
+    /// Leveled: the share of its partitions of which level 1 has an older version, as far as it is known: 0 to 1.
     pub overwrites: f64,
 }
 

@@ -18,7 +18,7 @@ enum Command {
         sizes: Vec<u64>,
         #[arg(key)]
         hotness: Option<f64>,
-        /// The share that overwrites what a deeper level holds.
+        /// The share that overwrites what level 1 holds.
         #[arg(key)]
         overwrites: Option<f64>,
         #[arg(key)]

@@ -4,6 +4,7 @@ use super::figures::{Lens, Span};
 use crate::ledger::{NodeIndex, NodeTable, TableSample};
 use crate::scenario::units::number;
 use crate::scenario::{Actor, FigureRef};
+use helenus_node::config::StorageConfig;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -91,11 +92,18 @@ impl Lens<'_> {
         span: Span,
     ) -> Option<(f64, String)> {
         let (orders, value) = (self.orders_in(span), self.value_bytes()?);
-        let memtable = number(self.scenario.scaled_bytes(self.scenario.cluster.memtable));
+        let memtable = self.memtable_bytes();
         let share = self.share(figure);
         let sum =
             format!("{orders:.0} orders x {:.1} % x {value:.0} B / {memtable:.0} B", share * 100.0);
         Some((orders * share * value / memtable, sum))
+    }
+
+    /// What becomes an SSTable.
+    fn memtable_bytes(&self) -> f64 {
+        let memtable_heap_space = self.scenario.scaled_bytes(self.scenario.cluster.memtable);
+        let config = StorageConfig { memtable_heap_space, ..StorageConfig::default() };
+        number(config.memtable_active_space())
     }
 
     /// A read finds its order in one SSTable, after it has asked every one that is newer: reads go from the newest back, and
@@ -123,7 +131,7 @@ impl Lens<'_> {
             }
         }
         let newer = (reads > 0).then(|| count(newer) / count(reads))?;
-        let memtable = number(self.scenario.scaled_bytes(self.scenario.cluster.memtable));
+        let memtable = self.memtable_bytes();
         let keys = memtable / self.value_bytes()?;
         let errs = self.false_positive_chance(keys)?;
         // Of so many keys and one more, the one more is neither the first nor the last.

@@ -13,7 +13,7 @@
 //! for four times `sstable_size`, LevelDB's trigger and the size at which Cassandra calls level 0 full. What is new is
 //! written anew less often so. But where level 0 overwrites what lies deeper, waiting takes space: so it is compacted as soon
 //! as the versions that this would free are a `fanout_size`th of level 1, which is what a byte costs on its way down
-//! anyway. Levels that were passed over for long are not taken along with others (its `NO_COMPACTION_LIMIT`).
+//! anyway, if that is most of what is there. Levels that were passed over for long are not taken along with others (its `NO_COMPACTION_LIMIT`).
 
 use super::{
     Action, Candidate, Choice, Leveled, Reason, Strategy, Table, hull, size_tiered, total,
@@ -100,8 +100,10 @@ pub(super) fn pending_tasks(free: &[&Candidate], strategy: &Strategy) -> u64 {
 /// Whether as much below is overwritten by these SSTables of level 0 as it may cost to take them down.
 fn frees_enough(levels: &[Vec<&Candidate>], free: &[&Candidate], options: &Leveled) -> bool {
     let overwritten: f64 = free.iter().map(|s| s.bytes as f64 * s.overwrites).sum();
-    let below = levels.get(1).map_or(0, |level| total(level));
-    overwritten > 0.0 && overwritten * f64::from(options.fanout_size) >= below as f64
+    let below = levels.get(1).map_or(0, |level| total(level)) as f64;
+    // Half of it, at the least: filters err, and what is new may as well wait.
+    let is_most = overwritten > 0.0 && 2.0 * overwritten >= total(free) as f64;
+    is_most && overwritten * f64::from(options.fanout_size) >= below
 }
 
 /// The first level that takes so much.

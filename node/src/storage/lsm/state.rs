@@ -17,9 +17,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// When memtables that are written to take this share of `memtable_heap_space`, the largest is flushed: a writer in a hurry
-/// needs the rest before that has ended. It is what Cassandra calls `memtable_cleanup_threshold` (there 0.5).
-const CLEANUP_THRESHOLD: f64 = 0.6;
 /// Memtables that wait to be flushed may take this many times `memtable_heap_space`; then writes are refused.
 const FROZEN_HEAPS_MAX: u64 = 4;
 /// From so many on writers are slowed: one that is being flushed is the ordinary case, another one behind it is not.
@@ -27,16 +24,6 @@ const FROZEN_HEAPS_SLOW: f64 = 1.5;
 /// How long a write's acknowledgement is held back just before writes are refused. From [`FROZEN_HEAPS_SLOW`] on it grows
 /// from nothing to this, so that writers in a closed loop come down to the pace of the disk, and no further.
 const SLOWED_MAX: Duration = Duration::from_millis(50);
-
-fn share_of(bytes: u64, share: f64) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of it is smaller"
-    )]
-    let share = (bytes as f64 * share) as u64;
-    share
-}
 
 /// A memtable that takes no more writes, on its way to an SSTable.
 #[derive(Debug)]
@@ -293,7 +280,7 @@ impl State {
             frozen_bytes: 0,
             next_sequence: 1,
             heap_space: config.memtable_heap_space,
-            active_space: share_of(config.memtable_heap_space, CLEANUP_THRESHOLD),
+            active_space: config.memtable_active_space(),
             log_space: config.commitlog_total_space,
         }
     }
