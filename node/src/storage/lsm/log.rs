@@ -83,6 +83,8 @@ pub(super) struct Log {
     segment_size: u64,
     /// Oldest first; the last one is written to. Never empty.
     segments: VecDeque<Segment>,
+    /// What the checksums of the last segment's records start from, ready to go on.
+    seed: Hasher,
     /// Segments that were freed unsynced. Their files may still be there when the power fails, and the next mark will say
     /// that everything before it is durable: so they are synced like the others, once.
     freed_unsynced: Vec<(PathBuf, Arc<dyn File>)>,
@@ -139,6 +141,7 @@ impl Log {
             dir,
             segment_size,
             segments: old,
+            seed: Hasher::new(),
             freed_unsynced: Vec::new(),
             buffer: Vec::new(),
             unsynced,
@@ -320,16 +323,15 @@ impl Log {
 
     fn put(&mut self, at: Position, parts: &[&[u8]]) {
         let len = length(parts.iter().map(|part| part.len()).sum::<usize>() + 1);
-        let header_crc = header_crc(segment_seed(at.segment), at.offset, len);
+        let mut hasher = header_hasher(self.seed.clone(), at.offset, len);
         self.buffer.put_u32_le(len);
-        self.buffer.put_u32_le(header_crc);
+        self.buffer.put_u32_le(hasher.clone().finalize());
         let crc_at = self.buffer.len();
         self.buffer.put_u32_le(0);
         let body_at = self.buffer.len();
         parts.iter().for_each(|part| self.buffer.put_slice(part));
         self.buffer.put_u8(END);
         // In one piece: over the parts, one by one, it takes twice as long.
-        let mut hasher = Hasher::new_with_initial(header_crc);
         hasher.update(self.buffer.get(body_at..).unwrap_or(&[]));
         let crc = hasher.finalize().to_le_bytes();
         if let Some(place) = self.buffer.get_mut(crc_at..body_at) {
@@ -376,6 +378,7 @@ impl Log {
             .map_err(|e| io_error(&path, &e))?;
         let written = SEGMENT_HEADER_BYTES as u64;
         self.segments.push_back(Segment { id, path, file, written, synced: 0 });
+        self.seed = Hasher::new_with_initial(segment_seed(id));
         self.new_names = true;
         Ok(())
     }
@@ -500,13 +503,17 @@ pub(super) fn segment_seed(id: u64) -> u32 {
 }
 
 fn header_crc(seed: u32, offset: u64, len: u32) -> u32 {
-    let mut hasher = Hasher::new_with_initial(seed);
+    header_hasher(Hasher::new_with_initial(seed), offset, len).finalize()
+}
+
+/// Goes on with a header; the body's checksum goes on from there.
+fn header_hasher(mut hasher: Hasher, offset: u64, len: u32) -> Hasher {
     let mut bytes = [0_u8; 12];
     let mut fields = bytes.as_mut_slice();
     fields.put_u64_le(offset);
     fields.put_u32_le(len);
     hasher.update(&bytes);
-    hasher.finalize()
+    hasher
 }
 
 fn length(len: usize) -> u32 {

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// A block is closed when it has grown to this.
 const BLOCK_BYTES: usize = 16 << 10;
+/// So many tokens go to the filter at once.
+const TOKENS_MAX: usize = 64;
 /// The file is written in pieces of about this.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -41,6 +43,8 @@ pub(in crate::storage::lsm) struct Writer {
     last_token: Token,
     last_key: Vec<u8>,
     bloom: Bloom,
+    /// Not yet in the filter.
+    tokens: Vec<Token>,
     content: Content,
 }
 
@@ -78,6 +82,7 @@ impl Writer {
             last_token: Token::MIN,
             last_key: Vec::new(),
             bloom: Bloom::new(partitions_max, options.bloom_filter_fp_ppm),
+            tokens: Vec::with_capacity(TOKENS_MAX),
             content: Content::default(),
         })
     }
@@ -123,12 +128,20 @@ impl Writer {
     }
 
     fn count(&mut self, token: Token, key: &[u8], encoded: &[u8]) {
-        self.bloom.insert(token);
+        self.tokens.push(token);
+        if self.tokens.len() == TOKENS_MAX {
+            self.fill_filter();
+        }
         self.content.partitions += 1;
         self.content.raw_bytes += (key.len() + encoded.len()) as u64;
         self.last_token = token;
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
+    }
+
+    /// Each goes to another cache line, and in a row a processor waits for several at once.
+    fn fill_filter(&mut self) {
+        self.tokens.drain(..).for_each(|token| self.bloom.insert(token));
     }
 
     /// Bytes of the file so far.
@@ -157,6 +170,7 @@ impl Writer {
         cache: &Arc<BlockCache>,
     ) -> Result<SsTable, StorageError> {
         self.seal_block()?;
+        self.fill_filter();
         self.content.statistics = statistics;
         self.content.written_at = written_at.0;
         let index = encode_index(&self.index, &Place::new(self.last_token, &self.last_key));
