@@ -1,8 +1,8 @@
 //! What was written since the last flush, in (token, key) order.
 //!
 //! Tokens are evenly spread, so their top bits make a perfect first level: thousands of short sorted vectors (`shard`), of
-//! which the whole of one lies in a few cache lines. That is faster than a skip list or a tree (a tree for each prefix took
-//! a third more time and memory), and there are more of them as the table grows.
+//! which the whole of one lies in a few cache lines, and there are more of them as the table grows. (A key of 16 bytes with a
+//! value of 100 takes 161 bytes; with a tree for each prefix and keys in its nodes it took 201.)
 //!
 //! Keys and values lie in an arena, side by side, and what is sorted is sixteen bytes: the token and where they are. A
 //! partition that was written once stays as the bytes it came in: a flush copies instead of encoding, and no small value
@@ -261,16 +261,33 @@ impl Memtable {
         self.put_other(entry.token, key, Other::Merged(held))
     }
 
-    /// What is known of a partition here.
+    /// What is known of a partition here. A large value is shared, not copied.
     pub(super) fn get(&self, place: &Place) -> Result<Option<Partition>, StorageError> {
-        self.look(place).map(|stored| Memtable::decode(&stored)).transpose()
+        let Some(entry) = self.entry(place) else { return Ok(None) };
+        let encoded = match self.other(entry) {
+            Some(Other::Merged(partition)) => return Ok(Some(partition.clone())),
+            Some(Other::Shared(encoded)) => encoded.clone(),
+            None => Bytes::copy_from_slice(entry.value(&self.arena)),
+        };
+        codec::decode(encoded).map(Some).map_err(|e| undecodable(&e))
     }
 
     /// What is known of a partition here, where it lies.
     pub(super) fn look(&self, place: &Place) -> Option<Stored<'_>> {
+        self.entry(place).map(|entry| self.stored(entry))
+    }
+
+    fn entry(&self, place: &Place) -> Option<&Entry> {
         let shard = self.shards.get(shard_of(place.token, self.shards.len()))?;
-        let at = shard.find(place.token, place.key.as_slice(), &self.arena).ok()?;
-        shard.get(at).map(|entry| self.stored(entry))
+        shard.get(shard.find(place.token, place.key.as_slice(), &self.arena).ok()?)
+    }
+
+    /// What an entry holds, if that is not in the arena.
+    fn other(&self, entry: &Entry) -> Option<&Other> {
+        if entry.value_len != OTHER {
+            return None;
+        }
+        self.others.get(index(entry, &self.arena))
     }
 
     /// How many rows a partition has here, if it was merged from several writes.
@@ -322,13 +339,10 @@ impl Memtable {
     }
 
     fn stored(&self, entry: &Entry) -> Stored<'_> {
-        if entry.value_len != OTHER {
-            return Stored::Encoded(entry.value(&self.arena));
-        }
-        match self.others.get(index(entry, &self.arena)) {
+        match self.other(entry) {
             Some(Other::Shared(bytes)) => Stored::Encoded(bytes),
             Some(Other::Merged(partition)) => Stored::Partition(partition),
-            None => Stored::Encoded(&[]),
+            None => Stored::Encoded(entry.value(&self.arena)),
         }
     }
 
