@@ -154,10 +154,15 @@ impl Platter {
     }
 
     pub(super) fn resolve(&self, path: &Path) -> io::Result<Inode> {
+        self.walk(path, &names(path)?)
+    }
+
+    /// Where these names lead, of which `path` is made.
+    fn walk(&self, path: &Path, names: &[&str]) -> io::Result<Inode> {
         let mut here = ROOT;
-        for name in names(path)? {
+        for name in names {
             let dir = self.dir(here).map_err(|e| about(path, &e))?;
-            here = *dir.live.get(name).ok_or_else(|| {
+            here = *dir.live.get(*name).ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, format!("{}: not there", path.display()))
             })?;
         }
@@ -166,12 +171,13 @@ impl Platter {
 
     /// The directory that holds `path`'s last name, and that name.
     pub(super) fn parent(&self, path: &Path) -> io::Result<(Inode, String)> {
-        let Some((last, _)) = names(path)?.split_last().map(|(last, dirs)| (*last, dirs)) else {
+        let names = names(path)?;
+        let Some((last, dirs)) = names.split_last() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root has no name"));
         };
-        let dir = self.resolve(path.parent().unwrap_or(Path::new("")))?;
+        let dir = self.walk(path.parent().unwrap_or(path), dirs)?;
         self.dir(dir).map_err(|e| about(path, &e))?;
-        Ok((dir, last.to_owned()))
+        Ok((dir, (*last).to_owned()))
     }
 
     pub(super) fn create_file(&mut self, path: &Path) -> io::Result<Inode> {

@@ -160,7 +160,16 @@ pub(super) struct TableModel {
 }
 
 fn join(into: &mut Partition, other: &Partition) {
-    merge::merge(into, other.clone());
+    // Nearly always it is the same already, and looking costs less than merging.
+    if into != other {
+        merge::merge(into, other.clone());
+    }
+}
+
+fn take_over(into: &mut Partition, other: &Partition) {
+    if into != other {
+        into.clone_from(other);
+    }
 }
 
 impl TableModel {
@@ -241,9 +250,12 @@ impl TableModel {
     /// All that was committed, or taken, is durable.
     pub(super) fn all_durable(&mut self, owed: Owed) {
         self.every(|k| {
-            let durable = k.owed(owed).clone();
-            join(&mut k.acked, &durable);
-            join(&mut k.committed, &durable);
+            let durable = k.owed(owed);
+            if k.acked != *durable || k.committed != *durable {
+                let durable = durable.clone();
+                join(&mut k.acked, &durable);
+                join(&mut k.committed, &durable);
+            }
         });
     }
 
@@ -300,7 +312,7 @@ impl TableModel {
         self.histories.retain(|_| faults.next().flatten().is_none());
         for history in &mut self.histories {
             for (key, found) in history.iter_mut().zip(found) {
-                key.live = found.clone();
+                take_over(&mut key.live, found);
                 join(&mut key.committed, found);
                 if self.power_failed {
                     join(&mut key.acked, found);
@@ -324,9 +336,9 @@ impl TableModel {
         // Until somebody looks, it holds this at least.
         self.every(|k| {
             if power_failed {
-                k.committed = k.acked.clone();
+                take_over(&mut k.committed, &k.acked);
             }
-            k.live = k.committed.clone();
+            take_over(&mut k.live, &k.committed);
         });
     }
 }
