@@ -82,7 +82,8 @@ impl SystemTables {
 
     /// Those of one keyspace, by their names.
     pub(super) fn of(&self, keyspace: &str) -> impl Iterator<Item = &TableDef> {
-        self.all().filter(move |def| def.keyspace == keyspace)
+        let of_keyspace = self.tables.get(keyspace).into_iter();
+        of_keyspace.flat_map(BTreeMap::values).map(|table| &**table.def())
     }
 
     /// The tables of Cassandra that are tables there too, and not virtual.

@@ -146,7 +146,7 @@ impl Engine for LsmEngine {
             let mut state = self.shared.lock();
             let slowed = state.admit()?;
             // All or nothing, as far as it can be known before.
-            writes.iter().try_for_each(|write| state.open_table(write.table).map(drop))?;
+            writes.iter().try_for_each(|write| state.check(write))?;
             for write in writes {
                 let stirred = state.apply(write)?;
                 all.flush |= stirred.flush;

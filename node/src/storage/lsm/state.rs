@@ -25,6 +25,12 @@ const FROZEN_HEAPS_SLOW: f64 = 1.5;
 /// from nothing to this, so that writers in a closed loop come down to the pace of the disk, and no further.
 const SLOWED_MAX: Duration = Duration::from_millis(50);
 
+fn fits(write: &Write) -> Result<(), StorageError> {
+    let bytes = write.key.0.len() as u64;
+    let limit = KEY_BYTES_MAX as u64;
+    if bytes > limit { Err(StorageError::TooLarge { bytes, limit }) } else { Ok(()) }
+}
+
 /// A memtable that takes no more writes, on its way to an SSTable.
 #[derive(Debug)]
 pub(super) struct Frozen {
@@ -329,6 +335,12 @@ impl State {
         self.frozen_bytes
     }
 
+    /// Refuses what [`State::apply`] would.
+    pub(super) fn check(&mut self, write: &Write) -> Result<(), StorageError> {
+        self.open_table(write.table)?;
+        fits(write)
+    }
+
     /// Logs and merges one write.
     pub(super) fn apply(&mut self, write: Write) -> Result<Stirred, StorageError> {
         let table = self
@@ -336,10 +348,7 @@ impl State {
             .get_mut(&write.table)
             .filter(|found| found.options.is_some())
             .ok_or(StorageError::UnknownTable { table: write.table })?;
-        if write.key.0.len() > KEY_BYTES_MAX {
-            let bytes = write.key.0.len() as u64;
-            return Err(StorageError::TooLarge { bytes, limit: KEY_BYTES_MAX as u64 });
-        }
+        fits(&write)?;
         let was_unsynced = self.log.is_unsynced();
         let segment = self.log.end().segment;
         let Write { key, token, update, encoded, .. } = write;

@@ -13,10 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Partitions of an SSTable of level 0 that are looked for in level 1, and look-ups that this may cost.
-const SAMPLES_MAX: usize = 32;
-const LOOKUPS_MAX: usize = 4096;
-
 /// A table's side of it.
 #[derive(Debug, Default)]
 pub(in crate::storage::lsm) struct TableBook {
@@ -271,22 +267,6 @@ impl Table {
             }
         };
         self.view.sstables.iter().map(candidate).collect()
-    }
-
-    /// For an SSTable of level 0: the share of its partitions that level 1 has too, by a sample and the filters.
-    fn overwrites(&self, sstable: &SsTable) -> f64 {
-        let is_below = |other: &&Arc<SsTable>| self.book.levels.get(&other.generation) == Some(&1);
-        if self.book.levels.contains_key(&sstable.generation) {
-            return 0.0;
-        }
-        let below: Vec<&Arc<SsTable>> = self.view.sstables.iter().filter(is_below).collect();
-        let samples = (LOOKUPS_MAX / below.len().max(1)).clamp(1, SAMPLES_MAX);
-        let (mut all, mut shared) = (0_u32, 0_u32);
-        for token in sstable.sample(samples) {
-            all += 1;
-            shared += u32::from(below.iter().any(|other| other.may_contain(token)));
-        }
-        f64::from(shared) / f64::from(all.max(1))
     }
 
     /// SSTables in each level, from 0 up to the deepest that has any.
