@@ -432,3 +432,16 @@ async fn an_unknown_table_is_refused_and_nothing_of_the_batch_is_applied() {
     assert!(rig.partition(b"a").is_none());
     assert!(rig.engine.read(TableId(99), Token(1), &Key(Bytes::new())).is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_too_long_is_refused_with_all_of_its_batch() {
+    let rig = Setup::default().fresh();
+    let writes = vec![put(b"a", 1, b"v"), put(&[7; 65_536], 1, b"v")];
+    let refused = rig.engine.apply_all(writes).err();
+    assert!(
+        matches!(refused, Some(StorageError::TooLarge { bytes: 65_536, limit: 65_535 })),
+        "{refused:?}"
+    );
+    assert!(rig.partition(b"a").is_none());
+    assert!(rig.engine.apply(put(&[7; 65_535], 1, b"v")).is_ok());
+}

@@ -83,6 +83,23 @@ async fn levels_are_filled_kept_over_a_restart_and_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_sstable_goes_down_if_it_overwrites_level_one_and_waits_if_it_is_new() {
+    let rig = roomy(vec![table(TABLE, leveled)]).fresh();
+    for part in 0..4 {
+        flush(&rig, TABLE, part * 50..part * 50 + 50, 1, 200).await;
+    }
+    settle().await;
+    let levels = || rig.engine.table_figures()[&TABLE].levels.clone();
+    assert_eq!(levels()[0], 0, "four are enough: {:?}", levels());
+    flush(&rig, TABLE, 1000..1100, 2, 200).await;
+    settle().await;
+    assert_eq!(levels()[0], 1, "{:?}", levels());
+    flush(&rig, TABLE, 0..200, 3, 200).await;
+    settle().await;
+    assert_eq!(levels()[0], 0, "{:?}", levels());
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_compactions_run_at_once_and_share_the_throttle() {
     let plain = |id| table(id, |options| options.compression = false);
     let rig = roomy(vec![plain(TABLE), plain(OTHER)]).fresh();
