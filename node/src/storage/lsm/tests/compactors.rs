@@ -94,7 +94,7 @@ async fn one_sstable_goes_down_if_it_overwrites_level_one_and_waits_if_it_is_new
     flush(&rig, TABLE, 1000..1100, 2, 200).await;
     settle().await;
     assert_eq!(levels()[0], 1, "{:?}", levels());
-    flush(&rig, TABLE, 0..200, 3, 200).await;
+    flush(&rig, TABLE, 0..120, 3, 200).await;
     settle().await;
     assert_eq!(levels()[0], 0, "{:?}", levels());
 }
