@@ -148,7 +148,7 @@ pub struct StorageConfig {
     pub commitlog_segment_size: u64,
     /// `commitlog_total_space`: above it the oldest memtables are flushed to free segments. Default 1 GiB.
     pub commitlog_total_space: u64,
-    /// `memtable_heap_space`: what memtables may take, those that are being flushed included; from 0.6 of it on the largest
+    /// `memtable_heap_space`: what memtables may take, those that are being flushed included; from half of it on the largest
     /// that is written to is flushed. Default 64 MiB.
     pub memtable_heap_space: u64,
     /// `compaction_throughput` in bytes per second; 0: none. Default 64 MiB/s.
@@ -213,8 +213,8 @@ const GIB: u64 = 1024 * MIB;
 
 impl StorageConfig {
     /// When memtables that are written to take this share of `memtable_heap_space`, the largest is flushed: a writer in a
-    /// hurry needs the rest before that has ended. It is what Cassandra calls `memtable_cleanup_threshold` (there 0.5).
-    const CLEANUP_THRESHOLD: f64 = 0.6;
+    /// hurry needs the rest before that has ended. It is Cassandra's `memtable_cleanup_threshold`, with one flush at a time.
+    const CLEANUP_THRESHOLD: f64 = 0.5;
 
     /// So much memtables that are written to may take.
     pub fn memtable_active_space(&self) -> u64 {

@@ -9,11 +9,12 @@
 //! When more than 32 SSTables wait in level 0 they are compacted by size first, within level 0: reads need few SSTables
 //! sooner than they need levels (CASSANDRA-5371).
 //!
-//! We differ from Cassandra in level 0: it compacts any two SSTables there, we wait for `min_threshold` (four) of them or
-//! for four times `sstable_size`, LevelDB's trigger and the size at which Cassandra calls level 0 full. What is new is
-//! written anew less often so. But where level 0 overwrites what lies deeper, waiting takes space: so it is compacted as soon
-//! as the versions that this would free are a `fanout_size`th of level 1, which is what a byte costs on its way down
-//! anyway, if that is most of what is there. Levels that were passed over for long are not taken along with others (its `NO_COMPACTION_LIMIT`).
+//! We differ from Cassandra in level 0: it compacts any two SSTables there, we wait for four times `sstable_size`, at which
+//! Cassandra calls level 0 full, or for twice `min_threshold` (eight) SSTables. What is new lies over all of level 1, so all of
+//! that is written anew each time, and the less often the better; a read asks up to seven more filters for it. But where
+//! level 0 overwrites what lies deeper, waiting takes space: so it is compacted as soon as the versions that this would free
+//! are a `fanout_size`th of level 1, which is what a byte costs on its way down anyway, if that is most of what is there.
+//! Levels that were passed over for long are not taken along with others (its `NO_COMPACTION_LIMIT`).
 
 use super::{
     Action, Candidate, Choice, Leveled, Reason, Strategy, Table, hull, size_tiered, total,
@@ -27,6 +28,8 @@ pub const LEVELS_MAX: u32 = 9;
 const L0_TIERED_ABOVE: usize = 32;
 /// Level 0 is full when it holds so many times `sstable_size`.
 const L0_SSTABLES: u64 = 4;
+/// Or so many times `min_threshold` SSTables.
+const L0_THRESHOLDS: usize = 2;
 /// A level may be over its size by as little as this.
 const SCORE_MAX: f64 = 1.001;
 
@@ -87,14 +90,21 @@ pub(super) fn pending_tasks(free: &[&Candidate], strategy: &Strategy) -> u64 {
     };
     let level_zero = levels.first().map_or(&[][..], Vec::as_slice);
     let waiting = level_zero.len();
-    let (min, max) = strategy.tiers.thresholds();
+    let (_, max) = strategy.tiers.thresholds();
     let tiered = if waiting > L0_TIERED_ABOVE { (waiting / max) as u64 } else { 0 };
     // The deepest level has nowhere to give to.
     let giving = levels.iter().enumerate().take(LEVELS_MAX as usize - 1);
     let count: u64 = giving.map(over).sum::<u64>() + tiered;
     // Small SSTables fill level 0 by their number.
     let frees = frees_enough(&levels, level_zero, &strategy.leveled);
-    count.max(u64::from(waiting >= min || frees))
+    count.max(u64::from(is_full(level_zero, strategy) || frees))
+}
+
+/// Whether level 0 is full, by bytes or by number.
+fn is_full(waiting: &[&Candidate], strategy: &Strategy) -> bool {
+    let (min, _) = strategy.tiers.thresholds();
+    let size = level_size(0, &strategy.leveled);
+    waiting.len() >= min * L0_THRESHOLDS || total(waiting) as f64 / size > SCORE_MAX
 }
 
 /// Whether as much below is overwritten by these SSTables of level 0 as it may cost to take them down.
@@ -219,9 +229,8 @@ fn from_level_zero(
     strategy: &Strategy,
 ) -> Option<Choice> {
     let (min, max) = strategy.tiers.thresholds();
-    let full = level_size(0, &strategy.leveled);
     let frees = frees_enough(levels, free, &strategy.leveled);
-    if free.len() < min && total(free) as f64 / full <= SCORE_MAX && !frees {
+    if !is_full(free, strategy) && !frees {
         return None;
     }
     // What is being compacted has versions of the same partitions, or is written where these would go: they follow it.

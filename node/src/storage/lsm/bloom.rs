@@ -61,10 +61,12 @@ impl Bloom {
     pub(super) fn may_contain(&self, token: Token) -> bool {
         let Some((block, mut hash, step)) = self.place(token) else { return true };
         let Some(block) = self.bits.get(block..block + BLOCK_BYTES) else { return true };
-        (0..self.probes).all(|_| {
+        // All of them, though the first often says no: what a processor cannot guess it waits for, and a reader asks several
+        // filters, whose cache lines may come at the same time.
+        (0..self.probes).fold(true, |all, _| {
             let bit = (hash >> 23) as usize;
             hash = hash.wrapping_add(step);
-            block.get(bit / 8).is_none_or(|byte| byte & (1 << (bit % 8)) != 0)
+            all & block.get(bit / 8).is_none_or(|byte| byte & (1 << (bit % 8)) != 0)
         })
     }
 

@@ -24,7 +24,7 @@ use arena::Arena;
 use bytes::Bytes;
 use helenus_core::merge::{self, Statistics};
 use helenus_core::{Partition, TimestampMicros, Token, codec};
-use shard::{Entry, OTHER, Shard};
+use shard::{At, Entry, OTHER, Shard};
 use std::ops::Bound;
 
 /// With more partitions to a shard than this there are eight times as many shards.
@@ -62,6 +62,15 @@ pub(super) struct Held<'a> {
     pub(super) token: Token,
     pub(super) key: &'a [u8],
     pub(super) stored: Stored<'a>,
+}
+
+/// Where a partition is in a memtable, or where it would be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    token: Token,
+    /// Of its shard.
+    number: usize,
+    at: Result<At, At>,
 }
 
 /// One table's memtable.
@@ -108,11 +117,19 @@ impl Memtable {
         &self.statistics
     }
 
-    /// Merges one write. `encoded` is the encoding of `update`; `shared` gives the same bytes to be kept.
+    /// Where a partition is or would be, until the next write.
+    pub(super) fn locate(&self, token: Token, key: &[u8]) -> Spot {
+        let (number, within) = shard_of(token, self.shards.len());
+        let found = |shard: &Shard| shard.find((token, within), key, &self.arena);
+        Spot { token, number, at: self.shards.get(number).map_or(Err((0, 0)), found) }
+    }
+
+    /// Merges one write where [`Memtable::locate`] said. `encoded` is the encoding of `update`; `shared` gives the same
+    /// bytes to be kept.
     pub(super) fn merge(
         &mut self,
         at: Position,
-        token: Token,
+        spot: Spot,
         key: &[u8],
         update: Update,
         encoded: &[u8],
@@ -126,9 +143,8 @@ impl Memtable {
         if self.shards.is_empty() {
             self.shards.push(Shard::default());
         }
-        let number = shard_of(token, self.shards.len());
-        let Some(shard) = self.shards.get_mut(number) else { return Ok(()) };
-        let place = match shard.find(token, key, &self.arena) {
+        let Spot { token, number, at } = spot;
+        let place = match at {
             Ok(place) => place,
             Err(place) => {
                 let entry = self.store(token, key, encoded, &shared)?;
@@ -140,7 +156,8 @@ impl Memtable {
                 return Ok(());
             }
         };
-        let Some(entry) = shard.get(place).copied() else { return Ok(()) };
+        let entry = self.shards.get(number).and_then(|shard| shard.get(place));
+        let Some(entry) = entry.copied() else { return Ok(()) };
         let changed = match &update {
             Update::Put { timestamp, .. } => self.replace(entry, *timestamp, key, encoded)?,
             Update::Other(_) => None,
@@ -278,8 +295,8 @@ impl Memtable {
     }
 
     fn entry(&self, place: &Place) -> Option<&Entry> {
-        let shard = self.shards.get(shard_of(place.token, self.shards.len()))?;
-        shard.get(shard.find(place.token, place.key.as_slice(), &self.arena).ok()?)
+        let spot = self.locate(place.token, place.key.as_slice());
+        self.shards.get(spot.number)?.get(spot.at.ok()?)
     }
 
     /// What an entry holds, if that is not in the arena.
@@ -308,15 +325,12 @@ impl Memtable {
         let (number, at) = match start {
             Bound::Unbounded => (0, (0, 0)),
             Bound::Included(place) | Bound::Excluded(place) => {
-                let number = shard_of(place.token, self.shards.len());
-                let found = self.shards.get(number).map_or(Err((0, 0)), |shard| {
-                    shard.find(place.token, place.key.as_slice(), &self.arena)
-                });
-                let at = match found {
+                let spot = self.locate(place.token, place.key.as_slice());
+                let at = match spot.at {
                     Ok((run, at)) if matches!(start, Bound::Excluded(_)) => (run, at + 1),
                     Ok(at) | Err(at) => at,
                 };
-                (number, at)
+                (spot.number, at)
             }
         };
         let (first, rest) = self.shards.get(number..).and_then(|s| s.split_first()).unzip();
@@ -356,7 +370,7 @@ impl Memtable {
         split.resize_with(shards * 8, Shard::default);
         for shard in std::mem::take(&mut self.shards) {
             for entry in shard.from((0, 0)) {
-                if let Some(shard) = split.get_mut(shard_of(entry.token, shards * 8)) {
+                if let Some(shard) = split.get_mut(shard_of(entry.token, shards * 8).0) {
                     shard.push(*entry);
                 }
             }
@@ -371,13 +385,14 @@ fn index(entry: &Entry, arena: &Arena) -> usize {
     u32::from_le_bytes(bytes) as usize
 }
 
-/// Which of `shards`, a power of two, holds a token: its top bits, as if it were unsigned, so that order stays.
-fn shard_of(token: Token, shards: usize) -> usize {
-    if shards <= 1 {
-        return 0;
-    }
+/// Which of `shards`, a power of two, holds a token: its top bits, as if it were unsigned, so that order stays. And how far
+/// into it the token lies, of 2^32.
+fn shard_of(token: Token, shards: usize) -> (usize, u32) {
     let unsigned = token.0.cast_unsigned() ^ (1 << 63);
-    usize::try_from(unsigned >> (64 - shards.trailing_zeros())).unwrap_or(0)
+    let both = u128::from(unsigned) << shards.max(1).trailing_zeros();
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half of what is below 2^64")]
+    let within = (both >> 32) as u32;
+    (usize::try_from(both >> 64).unwrap_or(0), within)
 }
 
 #[cfg(test)]
@@ -395,7 +410,8 @@ mod tests {
         let (token, encoded) = (Token(token), codec::encode(update));
         let shared = || encoded.clone();
         let update = Update::decode(&encoded, shared).unwrap();
-        memtable.merge(Position::default(), token, key, update, &encoded, shared).unwrap();
+        let spot = memtable.locate(token, key);
+        memtable.merge(Position::default(), spot, key, update, &encoded, shared).unwrap();
     }
 
     #[test]
@@ -489,7 +505,7 @@ mod tests {
         let encoded = codec::encode(&update);
         let merge = memtable.merge(
             Position::default(),
-            Token(0),
+            memtable.locate(Token(0), &key),
             &key,
             Update::Other(update),
             &encoded,

@@ -37,6 +37,7 @@ mod state;
 mod flush;
 mod compact;
 mod figures;
+mod order;
 mod scan;
 mod rows;
 mod recover;

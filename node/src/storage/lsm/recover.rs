@@ -112,7 +112,8 @@ impl Recovery<'_> {
         let copied = || Bytes::copy_from_slice(encoded);
         let update = Update::decode(encoded, copied).map_err(|e| undecodable(&e))?;
         let before = table.active.bytes();
-        table.active.merge(at, *token, key, update, encoded, copied)?;
+        let spot = table.active.locate(*token, key);
+        table.active.merge(at, spot, key, update, encoded, copied)?;
         self.bytes += table.active.bytes() - before;
         if self.bytes >= self.parts.config.memtable_heap_space || table.active.is_full() {
             let largest = self.tables.values().max_by_key(|table| table.active.bytes());

@@ -5,6 +5,7 @@
 //! copied: that is nearly every partition of a table that is compacted.
 
 use super::memtable::{Held, Memtable, Stored};
+use super::order::{Order, Walker};
 use super::place::Place;
 use super::rows::LARGE_ROWS;
 use super::sstable::Cursor;
@@ -138,17 +139,19 @@ enum Source<'v> {
     Table(Box<Cursor>),
 }
 
-impl<'v> Source<'v> {
-    fn memory(rest: impl Iterator<Item = Held<'v>> + 'v) -> Source<'v> {
-        let mut rest: Box<dyn Iterator<Item = _> + 'v> = Box::new(rest);
-        Source::Memory { head: rest.next(), rest }
-    }
-
+impl Walker for Source<'_> {
     fn place(&self) -> Option<(Token, &[u8])> {
         match self {
             Source::Memory { head, .. } => head.as_ref().map(|held| (held.token, held.key)),
             Source::Table(cursor) => cursor.place(),
         }
+    }
+}
+
+impl<'v> Source<'v> {
+    fn memory(rest: impl Iterator<Item = Held<'v>> + 'v) -> Source<'v> {
+        let mut rest: Box<dyn Iterator<Item = _> + 'v> = Box::new(rest);
+        Source::Memory { head: rest.next(), rest }
     }
 
     /// What it stands on. Only asked where it stands on something.
@@ -193,49 +196,36 @@ pub(super) fn walk(
 ) -> Result<ControlFlow<()>, StorageError> {
     let mut sources = sources(view, gathered, start, until)?;
     let horizon = gathered.horizon.as_ref();
-    loop {
-        let mut first: Option<(usize, (Token, &[u8]))> = None;
-        let mut is_alone = true;
-        for (i, source) in sources.iter().enumerate() {
-            let Some(place) = source.place() else { continue };
-            match &first {
-                Some((_, best)) if *best == place => is_alone = false,
-                Some((_, best)) if *best < place => {}
-                _ => (first, is_alone) = (Some((i, place)), true),
-            }
-        }
-        let Some((nth, (token, key))) = first else { return Ok(ControlFlow::Continue(())) };
+    let mut order = Order::new(&sources);
+    while let Some(first) = order.first().and_then(|nth| sources.get(nth)) {
+        let Some((token, key)) = first.place() else { break };
         let is_behind = horizon.is_some_and(|h| (h.token, h.key.as_slice()) < (token, key));
         if token > until || is_behind {
-            return Ok(ControlFlow::Continue(()));
+            break;
         }
-        if gathered.lazy && sources.iter().any(|s| s.place() == Some((token, key)) && s.is_large())
-        {
-            let key = key.to_vec();
-            if visit(token, &key, Found::Large)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-            let here = |source: &&mut Source<'_>| source.place() == Some((token, key.as_slice()));
-            sources.iter_mut().filter(here).try_for_each(Source::advance)?;
-        } else if is_alone {
-            let alone = sources.get(nth).map(Source::item);
-            let flow = alone.map_or(Ok(ControlFlow::Continue(())), |item| {
-                visit(token, key, Found::Item(item))
-            })?;
-            if flow.is_break() {
-                return Ok(flow);
-            }
-            if let Some(source) = sources.get_mut(nth) {
-                source.advance()?;
-            }
+        let alike = order.alike(&sources);
+        let front = order.front(alike);
+        let is_large = |nth: &usize| sources.get(*nth).is_some_and(Source::is_large);
+        let flow = if gathered.lazy && front.iter().any(is_large) {
+            visit(token, key, Found::Large)?
+        } else if alike == 1 {
+            visit(token, key, Found::Item(first.item()))?
         } else {
-            let key = key.to_vec();
-            let merged = merge_at(&mut sources, token, &key)?;
-            if visit(token, &key, Found::Item(Item::Merged(merged)))?.is_break() {
-                return Ok(ControlFlow::Break(()));
+            let mut merged = Partition::default();
+            for source in front.iter().filter_map(|nth| sources.get(*nth)) {
+                merge::merge(&mut merged, source.item().decode()?);
             }
+            visit(token, key, Found::Item(Item::Merged(merged)))?
+        };
+        if flow.is_break() {
+            return Ok(flow);
         }
+        for nth in front {
+            sources.get_mut(*nth).map_or(Ok(()), Source::advance)?;
+        }
+        order.moved(alike, &sources);
     }
+    Ok(ControlFlow::Continue(()))
 }
 
 fn sources<'v>(
@@ -261,20 +251,6 @@ fn sources<'v>(
         sources.push(Source::Table(Box::new(Cursor::from(sstable, start, gathered.lazy)?)));
     }
     Ok(sources)
-}
-
-/// Merges what all sources know of a partition, and leaves it behind.
-fn merge_at(
-    sources: &mut [Source<'_>],
-    token: Token,
-    key: &[u8],
-) -> Result<Partition, StorageError> {
-    let mut merged = Partition::default();
-    for source in sources.iter_mut().filter(|source| source.place() == Some((token, key))) {
-        merge::merge(&mut merged, source.item().decode()?);
-        source.advance()?;
-    }
-    Ok(merged)
 }
 
 /// A page of at most `limit` partitions. `gathered` has one more than that from the active memtable, if there are so many.

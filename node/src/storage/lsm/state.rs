@@ -352,10 +352,12 @@ impl State {
         let was_unsynced = self.log.is_unsynced();
         let segment = self.log.end().segment;
         let Write { key, token, update, encoded, .. } = write;
+        // First, and not when it is needed: what is loaded for it from far away comes while the log is written.
+        let spot = table.active.locate(token, &key.0);
         let mutation = Mutation { table: write.table, token, key: &key.0, update: &encoded };
         let at = self.log.append(&mutation)?;
         let before = table.active.bytes();
-        table.active.merge(at, token, &key.0, update, &encoded, || encoded.clone())?;
+        table.active.merge(at, spot, &key.0, update, &encoded, || encoded.clone())?;
         table.figures.writes += 1;
         self.active_bytes += table.active.bytes() - before;
         let heap_full = self.active_bytes >= self.active_space || table.active.is_full();

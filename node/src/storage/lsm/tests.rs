@@ -243,6 +243,19 @@ async fn what_was_written_is_read_from_memtable_and_sstable_alike() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flush_begins_at_half_of_the_memtable_space() {
+    let rig = Setup::default().fresh();
+    let mut written = 0_u32;
+    while rig.sstables() == 0 {
+        rig.put(&written.to_be_bytes(), 1, &[7; 1000]).await;
+        written += 1;
+        assert!(written <= 64, "all of it is full: {written} KB");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!((30..=33).contains(&written), "{written} KB of 64 KiB");
+}
+
+#[tokio::test(start_paused = true)]
 async fn versions_merge_across_memtable_and_sstables_whatever_came_first() {
     let rig = Setup::default().fresh();
     rig.put(b"k", 30, b"newest").await;

@@ -6,12 +6,13 @@
 //! key by key, at the moment the key is merged, under the engine's lock.
 
 use super::super::flush::Place;
+use super::super::order::{Order as Standing, Walker as _};
 use super::super::sstable::{Cursor, SsTable, Writer};
 use super::super::{Shared, place};
 use crate::storage::StorageError;
 use bytes::Bytes;
 use helenus_core::merge::{self, Statistics};
-use helenus_core::{GcSeconds, Partition, TableId, TimestampMicros, Token, codec};
+use helenus_core::{GcSeconds, Partition, TableId, TimestampMicros, codec};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Bytes of input to a step.
@@ -49,6 +50,7 @@ pub(super) struct Merging {
     order: Order,
     generations: Vec<u64>,
     cursors: Vec<Cursor>,
+    standing: Standing,
     /// The output that is being written, if one is.
     writer: Option<Writer>,
     /// Of that output's partitions.
@@ -72,9 +74,11 @@ impl Merging {
             statistics.tombstones > 0 || statistics.max_deleted_at.is_some()
         });
         let now = order.place.now;
+        let cursors = inputs.iter().map(Cursor::sequential).collect::<Result<Vec<_>, _>>()?;
         Ok(Merging {
             generations: inputs.iter().map(|input| input.generation).collect(),
-            cursors: inputs.iter().map(Cursor::sequential).collect::<Result<_, _>>()?,
+            standing: Standing::new(&cursors),
+            cursors,
             writer: None,
             statistics: Statistics::default(),
             outputs: Vec::new(),
@@ -101,12 +105,14 @@ impl Merging {
     pub(super) fn step(&mut self) -> Result<bool, StorageError> {
         let until = self.consumed() + STEP_BYTES;
         while self.consumed() < until {
-            let Some((first, alone)) = self.first() else { return Ok(true) };
-            if alone && !self.inspect {
+            let Some(first) = self.standing.first() else { return Ok(true) };
+            let alike = self.standing.alike(&self.cursors);
+            if alike == 1 && !self.inspect {
                 self.copy(first)?;
             } else {
-                self.merge_at(first)?;
+                self.merge_at(first, alike)?;
             }
+            self.standing.moved(alike, &self.cursors);
             let grown = self.writer.as_ref().map_or(0, Writer::bytes);
             if grown >= self.order.output_bytes_max {
                 self.close_output()?;
@@ -124,38 +130,22 @@ impl Merging {
         cursor.advance()
     }
 
-    /// The cursor that stands first, and whether no other stands at the same partition.
-    fn first(&self) -> Option<(usize, bool)> {
-        let mut first: Option<(usize, (Token, &[u8]))> = None;
-        let mut alone = true;
-        for (i, cursor) in self.cursors.iter().enumerate() {
-            let Some(place) = cursor.place() else { continue };
-            match &first {
-                Some((_, best)) if *best == place => alone = false,
-                Some((_, best)) if *best < place => {}
-                _ => (first, alone) = (Some((i, place)), true),
-            }
-        }
-        first.map(|(i, _)| (i, alone))
-    }
-
-    /// Merges all versions of the partition that cursor `first` stands at.
-    fn merge_at(&mut self, first: usize) -> Result<(), StorageError> {
+    /// Merges all versions of the partition that cursor `first` stands at, and `alike` of them do.
+    fn merge_at(&mut self, first: usize, alike: usize) -> Result<(), StorageError> {
         let Some((token, key)) = self.cursors.get(first).and_then(Cursor::place) else {
             return Ok(());
         };
         let here = place::Place::new(token, key);
-        if let Some((which, timestamp)) = self.newest_put(&here) {
-            return self.take_put(which, &here, timestamp);
+        if let Some((which, timestamp)) = self.newest_put(alike) {
+            return self.take_put(which, &here, timestamp, alike);
         }
         let mut merged = Partition::default();
-        for cursor in &mut self.cursors {
-            if cursor.place() == Some((token, here.key.as_slice())) {
-                let partition = codec::decode(cursor.share_value())
-                    .map_err(|e| cursor.table().undecodable(&e))?;
-                merge::merge(&mut merged, partition);
-                cursor.advance()?;
-            }
+        for which in self.standing.front(alike) {
+            let Some(cursor) = self.cursors.get_mut(*which) else { continue };
+            let partition =
+                codec::decode(cursor.share_value()).map_err(|e| cursor.table().undecodable(&e))?;
+            merge::merge(&mut merged, partition);
+            cursor.advance()?;
         }
         if self.inspect {
             merge::expire(&mut merged, self.now);
@@ -174,17 +164,15 @@ impl Merging {
 
     /// Where every version of a partition is a put that lasts, the newest one wins whole and need not be decoded. Gives its
     /// cursor and timestamp; `None`: it takes a merge to tell.
-    fn newest_put(&self, here: &place::Place) -> Option<(usize, TimestampMicros)> {
+    fn newest_put(&self, alike: usize) -> Option<(usize, TimestampMicros)> {
         let mut newest: Option<(usize, TimestampMicros)> = None;
-        for (i, cursor) in self.cursors.iter().enumerate() {
-            if cursor.place() != Some((here.token, here.key.as_slice())) {
-                continue;
-            }
-            let put = codec::peek_put(cursor.value()).filter(|put| put.expiry.is_none())?;
+        for which in self.standing.front(alike) {
+            let value = self.cursors.get(*which)?.value();
+            let put = codec::peek_put(value).filter(|put| put.expiry.is_none())?;
             match newest {
                 Some((_, timestamp)) if timestamp == put.timestamp => return None,
                 Some((_, timestamp)) if timestamp > put.timestamp => {}
-                _ => newest = Some((i, put.timestamp)),
+                _ => newest = Some((*which, put.timestamp)),
             }
         }
         newest
@@ -195,6 +183,7 @@ impl Merging {
         which: usize,
         here: &place::Place,
         timestamp: TimestampMicros,
+        alike: usize,
     ) -> Result<(), StorageError> {
         if self.inspect {
             self.statistics.add(&Partition::put(timestamp, Bytes::new(), None));
@@ -204,8 +193,10 @@ impl Merging {
         if let (Some(cursor), Some(writer)) = (self.cursors.get(which), &mut self.writer) {
             writer.add(here.token, key, cursor.value())?;
         }
-        let stands_here = |cursor: &Cursor| cursor.place() == Some((here.token, key));
-        self.cursors.iter_mut().filter(|cursor| stands_here(cursor)).try_for_each(Cursor::advance)
+        for which in self.standing.front(alike) {
+            self.cursors.get_mut(*which).map_or(Ok(()), Cursor::advance)?;
+        }
+        Ok(())
     }
 
     fn purge(&self, here: &place::Place, merged: &mut Partition) {

@@ -9,6 +9,11 @@ use std::cmp::Ordering;
 /// A run that grows beyond this becomes two.
 const RUN_MAX: usize = 256;
 
+/// So far from where it should be most partitions are at most: a few cache lines.
+const NEAR: usize = 4;
+/// A run begins with so much room.
+const RUN_MIN: usize = 8;
+
 /// Where a partition is. Its key lies in the arena, with what it holds behind it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
@@ -70,20 +75,26 @@ impl Shard {
         }
     }
 
-    /// Where a partition is, or where it would be.
-    pub(super) fn find(&self, token: Token, key: &[u8], arena: &Arena) -> Result<At, At> {
-        let runs = self.runs();
+    /// Where a partition is, or where it would be. `within` says how far into the shard its token lies, of 2^32: tokens are
+    /// evenly spread, so that is nearly where it is, and what halving would look at on the way there is not even loaded.
+    pub(super) fn find(
+        &self,
+        (token, within): (Token, u32),
+        key: &[u8],
+        arena: &Arena,
+    ) -> Result<At, At> {
+        let cmp = |entry: &Entry| entry.cmp(token, key, arena);
+        let runs = match self {
+            Shard::Run(run) => {
+                let found = search(run, (run.len() * within as usize) >> u32::BITS, cmp);
+                return found.map(|at| (0, at)).map_err(|at| (0, at));
+            }
+            Shard::Runs(runs) => runs,
+        };
         // The last run that begins at or before it.
-        let begins_before = |run: &Vec<Entry>| {
-            run.first().is_some_and(|first| first.cmp(token, key, arena).is_le())
-        };
-        let which = match runs {
-            [_] => 0,
-            runs => runs.partition_point(begins_before).saturating_sub(1),
-        };
-        let found = runs
-            .get(which)
-            .map_or(Err(0), |run| run.binary_search_by(|entry| entry.cmp(token, key, arena)));
+        let begins_before = |run: &Vec<Entry>| run.first().is_some_and(|first| cmp(first).is_le());
+        let which = runs.partition_point(begins_before).saturating_sub(1);
+        let found = runs.get(which).map_or(Err(0), |run| run.binary_search_by(cmp));
         found.map(|at| (which, at)).map_err(|at| (which, at))
     }
 
@@ -100,7 +111,8 @@ impl Shard {
         let Some(run) = self.runs_mut().get_mut(which) else { return };
         if run.len() == run.capacity() {
             // Memory, not time, is what a memtable is short of: a vector that doubles is a quarter empty.
-            run.reserve_exact(4 + run.len() / 8);
+            let more = if run.is_empty() { RUN_MIN } else { 4 + run.len() / 8 };
+            run.reserve_exact(more);
         }
         run.insert(at, entry);
         if run.len() <= RUN_MAX {
@@ -134,6 +146,22 @@ impl Shard {
     }
 }
 
+/// Halves what is near `guess`, if what is sought lies there, or else what is on the right side of it.
+fn search(run: &[Entry], guess: usize, cmp: impl Fn(&Entry) -> Ordering) -> Result<usize, usize> {
+    let (low, high) = (guess.saturating_sub(NEAR), run.len().min(guess + NEAR));
+    let is =
+        |at: usize, accepts: fn(Ordering) -> bool| run.get(at).is_some_and(|e| accepts(cmp(e)));
+    let (low, high) = if is(low, Ordering::is_gt) {
+        (0, low)
+    } else if is(high, Ordering::is_le) {
+        (high, run.len())
+    } else {
+        (low, high)
+    };
+    let found = run.get(low..high).unwrap_or(&[]).binary_search_by(cmp);
+    found.map(|at| low + at).map_err(|at| low + at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +176,8 @@ mod tests {
             let n = i * 1_009 % 3000;
             let (token, key) = (Token(i64::from(n / 3)), n.to_be_bytes());
             let at = arena.put(&key, b"").unwrap();
-            let place = shard.find(token, &key, &arena).unwrap_err();
+            let within = n.reverse_bits(); // A guess that is wrong.
+            let place = shard.find((token, within), &key, &arena).unwrap_err();
             shard.insert(place, Entry { token, at, key_len: 4, value_len: 0 });
             expected.push((token, key.to_vec()));
         }
@@ -159,7 +188,7 @@ mod tests {
         assert!(shard.runs().len() > 3000 / RUN_MAX);
         assert!(shard.runs().iter().all(|run| (1..=RUN_MAX).contains(&run.len())));
         for (i, (token, key)) in expected.iter().enumerate() {
-            let place = shard.find(*token, key, &arena).unwrap();
+            let place = shard.find((*token, u32::MAX), key, &arena).unwrap();
             assert_eq!(shard.get(place).map(own), Some((*token, key.clone())));
             assert_eq!(shard.from(place).count(), 3000 - i);
         }

@@ -10,6 +10,7 @@
 use super::{Cursor, SsTable};
 use crate::storage::StorageError;
 use crate::storage::integrity::FINDINGS_MAX;
+use crate::storage::lsm::order::Walker as _;
 use crate::storage::lsm::place::Place;
 use bytes::Bytes;
 use helenus_core::merge::Statistics;

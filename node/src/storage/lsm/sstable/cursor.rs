@@ -4,6 +4,7 @@ use super::SsTable;
 use super::block::{BadEntry, Block, Walk};
 use crate::storage::StorageError;
 use crate::storage::lsm::io_error;
+use crate::storage::lsm::order::Walker;
 use crate::storage::lsm::place::Place;
 use crate::storage::lsm::replay::read_all_at;
 use bytes::Bytes;
@@ -38,6 +39,12 @@ pub(in crate::storage::lsm) struct Cursor {
     /// It is behind the last entry of all.
     is_end: bool,
     consumed: u64,
+}
+
+impl Walker for Cursor {
+    fn place(&self) -> Option<(Token, &[u8])> {
+        if self.is_end { None } else { self.walk.as_ref().map(Walk::place) }
+    }
 }
 
 impl Cursor {
@@ -103,11 +110,6 @@ impl Cursor {
             is_end: false,
             consumed: 0,
         }
-    }
-
-    /// Where it stands; `None` behind the last entry.
-    pub(in crate::storage::lsm) fn place(&self) -> Option<(Token, &[u8])> {
-        if self.is_end { None } else { self.walk.as_ref().map(Walk::place) }
     }
 
     /// The encoding it stands on.

@@ -85,12 +85,12 @@ async fn levels_are_filled_kept_over_a_restart_and_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn one_sstable_goes_down_if_it_overwrites_level_one_and_waits_if_it_is_new() {
     let rig = roomy(vec![table(TABLE, leveled)]).fresh();
-    for part in 0..4 {
-        flush(&rig, TABLE, part * 50..part * 50 + 50, 1, 200).await;
+    for part in 0..8 {
+        flush(&rig, TABLE, part * 25..part * 25 + 25, 1, 200).await;
     }
     settle().await;
     let levels = || rig.engine.table_figures()[&TABLE].levels.clone();
-    assert_eq!(levels()[0], 0, "four are enough: {:?}", levels());
+    assert_eq!(levels()[0], 0, "eight are enough: {:?}", levels());
     flush(&rig, TABLE, 1000..1100, 2, 200).await;
     settle().await;
     assert_eq!(levels()[0], 1, "{:?}", levels());
