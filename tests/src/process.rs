@@ -69,11 +69,17 @@ impl Process {
         self.child.kill().await.expect("our own child can be killed");
     }
 
-    /// Sends `signal` (a name, as `kill` takes it) and goes on.
+    /// Sends `signal` (a name, as `kill` takes it) and goes on; behind STOP nothing of it runs any more.
     pub async fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await;
         assert!(sent.is_ok_and(|status| status.success()), "cannot send {signal} to {pid}");
+        if signal == "STOP" {
+            // One thread takes the signal and stops the others, when it gets a processor: on a busy machine they may have
+            // answered a request before.
+            let all_stopped = async || are_all_stopped(&pid).then_some(());
+            crate::until(|| format!("every thread of {pid} is stopped"), all_stopped).await;
+        }
     }
 
     /// Waits until it ends by itself.
@@ -89,6 +95,17 @@ impl Process {
         self.signal("INT").await;
         self.ended().await
     }
+}
+
+/// Whether no thread of a process may run. Where there is no `/proc` to say so, it is taken for true.
+fn are_all_stopped(pid: &str) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    // The state follows the command, which is in brackets and may hold others.
+    let state = |stat: String| stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('T'));
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat"));
+        stat.ok().and_then(state).unwrap_or(true)
+    })
 }
 
 /// What a process left that ran to its end.
