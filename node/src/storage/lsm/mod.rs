@@ -10,8 +10,8 @@
 //! It is ours, not a library's, because merge by timestamp, gc_grace and the compaction backlog are what this project
 //! exists to show. The parts, in reading order: `log` and `replay` (nothing acknowledged is lost), `place` and `memtable`,
 //! `sstable` with `bloom` (sorted files that never change, wide partitions in pieces), `manifest` (which of them count),
-//! `state` (what is known in memory), `flush`, `compact`, `scan`, `rows` (parts of partitions), `recover`,
-//! and what operators ask for: `snapshot`, `verify`, `scrub`.
+//! `state` (what is known in memory), `flush`, `order` (who stands first) with `compact` and `scan`, `rows` (parts of
+//! partitions), `recover`, and what operators ask for: `snapshot`, `verify`, `scrub`.
 //!
 //! Invariants:
 //! - what is in a memtable is in the log, until a manifest lists it in an SSTable;
